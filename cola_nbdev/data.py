@@ -174,7 +174,7 @@ def read_cola()->dict[str, pd.DataFrame]: # Split → sentences; `ColaError` if 
     return {split: read_cola_tsv(folder/name) for split,(name,_) in COLA_FILES.items()}
 
 # %% ../nbs/00_data.ipynb #corpus
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Corpus:
     "A named corpus: one table of sentences per split, the first to train on"
     name: str    # `demo`, `cola` or a file's name
@@ -195,6 +195,7 @@ class Corpus:
         "One row of counts per split"
         return summarize(self.splits)
 
+    def __repr__(self): return f"Corpus {self.name}: " + ", ".join(f"{split} {len(frame)}" for split,frame in self.splits.items())
     def _repr_html_(self): return f"<p>Corpus <b>{self.name}</b>, fingerprint <code>{self.fingerprint}</code></p>" + self.summary()._repr_html_()
 
     def export(self,
@@ -275,6 +276,7 @@ def plot_lengths(
     shown = sentences.assign(words=sentences.sentence.str.split().str.len(), label=sentences.label.map({1: "acceptable", 0: "unacceptable"}))
     ax = sns.histplot(shown, x="words", hue="label", hue_order=["acceptable", "unacceptable"], palette=["#0173b2", "#de8f05"], discrete=True, multiple="stack", ax=ax)
     ax.set(title="Length of the sentences", xlabel="words per sentence", ylabel="sentences")
+    ax.xaxis.get_major_locator().set_params(integer=True)
     return ax
 
 # %% ../nbs/00_data.ipynb #source-table

@@ -67,20 +67,21 @@ def bootstrap_mcc(
 def mcc_by(
     predictions:pd.DataFrame, # With the columns `label` and `predicted`
     column:str,               # Any other column, e.g. split, sentence_source, phenomenon; `ColaError` if there is none of that name
-)->pd.DataFrame:              # One row per value: n, mcc, mcc_low, mcc_high, accuracy; MCC is missing where the labels are of one class
+)->pd.DataFrame:              # One row per value: n, mcc, mcc_low, mcc_high, accuracy, share of acceptable and of judged acceptable; no MCC where the labels are of one class
     "MCC with its interval for each value of a column"
     if column not in predictions: raise ColaError(f"the predictions have no column {column!r}; they have {', '.join(predictions.columns)}")
     def row(part):
         both = part.label.nunique() == 2
         interval = bootstrap_mcc(part.label, part.predicted) if both else Interval(np.nan, np.nan, np.nan)
-        return {"n": len(part), "mcc": interval.mcc, "mcc_low": interval.low, "mcc_high": interval.high, "accuracy": accuracy_score(part.label, part.predicted)}
+        return {"n": len(part), "mcc": interval.mcc, "mcc_low": interval.low, "mcc_high": interval.high, "accuracy": accuracy_score(part.label, part.predicted),
+                "acceptable": part.label.mean(), "judged_acceptable": part.predicted.mean()}
     return pd.DataFrame({value: row(part) for value,part in predictions.groupby(column, sort=False)}).T.astype({"n": int})
 
 # %% ../nbs/04_evaluation.ipynb #split-metrics
 def split_metrics(
     predictions:pd.DataFrame, # With the columns `split`, `label` and `predicted`
     together:str="all_dev",   # What to call all splits taken together; for CoLA, `glue_dev`
-)->pd.DataFrame:              # One row per split, then all together: n, mcc, mcc_low, mcc_high, accuracy
+)->pd.DataFrame:              # One row per split, then all together; columns as in `mcc_by`
     "The scores of each split and of all of them together"
     table = mcc_by(predictions, "split")
     return table if len(table) == 1 else pd.concat([table, mcc_by(predictions.assign(split=together), "split")])
@@ -160,7 +161,7 @@ PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewp
 div{{overflow-x:auto}} table{{border-collapse:collapse}} td,th{{padding:.2rem .8rem;border-bottom:1px solid #8886;text-align:right}} img{{max-width:100%;background:#fff}}
 td:has(+ td:empty),th:first-child{{text-align:left}}</style><body>{body}</body></html>"""
 
-@dataclass
+@dataclass(repr=False)
 class Report:
     "The scores of a run on one page: tables, plots, mistakes"
     predictions: pd.DataFrame                  # From `predict_splits`
@@ -168,6 +169,8 @@ class Report:
     together: str = "all_dev"                  # What to call all splits taken together
 
     def __post_init__(self): self.metrics = split_metrics(self.predictions, self.together)
+
+    def __repr__(self): return self.metrics.round(3).to_string()
 
     def figures(self)->dict:
         "Every plot of the report by its name, drawn anew"

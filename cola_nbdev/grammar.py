@@ -99,7 +99,7 @@ PHENOMENA = { # phenomenon: (where a textbook treats it, its templates)
         "the {person.one} [{fix.past} the {thing.one}|{fix.past}] {daily.plain}",
         "the {person.one} [{rest.past}|{rest.past} the {thing.one}] {daily.plain}"]),
     "adjective_order": ("word order", [
-        "the {person.one} {take.past} the [{red.plain} {thing.one}|{thing.one} {red.plain}]",
+        "the {person.one} counted every [{red.plain} {thing.one}|{thing.one} {red.plain}] near the {place.one}",
         "the [{red.plain} {thing.many}|{thing.many} {red.plain}] near the {place.one} belonged to the {person.one}"]),
     "question_inversion": ("word order", [
         "?what [did the {person.one}|the {person.one} did] {fix.base} {daily.plain}",

@@ -12,7 +12,8 @@ from .tokenization import LengthSampler,encode,from_pretrained,make_batches,tiny
 if TYPE_CHECKING: import numpy as np, pandas as pd, transformers
 
 # %% auto #0
-__all__ = ['LABELS', 'quiet_transformers', 'tiny_model', 'load_model', 'parameter_table', 'predict_logits', 'predict_splits']
+__all__ = ['LABELS', 'quiet_transformers', 'tiny_model', 'load_model', 'parameter_table', 'progress_bar', 'predict_logits',
+           'predict_splits']
 
 # %% ../nbs/02_model.ipynb #quiet-transformers
 LABELS = {0: "unacceptable", 1: "acceptable"}
@@ -67,6 +68,18 @@ def parameter_table(
     rows = [(part(name), name, tuple(values.shape), values.numel()) for name,values in model.named_parameters()]
     return pd.DataFrame(rows, columns=["part", "name", "shape", "parameters"])
 
+# %% ../nbs/02_model.ipynb #progress-bar
+def progress_bar(
+    iterable=None,       # What is gone through; without it, `update` moves the bar
+    total:int|None=None, # How many steps, if the iterable does not say
+    description:str="",  # Stands before the bar
+    unit:str="step",     # What is counted
+    show:bool=True,      # If not, nothing is drawn; nor is it where TQDM_DISABLE is set in the environment
+):                       # A `tqdm.auto.tqdm`
+    "A progress bar that fits the terminal or the notebook"
+    from tqdm.auto import tqdm
+    return tqdm(iterable, desc=description, total=total, unit=unit, leave=False, mininterval=.5, **({} if show else {"disable": True}))
+
 # %% ../nbs/02_model.ipynb #predict-logits
 def predict_logits(
     model,                # From `load_model`
@@ -78,14 +91,13 @@ def predict_logits(
 )->np.ndarray:            # Logits, shape (sentences, 2): column 1 is for acceptable; in the order of the sentences
     "The two logits of every sentence"
     import numpy as np, torch
-    from tqdm.auto import tqdm
     examples = encode(sentences, tokenizer, max_length)
     sampler = LengthSampler([len(ids) for ids in examples], batch_size, shuffle=False)
     order = [i for batch in sampler for i in batch]
     was_training = model.training
     model.eval()
     with torch.inference_mode():
-        batches = tqdm(make_batches(examples, sampler, pad_id=tokenizer.pad_token_id), desc="judging", unit="batch", disable=not progress, leave=False)
+        batches = progress_bar(make_batches(examples, sampler, pad_id=tokenizer.pad_token_id), description="judging", unit="batch", show=progress)
         found = [model(**{name: values.to(model.device) for name,values in batch.items()}).logits.float() for batch in batches]
     model.train(was_training)
     logits = np.empty((len(examples), 2), dtype=np.float32)

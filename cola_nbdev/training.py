@@ -9,7 +9,7 @@ from dataclasses import dataclass,field
 from typing import TYPE_CHECKING
 from .data import ColaError,split_sentences
 from .tokenization import LengthSampler,encode,load_tokenizer,make_batches
-from .model import load_model,predict_logits
+from .model import load_model,predict_logits,progress_bar
 if TYPE_CHECKING: import pandas as pd
 
 # %% auto #0
@@ -89,7 +89,7 @@ def check_losses(
     return losses.mean().item()
 
 # %% ../nbs/03_training.ipynb #run
-@dataclass
+@dataclass(repr=False)
 class Run:
     "A finished training: what was learned and how it went"
     model: object             # The network, with the weights of the best epoch
@@ -103,7 +103,8 @@ class Run:
         import pandas as pd
         return pd.DataFrame(self.history).set_index("epoch").round(3)
 
-    def _repr_html_(self): return f"<p>{self.config.model}, best epoch {self.best_epoch} of {len(self.history)}</p>" + self.table()._repr_html_()
+    def __repr__(self): return f"{self.config.model}, best epoch {self.best_epoch} of {len(self.history)}"
+    def _repr_html_(self): return f"<p>{self!r}</p>" + self.table()._repr_html_()
 
 # %% ../nbs/03_training.ipynb #train
 def train(
@@ -115,7 +116,6 @@ def train(
     import torch
     from accelerate import Accelerator
     from accelerate.utils import set_seed
-    from tqdm.auto import tqdm
     set_seed(config.seed)
     fitted,held_out = split_sentences(sentences, config.validation_fraction, config.seed) if config.validation_fraction else (sentences, None)
     tokenizer,model = load_tokenizer(config.model), load_model(config.model, config.seed)
@@ -130,7 +130,7 @@ def train(
     optimizer = accelerator.prepare(optimizer)
     run,best,kept = Run(accelerator.unwrap_model(model), tokenizer, config), (-math.inf,), None
 
-    with tqdm(total=steps * config.epochs, unit="step", disable=not progress, leave=False, mininterval=.5) as bar:
+    with progress_bar(total=steps * config.epochs, show=progress) as bar:
         for epoch in range(config.epochs):
             bar.set_description(f"epoch {epoch + 1}/{config.epochs}")
             started,losses = time.perf_counter(), torch.zeros(steps, device=accelerator.device)

@@ -7,6 +7,7 @@ import pytest
 # Before anything imports transformers, which reads it once: a test that needs the Hub must fail, not download.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["MPLBACKEND"] = "agg"
+os.environ["TQDM_DISABLE"] = "1" # as `cola` does where no terminal is
 
 @pytest.fixture(scope="session")
 def needs_cola():
