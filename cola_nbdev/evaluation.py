@@ -120,11 +120,12 @@ def plot_batch_mcc(
     if ax is None: _,ax = plt.subplots(figsize=(9, 3), layout="constrained")
     scores = batch_mcc(predictions, batch_size)
     ax.bar(range(len(scores)), np.nan_to_num(scores), color="#0173b2")
-    missing = [number for number,score in enumerate(scores) if np.isnan(score)]
-    ax.plot(missing, [0]*len(missing), "x", color="#d55e00", label="one class only: undefined")
+    if missing := [number for number,score in enumerate(scores) if np.isnan(score)]:
+        ax.plot(missing, [0]*len(missing), "x", color="#d55e00", label="one class only: undefined")
     ax.axhline(mcc(predictions.label, predictions.predicted), color="#de8f05", linestyle="--", label="all sentences")
-    ax.set(title=f"MCC of every batch of {batch_size}", xlabel="batch", ylabel="MCC (−1 to 1)")
-    ax.legend(loc="lower right")
+    ax.set(title=f"MCC of every batch of {batch_size}", xlabel="batch", ylabel="MCC (−1 to 1)", ylim=(-1.05, 1.05))
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.legend(loc="lower right", ncols=2)
     return ax
 
 # %% ../nbs/04_evaluation.ipynb #plot-mcc
@@ -139,6 +140,7 @@ def plot_mcc(
     for height,(name,row) in enumerate(table.iterrows()):
         ax.plot([row.mcc_low, row.mcc_high], [height, height], color="#0173b2", linewidth=2)
         ax.plot(row.mcc, height, "o", color="#0173b2")
+        if np.isnan(row.mcc): ax.text(0, height, " – one class only", va="center", color="#6e6e6e")
     ax.set_yticks(range(len(table)), [f"{name} ({n})" for name,n in zip(table.index, table.n)])
     ax.axvline(0, color="grey", linewidth=1)
     ax.set(title=title, xlabel="MCC with 95% interval (sentences in brackets)", xlim=(-1.05, 1.05))
