@@ -91,14 +91,15 @@ def predict_logits(
 )->np.ndarray:            # Logits, shape (sentences, 2): column 1 is for acceptable; in the order of the sentences
     "The two logits of every sentence"
     import numpy as np, torch
+    from cola_nbdev.packing import Packed,pack_batch
     examples = encode(sentences, tokenizer, max_length)
     sampler = LengthSampler([len(ids) for ids in examples], batch_size, shuffle=False)
     order = [i for batch in sampler for i in batch]
-    was_training = model.training
-    model.eval()
+    was_training, packed = model.training, Packed(model)
+    packed.eval()
     with torch.inference_mode():
-        batches = progress_bar(make_batches(examples, sampler, pad_id=tokenizer.pad_token_id), description="judging", unit="batch", show=progress)
-        found = [model(**{name: values.to(model.device) for name,values in batch.items()}).logits.float() for batch in batches]
+        batches = progress_bar(make_batches(examples, sampler, collate=pack_batch), description="judging", unit="batch", show=progress)
+        found = [packed(**{name: values.to(model.device) for name,values in strip.items()}).float() for strip in batches]
     model.train(was_training)
     logits = np.empty((len(examples), 2), dtype=np.float32)
     if found: logits[order] = torch.cat(found).cpu().numpy()

@@ -168,9 +168,9 @@ def make_batches(
     examples:list,         # From `encode`
     sampler:LengthSampler, # Which examples travel together
     labels=None,           # The label of each example, 0 or 1
-    pad_id:int=0,          # The id of [PAD]
-):                         # A `DataLoader` of padded batches, in the sampler's order
-    "Batches of tensors, as `pad_batch` makes them"
+    collate=pad_batch,     # Makes tensors of a list of pairs (ids, label)
+):                         # A `DataLoader` of batches, in the sampler's order
+    "Batches of tensors, padded unless `collate` does otherwise"
     from torch.utils.data import DataLoader
     pairs = list(zip(examples, [None]*len(examples) if labels is None else map(int, labels), strict=True))
-    return DataLoader(pairs, batch_sampler=sampler, collate_fn=functools.partial(pad_batch, pad_id=pad_id))
+    return DataLoader(pairs, batch_sampler=sampler, collate_fn=collate)

@@ -5,7 +5,8 @@
 # %% ../nbs/03_training.ipynb #run-from-future-import-annotations
 from __future__ import annotations
 import math,time
-from dataclasses import dataclass,field
+from dataclasses import dataclass,field,replace
+from functools import partial
 from typing import TYPE_CHECKING
 from .data import ColaError,split_sentences
 from .tokenization import LengthSampler,encode,load_tokenizer,make_batches
@@ -13,7 +14,7 @@ from .model import load_model,predict_logits,progress_bar
 if TYPE_CHECKING: import pandas as pd
 
 # %% auto #0
-__all__ = ['LEARNING_RATES', 'Config', 'make_optimizer', 'validate', 'check_losses', 'Run', 'train', 'describe_epoch',
+__all__ = ['LEARNING_RATES', 'Config', 'make_optimizer', 'validate', 'check_losses', 'Run', 'training', 'train', 'describe_epoch',
            'plot_history']
 
 # %% ../nbs/03_training.ipynb #config
@@ -34,6 +35,7 @@ class Config:
     validation_fraction: float = 0.1   # Share of the training set that is held out to choose the best epoch; 0: train on everything, keep the last epoch
     seed: int = 42                     # Decides the split, the new head, the order of the sentences and dropout
     mixed_precision: str = "no"        # no, bf16 or fp16, as accelerate understands it
+    cuda_graphs: bool = False          # On a GPU: record each step and replay it (not measured yet)
 
     def __post_init__(self):
         if self.learning_rate is None: object.__setattr__(self, "learning_rate", LEARNING_RATES.get(self.model, 2e-5))
@@ -106,6 +108,68 @@ class Run:
     def __repr__(self): return f"{self.config.model}, best epoch {self.best_epoch} of {len(self.history)}"
     def _repr_html_(self): return f"<p>{self!r}</p>" + self.table()._repr_html_()
 
+# %% ../nbs/03_training.ipynb #training
+def training(
+    sentences:pd.DataFrame,       # To train on: the columns `sentence` and `label`
+    config:Config=Config(),       # The settings
+    progress:bool=True,           # Show a progress bar and a line per epoch
+):                                # A generator that goes on by one step at a time and returns the `Run`
+    "Fine-tune a network, step by step"
+    import torch
+    from accelerate import Accelerator
+    from accelerate.utils import set_seed
+    from cola_nbdev.packing import Packed,Replayed,accumulate,pack_batch
+    set_seed(config.seed)
+    fitted,held_out = split_sentences(sentences, config.validation_fraction, config.seed) if config.validation_fraction else (sentences, None)
+    tokenizer,model = load_tokenizer(config.model), load_model(config.model, config.seed)
+    positions = getattr(model.config, "max_position_embeddings", config.max_length)
+    if config.max_length > positions: raise ColaError(f"max_length is {config.max_length}; {config.model} has only {positions} positions")
+    accelerator = Accelerator(mixed_precision=config.mixed_precision)
+    graphs = config.cuda_graphs and accelerator.device.type == "cuda"
+    examples = encode(fitted.sentence, tokenizer, config.max_length)
+    sampler = LengthSampler([len(ids) for ids in examples], config.batch_size, config.seed)
+    batches = make_batches(examples, sampler, fitted.label, collate=partial(pack_batch, multiple=64 if graphs else 1))
+    packed,batches = accelerator.prepare(Packed(model), batches)
+    network = Replayed(packed, config.batch_size, config.mixed_precision) if graphs else packed
+    steps,parts = len(batches),1
+    optimizer,schedule = make_optimizer(packed, config, steps * config.epochs)
+    optimizer = accelerator.prepare(optimizer)
+    run,best,kept = Run(model, tokenizer, config), (-math.inf,), None
+
+    with progress_bar(total=steps * config.epochs, show=progress) as bar:
+        for epoch in range(config.epochs):
+            bar.set_description(f"epoch {epoch + 1}/{config.epochs}")
+            started,losses = time.perf_counter(), torch.zeros(steps, device=accelerator.device)
+            sampler.set_epoch(epoch)
+            packed.train()
+            for step,strip in enumerate(batches):
+                losses[step],needed = accumulate(network, strip, accelerator.backward, parts)
+                accelerator.clip_grad_norm_(packed.parameters(), config.gradient_clip)
+                optimizer.step()
+                schedule.step()
+                optimizer.zero_grad()
+                if needed > parts:
+                    parts = needed
+                    if progress: bar.write(f"out of memory: every batch of {config.batch_size} now goes through in {parts} parts, with the same result")
+                if step % 20 == 19 or step == steps - 1:
+                    bar.set_postfix(loss=f"{check_losses(losses[:step+1], epoch * steps, config):.3f}")
+                bar.update()
+                yield
+            row = {"epoch": epoch + 1, "training_loss": losses.mean().item(), "training_seconds": time.perf_counter() - started}
+            if held_out is not None:
+                started = time.perf_counter()
+                row |= validate(model, tokenizer, held_out, config.max_length)
+                row["validation_seconds"] = time.perf_counter() - started
+            run.history.append(row)
+            score = (row.get("validation_mcc", epoch), -row.get("validation_loss", 0)) # without a validation set the last epoch is the best
+            if score > best:
+                best,run.best_epoch = score, epoch + 1
+                if epoch + 1 < config.epochs: kept = {name: values.detach().to("cpu", copy=True) for name,values in model.state_dict().items()}
+            if progress: bar.write(describe_epoch(row))
+    if run.best_epoch < config.epochs: model.load_state_dict(kept)
+    model.eval()
+    return run
+
 # %% ../nbs/03_training.ipynb #train
 def train(
     sentences:pd.DataFrame,       # To train on: the columns `sentence` and `label`
@@ -113,54 +177,10 @@ def train(
     progress:bool=True,           # Show a progress bar and a line per epoch
 )->Run:                           # The network of the best epoch and the history; `ColaError` if the loss stops being a number
     "Fine-tune a network to tell acceptable sentences from unacceptable ones"
-    import torch
-    from accelerate import Accelerator
-    from accelerate.utils import set_seed
-    set_seed(config.seed)
-    fitted,held_out = split_sentences(sentences, config.validation_fraction, config.seed) if config.validation_fraction else (sentences, None)
-    tokenizer,model = load_tokenizer(config.model), load_model(config.model, config.seed)
-    positions = getattr(model.config, "max_position_embeddings", config.max_length)
-    if config.max_length > positions: raise ColaError(f"max_length is {config.max_length}; {config.model} has only {positions} positions")
-    accelerator = Accelerator(mixed_precision=config.mixed_precision)
-    examples = encode(fitted.sentence, tokenizer, config.max_length)
-    sampler = LengthSampler([len(ids) for ids in examples], config.batch_size, config.seed)
-    model,batches = accelerator.prepare(model, make_batches(examples, sampler, fitted.label, tokenizer.pad_token_id))
-    steps = len(batches)
-    optimizer,schedule = make_optimizer(model, config, steps * config.epochs)
-    optimizer = accelerator.prepare(optimizer)
-    run,best,kept = Run(accelerator.unwrap_model(model), tokenizer, config), (-math.inf,), None
-
-    with progress_bar(total=steps * config.epochs, show=progress) as bar:
-        for epoch in range(config.epochs):
-            bar.set_description(f"epoch {epoch + 1}/{config.epochs}")
-            started,losses = time.perf_counter(), torch.zeros(steps, device=accelerator.device)
-            sampler.set_epoch(epoch)
-            model.train()
-            for step,batch in enumerate(batches):
-                loss = model(**batch).loss
-                accelerator.backward(loss)
-                accelerator.clip_grad_norm_(model.parameters(), config.gradient_clip)
-                optimizer.step()
-                schedule.step()
-                optimizer.zero_grad()
-                losses[step] = loss.detach()
-                if step % 20 == 19 or step == steps - 1:
-                    bar.set_postfix(loss=f"{check_losses(losses[:step+1], epoch * steps, config):.3f}")
-                bar.update()
-            row = {"epoch": epoch + 1, "training_loss": losses.mean().item(), "training_seconds": time.perf_counter() - started}
-            if held_out is not None:
-                started = time.perf_counter()
-                row |= validate(run.model, tokenizer, held_out, config.max_length)
-                row["validation_seconds"] = time.perf_counter() - started
-            run.history.append(row)
-            score = (row.get("validation_mcc", epoch), -row.get("validation_loss", 0)) # without a validation set the last epoch is the best
-            if score > best:
-                best,run.best_epoch = score, epoch + 1
-                if epoch + 1 < config.epochs: kept = {name: values.detach().to("cpu", copy=True) for name,values in run.model.state_dict().items()}
-            if progress: bar.write(describe_epoch(row))
-    if run.best_epoch < config.epochs: run.model.load_state_dict(kept)
-    run.model = accelerator.unwrap_model(model, keep_fp32_wrapper=False).eval()
-    return run
+    steps = training(sentences, config, progress)
+    while True:
+        try: next(steps)
+        except StopIteration as finished: return finished.value
 
 # %% ../nbs/03_training.ipynb #describe-epoch
 def describe_epoch(
