@@ -9,7 +9,7 @@ stated  := settings.ini setup.py pyproject.toml constraints.txt
 merge   := if [ -x .venv/bin/nbdev_merge ]; then .venv/bin/nbdev_merge %O %A %B %P; else git merge-file %A %O %B; fi
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lab clean export readme outputs hooks
+.PHONY: help demo test lab bench clean export readme outputs hooks
 
 help: ## say what there is
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -19,15 +19,19 @@ demo: .venv/.offline ## train a pretrained BERT on the demo corpus (offline, min
 	    echo "runs/demo is there already; \`make clean\` to start over"; \
 	else \
 	    if [ -d runs/demo ]; then echo "runs/demo was left unfinished: starting it again"; rm -rf runs/demo; fi; \
-	    echo "Training minilm on the demo corpus, into runs/demo (2 to 3 minutes on 2 cores)"; \
+	    echo "Training minilm on the demo corpus, into runs/demo (a minute or two on 2 cores)"; \
 	    .venv/bin/cola train --data demo --model minilm --out runs/demo; \
 	fi
 	@echo "Judging two sentences with the model in runs/demo/model"
-	@.venv/bin/cola predict runs/demo/model "The keys to the cabinet are on the table." "The keys to the cabinet is on the table."
+	@.venv/bin/cola predict runs/demo/model "Where will the farmers sleep?" "Where the farmers will sleep?"
 
 test: .venv/.dev ## run every check: what is generated is up to date, the notebooks' cells, the tests
 	@echo "Running the checks, the notebooks and the tests"
-	@OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist worksteal $(args)
+	@OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadgroup $(args)
+
+bench: .venv/.offline ## measure speed and memory beside the peers (about 10 minutes; quick=1: under 2; only="training limit")
+	@echo "Measuring in turns, into benchmarks/results (close other programs; COLA_NBDEV_DATA chooses the real corpus)"
+	@.venv/bin/python benchmarks/run.py $(if $(quick),--quick) $(only)
 
 lab: .venv/.dev ## open the notebooks in JupyterLab
 	@echo "Opening the notebooks in JupyterLab (Ctrl-C here to stop it)"

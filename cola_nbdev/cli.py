@@ -4,7 +4,7 @@
 
 # %% ../nbs/09_cli.ipynb #run-from-future-import-annotations
 from __future__ import annotations
-import os,sys
+import inspect,os,re,sys
 from pathlib import Path
 import tyro
 from tyro.conf import OmitArgPrefixes,Positional
@@ -12,14 +12,14 @@ from .data import ColaError
 from .training import Config
 
 # %% auto #0
-__all__ = ['COMMANDS', 'cola_train', 'cola_evaluate', 'cola_predict', 'cola_data', 'main']
+__all__ = ['COMMANDS', 'cola_train', 'cola_evaluate', 'cola_predict', 'cola_data', 'with_help', 'main']
 
 # %% ../nbs/09_cli.ipynb #cola-train
 def cola_train(
-    config:OmitArgPrefixes[Config], # The settings of the training
-    out:Path,                       # Gets model/, metrics.json, history.csv, predictions.csv, report.html and the plots
-    data:str="demo",                # demo, cola, or the path of a .tsv or .csv file or of a folder of CoLA files
-    overwrite:bool=False,           # Replace an earlier run in the same folder
+    config:OmitArgPrefixes[Config],  # The settings of the training
+    out:Path,  # Gets model/, metrics.json, history.csv, predictions.csv, report.html and the plots
+    data:str="demo",  # demo, cola, or the path of a .tsv or .csv file or of a folder of CoLA files
+    overwrite:bool=False,  # Replace an earlier run in the same folder
 )->None:
     "Fine-tune a network, evaluate it, and save everything to a folder"
     from cola_nbdev.data import load_corpus
@@ -30,15 +30,14 @@ def cola_train(
 
 # %% ../nbs/09_cli.ipynb #cola-evaluate
 def cola_evaluate(
-    model:Positional[str],   # A folder made by cola train, or a Hub id
-    data:str="demo",         # demo, cola, or the path of a .tsv or .csv file or of a folder of CoLA files
-    out:Path|None=None,      # Also write report.html, the plots, metrics.json and predictions.csv to this folder
-    overwrite:bool=False,    # Replace an earlier report in the same folder
+    model:Positional[str],  # A folder made by cola train, or a Hub id
+    data:str="demo",  # demo, cola, or the path of a .tsv or .csv file or of a folder of CoLA files
+    out:Path|None=None,  # Also write report.html, the plots, metrics.json and predictions.csv to this folder, which must be new
 )->None:
     "Score a saved model on a corpus, with intervals"
     from cola_nbdev.data import load_corpus
     from cola_nbdev.prediction import Judge,check_output,versions
-    if out: check_output(out, overwrite)
+    if out: check_output(out)
     corpus = load_corpus(data, dev_fraction=1)
     judge = Judge(model)
     from cola_nbdev.evaluation import Report
@@ -52,9 +51,9 @@ def cola_evaluate(
 
 # %% ../nbs/09_cli.ipynb #cola-predict
 def cola_predict(
-    model:Positional[str],                  # A folder made by cola train, or a Hub id
+    model:Positional[str],  # A folder made by cola train, or a Hub id
     sentences:Positional[tuple[str, ...]],  # The sentences to judge, each in quotes
-    json:bool=False,                        # Print a JSON list instead of a table
+    json:bool=False,  # Print a JSON list instead of a table
 )->None:
     "Judge sentences"
     from cola_nbdev.prediction import Judge
@@ -67,7 +66,7 @@ def cola_predict(
 # %% ../nbs/09_cli.ipynb #cola-data
 def cola_data(
     source:Positional[str],  # demo, cola, or the path of a .tsv or .csv file or of a folder of CoLA files
-    export:Path|None=None,   # Write every split to this folder as a TSV in CoLA's four columns
+    export:Path|None=None,  # Write every split to this folder as a TSV in CoLA's four columns
 )->None:
     "Describe a corpus, or write it out as CoLA files"
     from cola_nbdev.data import load_corpus
@@ -75,15 +74,25 @@ def cola_data(
     print(f"corpus {corpus.name}, fingerprint {corpus.fingerprint}\n\n{corpus.summary().to_string()}")
     if export: print("\nwritten: " + ", ".join(str(file) for file in corpus.export(export)))
 
-# %% ../nbs/09_cli.ipynb #main
+# %% ../nbs/09_cli.ipynb #with-help
 COMMANDS = {"train": cola_train, "evaluate": cola_evaluate, "predict": cola_predict, "data": cola_data}
+
+def with_help(
+    command, # A function with a comment behind each parameter
+):           # The same, with the comments in its docstring, where tyro looks for them
+    "Turn the comments behind parameters into help"
+    comments = re.findall(r"^    (\w+):.*?  # (.+)$", inspect.getsource(command), re.MULTILINE)
+    if "Args:" not in command.__doc__: command.__doc__ += "\n\nArgs:\n" + "\n".join(f"    {name}: {text}" for name,text in comments)
+    return command
 
 def main(
     arguments:list[str]|None=None, # Default: those of the command line
 )->None:                           # Leaves with exit code 2 after an error of the user
     "The command `cola`"
     if not sys.stderr.isatty(): os.environ.setdefault("TQDM_DISABLE", "1")
-    try: tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="cola", args=arguments, description="Fine-tune BERT to tell acceptable English sentences from unacceptable ones.")
+    if hasattr(sys.stdout, "reconfigure"): sys.stdout.reconfigure(errors="backslashreplace") # a terminal that cannot show é is no reason to stop
+    try: tyro.extras.subcommand_cli_from_dict({name: with_help(command) for name,command in COMMANDS.items()}, prog="cola", args=arguments, description="Fine-tune BERT to tell acceptable English sentences from unacceptable ones.")
     except ColaError as error: print(f"cola: {error}", file=sys.stderr); sys.exit(2)
     except KeyboardInterrupt: print("cola: interrupted", file=sys.stderr); sys.exit(130)
     except BrokenPipeError: sys.exit(141)
+    except OSError as error: print(f"cola: {error.filename or 'the disk'}: {(error.strerror or str(error)).lower()}", file=sys.stderr); sys.exit(2)

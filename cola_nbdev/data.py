@@ -92,6 +92,7 @@ def read_csv(
             elif row and len(row) != len(header): raise ColaError(f"{name} line {start}: {len(row)} fields where the header has {len(header)}")
             elif row: rows.append(row); lines.append(start)
             start = reader.line_num + 1
+        if duplicate := [column for column in header if column and header.count(column) > 1]: raise ColaError(f"{name}: two columns are called {duplicate[0]!r}; rename one")
     except csv.Error as error: raise ColaError(f"{name} line {start}: {error}; is a quote opened and not closed?") from None
     return check_sentences(pd.DataFrame(rows, columns=header), name, lines, one_class)
 
@@ -102,7 +103,7 @@ def read_sentences(
 )->pd.DataFrame:          # The columns of CoLA; `ColaError` if the file cannot be read
     "Read a file of sentences, whichever of the accepted forms it has"
     if Path(path).suffix.lower() == ".csv": return read_csv(path, one_class=one_class)
-    header = read_lines(path)[0].lower().split("\t")
+    header = [field.strip() for field in read_lines(path)[0].lower().split("\t")]
     return read_csv(path, "\t", one_class) if {"sentence", "label"} <= set(header) else read_cola_tsv(path, one_class)
 
 # %% ../nbs/00_data.ipynb #verify
@@ -231,8 +232,9 @@ def split_sentences(
     "Split at random, with the same share of each label on both sides"
     from sklearn.model_selection import train_test_split
     try: return tuple(part.reset_index(drop=True) for part in train_test_split(sentences, test_size=fraction, random_state=seed, stratify=sentences.label))
-    except ValueError as error:
-        raise ColaError(f"{len(sentences)} sentences are too few to hold out {fraction:.0%} of them with both labels on each side ({error})") from None
+    except ValueError:
+        counts = " and ".join(f"{count} with label {label}" for label,count in sentences.label.value_counts().sort_index().items())
+        raise ColaError(f"{len(sentences)} sentences ({counts}) are too few to hold out {fraction:.0%} of them with both labels on each side; add sentences") from None
 
 # %% ../nbs/00_data.ipynb #load-corpus
 def load_corpus(
@@ -245,12 +247,13 @@ def load_corpus(
     if source == "demo": return Corpus("demo", {split: pd.DataFrame(rows, columns=COLUMNS) for split,rows in demo_corpus().items()})
     if source == "cola": return Corpus("cola", read_cola())
     if path.is_dir():
+        if (path/"raw").is_dir(): path = path/"raw" # as in the unpacked folder cola_public
         files = {split: path/name for split,(name,_) in COLA_FILES.items() if (path/name).is_file()}
         if "train" not in files or len(files) < 2: raise ColaError(f"{path} holds no corpus; expected in_domain_train.tsv and in_domain_dev.tsv or out_of_domain_dev.tsv")
         return Corpus(path.name, {split: read_cola_tsv(file) for split,file in files.items()})
     if not path.is_file(): raise ColaError(f"there is no corpus {str(source)!r}; say demo, cola, or the path of a .tsv or .csv file")
     sentences = read_sentences(path)
-    if dev_fraction == 1: return Corpus(path.name, {path.stem: sentences})
+    if dev_fraction == 1: return Corpus(path.name, {"dev": sentences})
     return Corpus(path.name, dict(zip(("train", "dev"), split_sentences(sentences, dev_fraction))))
 
 # %% ../nbs/00_data.ipynb #plot-labels

@@ -45,6 +45,7 @@ def draw_mcc(
     "The MCC of many resamples of the sentences (the bootstrap of Efron 1979)"
     labels,predicted = np.asarray(labels), np.asarray(predicted)
     if labels.shape != predicted.shape: raise ColaError(f"{len(labels)} labels and {len(predicted)} predictions; there must be one for each")
+    if not np.isin([*labels, *predicted], [0, 1]).all(): raise ColaError("labels and predictions must be 0 or 1")
     if len(np.unique(labels)) < 2: raise ColaError(f"the {len(labels)} labels are of one class; MCC is undefined there")
     cells = confusion_matrix(labels, predicted, labels=[0, 1]).ravel()
     counts = np.random.default_rng(seed).multinomial(len(labels), cells / len(labels), size=draws)
@@ -133,18 +134,19 @@ def plot_mcc(
     table:pd.DataFrame, # From `mcc_by` or `split_metrics`
     title:str="",       # What is compared
     ax=None,            # Axes to draw on
+    most:int=40,        # Rows to draw; of more, those with the most sentences
 ):                      # The axes
     "The MCC of each row with its 95% interval"
     import matplotlib.pyplot as plt
-    if ax is None: _,ax = plt.subplots(figsize=(7, .6 + .32*len(table)), layout="constrained")
+    table = table.nlargest(most, "n").loc[lambda rows: [name for name in table.index if name in rows.index]] if len(table) > most else table
+    if ax is None: _,ax = plt.subplots(figsize=(7, .9 + .32*len(table)), layout="constrained")
     for height,(name,row) in enumerate(table.iterrows()):
         ax.plot([row.mcc_low, row.mcc_high], [height, height], color="#0173b2", linewidth=2)
         ax.plot(row.mcc, height, "o", color="#0173b2")
         if np.isnan(row.mcc): ax.text(0, height, " – one class only", va="center", color="#6e6e6e")
-    ax.set_yticks(range(len(table)), [f"{name} ({n})" for name,n in zip(table.index, table.n)])
+    ax.set_yticks(range(len(table)), [f"{name} ({n})".replace("$", r"\$") for name,n in zip(table.index, table.n)]) # a $ would begin a formula
     ax.axvline(0, color="grey", linewidth=1)
-    ax.set(title=title, xlabel="MCC with 95% interval (sentences in brackets)", xlim=(-1.05, 1.05))
-    ax.invert_yaxis()
+    ax.set(title=title, xlabel="MCC with 95% interval (sentences in brackets)", xlim=(-1.05, 1.05), ylim=(len(table) - .5, -.5))
     return ax
 
 # %% ../nbs/04_evaluation.ipynb #worst-mistakes
@@ -160,7 +162,7 @@ def worst_mistakes(
 # %% ../nbs/04_evaluation.ipynb #report
 PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>
 <style>:root{{color-scheme:light dark}} body{{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}}
-div{{overflow-x:auto}} table{{border-collapse:collapse}} td,th{{padding:.2rem .8rem;border-bottom:1px solid #8886;text-align:right}} img{{max-width:100%;background:#fff}}
+div{{overflow-x:auto}} table{{border-collapse:collapse}} td,th{{padding:.2rem .8rem;border-bottom:1px solid #8886;text-align:right}} .text td:nth-child(-n+3),.text th:nth-child(-n+3){{text-align:left}} img{{max-width:100%;background:#fff}}
 td:has(+ td:empty),th:first-child{{text-align:left}}</style><body>{body}</body></html>"""
 
 @dataclass(repr=False)
@@ -182,6 +184,7 @@ class Report:
         keep("mcc", plot_mcc(self.metrics, "MCC of each split"))
         keep("confusion", plot_confusion(self.predictions))
         keep("batch_mcc", plot_batch_mcc(last))
+        plots["batch_mcc"].axes[0].set_title(f"MCC of every batch of 32, {last.split.iloc[0]}")
         column = "phenomenon" if "phenomenon" in self.predictions else "sentence_source"
         if self.predictions[column].nunique() > 1: keep(f"mcc_by_{column}", plot_mcc(mcc_by(self.predictions, column).sort_values("mcc", ascending=False), f"MCC by {column.replace('_', ' ')}"))
         return plots
@@ -197,10 +200,10 @@ class Report:
             figure.savefig(buffer, format="png", dpi=110)
             return f'<img alt="{html.escape(figure.axes[0].get_title())}" src="data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}">'
         shown = ", ".join(f"{name} {value}" for name,value in self.facts.items() if isinstance(value, (str, int, float)))
-        parts = [f"<h2>Scores</h2><p>{html.escape(shown)}</p>", self.metrics.round(3).to_html(na_rep="–", border=0)]
+        parts = [f"<h1>{html.escape(str(self.facts.get('model', 'Scores')))}</h1><p>{html.escape(shown)}</p>", self.metrics.round(3).to_html(na_rep="–", border=0)]
         parts += [f"<p>{picture(figure)}</p>" for figure in self.figures().values()]
         mistakes = worst_mistakes(self.predictions).round(3)
-        parts += ["<h2>The most confident mistakes</h2>", mistakes.to_html(index=False, border=0) if len(mistakes) else "<p>None: every sentence was judged rightly.</p>"]
+        parts += ["<h2>The most confident mistakes</h2>", mistakes.to_html(index=False, border=0, classes="text") if len(mistakes) else "<p>None: every sentence was judged rightly.</p>"]
         return "".join(f"<div>{part}</div>" for part in parts)
 
     def save(self,

@@ -66,13 +66,15 @@ def read_words(
 # %% ../nbs/00_grammar.ipynb #run-phenomena-phenomenon-where-a-textbook
 PHENOMENA = { # phenomenon: (where a textbook treats it, its templates)
     "subject_verb_agreement": ("agreement", [
+        "the {person.one} [{rest.s}|{rest.base}] {daily.plain}",
+        "the {person.many} [{rest.base}|{rest.s}] {daily.plain}",
         "the {person.one} near the {place.many} [{rest.s}|{rest.base}] {daily.plain}",
         "the {person.many} near the {place.one} [{rest.base}|{rest.s}] {daily.plain}",
         "the {person.one} who {see.past} the {woman.many} [{rest.s}|{rest.base}] {daily.plain}",
         "the {person.many} who {see.past} the {woman.one} [{rest.base}|{rest.s}] {daily.plain}"]),
     "determiner_noun_agreement": ("agreement", [
-        "the {person.one} {see.past} the {man.one} with [this|these] {red.plain} {thing.one}",
-        "the {person.one} {see.past} the {man.one} with [these|this] {red.plain} {thing.many}",
+        "the {person.one} {see.past} the {man.one} with [this|these] {thing.one}",
+        "the {person.one} {see.past} the {man.one} with [these|this] {thing.many}",
         "the {person.many} {take.past} [that|those] {red.plain} {thing.one}",
         "the {person.many} {take.past} [those|that] {red.plain} {thing.many}"]),
     "reflexive_agreement": ("binding", [
@@ -133,9 +135,9 @@ HELD_OUT_PHENOMENA = { # never seen in training
         "the {person.one} is [{tall.more}|{tall.plain}] than the {woman.one}",
         "the {person.one} is as [{tall.plain}|{tall.more}] as the {woman.one}"])}
 
-# %% ../nbs/00_grammar.ipynb #run-before-we-think-that-the
-BEFORE = ["", "", "", "we think that ", "the newspaper said that ", "it is true that ", "my neighbour told me last week that "]
-AFTER  = ["", "", "", ", as we all know", ", and nobody was surprised", ", but it does not matter"]
+# %% ../nbs/00_grammar.ipynb #run-before-5-we-think-that
+BEFORE = [""]*5 + ["we think that ", "the newspaper said that ", "it is true that ", "my neighbour told me last week that "]
+AFTER  = [""]*5 + [", as we all know", ", and nobody was surprised", ", but it does not matter"]
 
 # %% ../nbs/00_grammar.ipynb #write-pair
 def write_pair(

@@ -15,7 +15,7 @@ from .training import Config,Run,plot_history,train
 if TYPE_CHECKING: import pandas as pd
 
 # %% auto #0
-__all__ = ['BASE_MODELS', 'save_judge', 'Judge', 'model_card', 'check_output', 'versions', 'fine_tune']
+__all__ = ['BASE_MODELS', 'RUN_FILES', 'save_judge', 'Judge', 'model_card', 'check_output', 'versions', 'fine_tune']
 
 # %% ../nbs/05_prediction.ipynb #save-judge
 def save_judge(
@@ -99,15 +99,20 @@ The labels are judgements by linguists on the sentences of their own books; they
 """
 
 # %% ../nbs/05_prediction.ipynb #check-output
+RUN_FILES = {"model", "metrics.json", "history.csv", "predictions.csv", "report.html"} # and plots
+
 def check_output(
-    out:str|Path,    # The folder of a run
-    overwrite:bool,  # May an earlier run be replaced?
-)->Path:             # The same; `ColaError` if it must not or cannot be written
+    out:str|Path,          # The folder of a run
+    overwrite:bool=False,  # May an earlier run be replaced? Only if it holds nothing else
+)->Path:                   # The same; `ColaError` if it must not or cannot be written
     "Refuse an output folder before any work is done"
     out = Path(out)
+    if out.is_symlink() or out.resolve() == Path.cwd(): raise ColaError(f"{out} is {'a link' if out.is_symlink() else 'the folder you are in'}; choose a folder of its own for --out")
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         if not overwrite: raise ColaError(f"{out} exists already; choose another --out, or add --overwrite to replace it")
-        if not (out/"metrics.json").is_file(): raise ColaError(f"{out} exists and is not the folder of a run; it will not be overwritten: choose another --out")
+        names = {path.name for path in out.iterdir()} if out.is_dir() else set()
+        if not {"metrics.json", "model"} <= names: raise ColaError(f"{out} exists and is not the folder of a run; it will not be overwritten: choose another --out")
+        if foreign := sorted(name for name in names - RUN_FILES if not name.endswith(".png")): raise ColaError(f"{out} also holds {foreign[0]}, which is not from a run; it will not be overwritten: move it away")
     return out
 
 # %% ../nbs/05_prediction.ipynb #versions
@@ -130,6 +135,7 @@ def fine_tune(
     import matplotlib.pyplot as plt
     from cola_nbdev.evaluation import Report
     out = check_output(out, overwrite)
+    if "train" not in corpus.splits or not corpus.dev: raise ColaError(f"the corpus {corpus.name} has the splits {', '.join(corpus.splits)}; train and at least one dev split are needed")
     try:
         out.absolute().parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.absolute().parent))

@@ -46,7 +46,8 @@ def from_pretrained(
 ):                  # What the loader loads; `ColaError` if it is nowhere to be had
     "Load by name, without ever running code that came with a model"
     try: return loader.from_pretrained(find_model(name), trust_remote_code=False, **options)
-    except (OSError, ValueError, RuntimeError) as error:
+    except ColaError: raise
+    except Exception as error: # a damaged file ends in errors of many kinds
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise ColaError(f"cannot load the model {str(name)!r}: say minilm, bert, tiny, a Hub id, or a folder with config.json and model.safetensors ({reason[:160]})") from None
 
@@ -65,7 +66,12 @@ def load_tokenizer(
 )->transformers.PreTrainedTokenizerBase: # `ColaError` if it is nowhere to be had
     "The tokenizer that belongs to a model"
     from transformers import AutoTokenizer
-    return tiny_tokenizer() if model == "tiny" else from_pretrained(AutoTokenizer, model)
+    if model == "tiny": return tiny_tokenizer()
+    tokenizer = from_pretrained(AutoTokenizer, model)
+    if not any((Path(find_model(model))/name).exists() for name in ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model")):
+        raise ColaError(f"{model} has no tokenizer (no tokenizer.json, no vocab.txt); save the tokenizer into the model's folder")
+    if tokenizer.pad_token is None: raise ColaError(f"the tokenizer of {model} has no padding token")
+    return tokenizer
 
 # %% ../nbs/01_tokenization.ipynb #show-tokens
 def show_tokens(
@@ -86,6 +92,7 @@ def encode(
     max_length:int=64,  # Longer sentences are cut to this many pieces, [CLS] and [SEP] included
 )->list[list[int]]:     # The ids of each sentence, not padded; `ColaError` if one is not text
     "All sentences as lists of ids, in one call"
+    if isinstance(sentences, str): raise ColaError("a single sentence was given where a list of sentences is expected; write [sentence]")
     sentences = list(sentences)
     for row,sentence in enumerate(sentences):
         if not isinstance(sentence, str): raise ColaError(f"sentence {row} is {type(sentence).__name__}, not text: {sentence!r:.60}")

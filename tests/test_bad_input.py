@@ -56,6 +56,7 @@ def test_a_broken_tsv_is_refused_with_its_line(cola, tmp_path, content, message)
     ("sentence,label\nHe left,again.,1\n", "file.csv line 2: 3 fields where the header has 2"),
     ("text,label\nHe left.,1\n", "file.csv: no column sentence; it has text, label"),
     ("sentence,label\n", "file.csv holds no sentences"),
+    ("sentence,sentence,label\nHe left.,He left.,1\n", "file.csv: two columns are called 'sentence'; rename one"),
     ("sentence,label\nHe left.,1\n\"A sentence\nof two lines.\",yes\n", "file.csv line 3: label 'yes' is neither"),
 ])
 def test_a_broken_csv_is_refused_with_its_line(cola, tmp_path, content, message):
@@ -97,6 +98,24 @@ def test_a_file_that_may_not_be_read_or_a_folder_that_may_not_be_written(cola, t
     refused(cola("train", "--model", "tiny", "--out", "file/run"), "file/run cannot be written")
     refused(cola("train", "--model", "tiny", "--out", "file"), "file exists already")
 
+def test_odd_outputs(cola, tmp_path):
+    refused(cola("train", "--model", "tiny", "--out", "."), ". is the folder you are in; choose a folder of its own")
+    (tmp_path/"link").symlink_to("nowhere")
+    refused(cola("train", "--model", "tiny", "--out", "link"), "link is a link; choose a folder of its own")
+    refused(cola("data", "x" * 300), "file name too long")
+    (tmp_path/"file").write_text("")
+    refused(cola("data", "demo", "--export", "file/below"), "file/below: not a directory")
+
+def test_a_damaged_model_folder(cola, tmp_path):
+    assert cola("train", "--model", "tiny", "--epochs", "1", "--out", "run")[2] == 0
+    weights, tokenizer = tmp_path/"run/model/model.safetensors", tmp_path/"run/model/tokenizer.json"
+    content = weights.read_bytes()
+    weights.write_bytes(content[:1000])
+    refused(cola("predict", "run", "He left."), "cannot load the model")
+    weights.write_bytes(content)
+    tokenizer.unlink()
+    refused(cola("predict", "run", "He left."), "has no tokenizer")
+
 def test_what_existed_is_not_touched(cola, tmp_path):
     (tmp_path/"run").mkdir()
     (tmp_path/"run/thesis.txt").write_text("three years of work")
@@ -110,7 +129,7 @@ def test_what_existed_is_not_touched(cola, tmp_path):
 
 def test_too_few_sentences(cola, tmp_path):
     (tmp_path/"two.tsv").write_text(GOOD)
-    refused(cola("train", "--data", "two.tsv", "--model", "tiny", "--out", "run"), "2 sentences are too few to hold out 20% of them")
+    refused(cola("train", "--data", "two.tsv", "--model", "tiny", "--out", "run"), "2 sentences (1 with label 0 and 1 with label 1) are too few to hold out 20% of them")
 
 # The download, from a server on this machine
 

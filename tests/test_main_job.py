@@ -9,6 +9,9 @@ from sklearn.metrics import matthews_corrcoef
 from cola_nbdev import cli, data
 from cola_nbdev.evaluation import read_predictions
 from cola_nbdev.prediction import Judge
+from cola_nbdev.training import Config, train
+
+pytestmark = pytest.mark.xdist_group("main_job") # one worker trains, once
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
@@ -54,10 +57,22 @@ def test_the_report_needs_no_other_file(run):
     page = (run/"report.html").read_text()
     assert not re.search(r'(src|href)="(?!data:)', page) and "MCC" in page
 
-def test_minilm_is_not_changed_by_training(run):
-    from cola_nbdev.tokenization import find_minilm
-    find_minilm.cache_clear()
-    assert find_minilm() # verifies the weights again
+def test_changed_weights_of_minilm_are_refused(run, monkeypatch):
+    from cola_nbdev import tokenization
+    tokenization.find_minilm.cache_clear()
+    assert tokenization.find_minilm() # training did not change them
+    tokenization.find_minilm.cache_clear()
+    monkeypatch.setattr(tokenization, "MINILM_SHA256", "0" * 64)
+    with pytest.raises(data.ColaError, match="the weights of minilm are damaged"): tokenization.load_tokenizer("minilm")
+
+def test_the_seed_decides_everything():
+    sentences, config = data.load_corpus("demo").train[:100], Config(model="tiny", epochs=1)
+    import torch
+    weights = []
+    for before in (1, 2): # whatever was drawn before
+        torch.manual_seed(before)
+        weights.append(torch.cat([values.flatten() for values in train(sentences, config, progress=False).model.parameters()]))
+    assert torch.equal(*weights)
 
 # The real corpus
 
