@@ -85,7 +85,7 @@ def predict_logits(
     model,                # From `load_model`
     tokenizer,            # The one that belongs to the model
     sentences,            # An iterable of str
-    batch_size:int=32,    # Sentences per forward pass
+    batch_size:int=64,    # Sentences per forward pass
     max_length:int=64,    # In pieces; longer sentences are cut
     progress:bool=False,  # Show a progress bar
 )->np.ndarray:            # Logits, shape (sentences, 2): column 1 is for acceptable; in the order of the sentences
