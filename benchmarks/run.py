@@ -109,7 +109,7 @@ def page(size, found):
     warning = [] if size == "full" else [f"**A trial run (--{size}): these are not figures to quote.**"]
     header = ["", "against", "ours (median, smallest–largest)", "at least", "stretch", ""]
     return "\n\n".join(["# Side by side", *warning,
-        "What this package takes beside what people would otherwise use: measured in turns, on one machine, in one run. A figure is how many times as long the other one takes, "
+        "What this package takes beside what people would otherwise use: measured in turns, on one machine; what stands in one table was measured in one run. A figure is how many times as long the other one takes, "
         f"as the median of {rounds} round{'s' * (rounds != 1)} with the smallest and the largest; shares and memory say what they are.",
         table(header, [row(target, found) for target in TARGETS]).replace("---:", "---"),
         "How much is gained depends on how well the other one is set: Trainer stands here as it usually is set and as well as it can be. Measured on:", "\n".join(machines(found)),

@@ -1,5 +1,4 @@
 """Every notebook's cells are tests: they run from top to bottom, and an assertion that fails there fails here."""
-import os
 import sys
 from pathlib import Path
 
