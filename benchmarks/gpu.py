@@ -10,7 +10,7 @@ import time
 import side_by_side
 import torch
 
-GLUE, DYNAMIC = "Trainer as run_glue sets it", "Trainer, dynamic padding"
+GLUE, DYNAMIC, REPLAYED = "Trainer as run_glue sets it", "Trainer, dynamic padding", "ours, steps replayed (CUDA graphs)"
 SETTINGS = {"full": {"sentences": 8551, "epochs": 4, "rounds": 3}, "quick": {"sentences": 1024, "epochs": 1, "rounds": 1}, "tiny": {"sentences": 32, "epochs": 1, "rounds": 1}}
 BERT_BASE, TOY = {}, {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
 
@@ -39,17 +39,18 @@ def run_trainer(folder, sentences, epochs, pad_to=None):
         trainer.remove_callback(PrinterCallback)
         return trainer.train().training_loss
 
-def run_ours(folder, sentences, epochs):
-    "Train with `train` in bf16; the mean loss"
+def run_ours(folder, sentences, epochs, graphs=False):
+    "Train with `train` in bf16, each step launched or replayed; the mean loss"
     from cola_nbdev.training import Config, train
-    history = train(sentences, Config(model=folder, epochs=epochs, learning_rate=2e-5, mixed_precision="bf16", validation_fraction=0), progress=False).history
+    config = Config(model=folder, epochs=epochs, learning_rate=2e-5, mixed_precision="bf16", validation_fraction=0, cuda_graphs=graphs)
+    history = train(sentences, config, progress=False).history
     return sum(row["training_loss"] for row in history) / epochs
 
 def competitors(settings):
     "Name → function that trains and returns seconds; `losses`, if given, gets the mean loss of the training"
     rows = side_by_side.corpus().train
     sentences = rows.iloc[[i % len(rows) for i in range(settings["sentences"])]].reset_index(drop=True)
-    functions = {GLUE: lambda *given: run_trainer(*given, pad_to=128), DYNAMIC: run_trainer, "ours": run_ours}
+    functions = {GLUE: lambda *given: run_trainer(*given, pad_to=128), DYNAMIC: run_trainer, "ours": run_ours, REPLAYED: lambda *given: run_ours(*given, graphs=True)}
     def timed(name):
         started = time.perf_counter()
         loss = functions[name](settings["folder"], sentences, settings["epochs"])

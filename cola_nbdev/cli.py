@@ -4,7 +4,7 @@
 
 # %% ../nbs/09_cli.ipynb #run-from-future-import-annotations
 from __future__ import annotations
-import inspect,os,re,sys
+import atexit,gc,inspect,os,re,sys
 from pathlib import Path
 import tyro
 from tyro.conf import OmitArgPrefixes,Positional
@@ -89,6 +89,8 @@ def main(
     arguments:list[str]|None=None, # Default: those of the command line
 )->None:                           # Leaves with exit code 2 after an error of the user
     "The command `cola`"
+    gc.set_threshold(10_000) # by far most objects come with the imports and stay: looking for garbage among them takes half a second,
+    atexit.register(gc.freeze) # and once more at the end a second
     if not sys.stderr.isatty(): os.environ.setdefault("TQDM_DISABLE", "1")
     if hasattr(sys.stdout, "reconfigure"): sys.stdout.reconfigure(errors="backslashreplace") # a terminal that cannot show é is no reason to stop
     try: tyro.extras.subcommand_cli_from_dict({name: with_help(command) for name,command in COMMANDS.items()}, prog="cola", args=arguments, description="Fine-tune BERT to tell acceptable English sentences from unacceptable ones.")

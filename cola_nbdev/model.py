@@ -85,21 +85,26 @@ def predict_logits(
     model,                # From `load_model`
     tokenizer,            # The one that belongs to the model
     sentences,            # An iterable of str
-    batch_size:int=64,    # Sentences per forward pass
+    batch_size:int=64,    # Sentences per forward pass; halved by itself where memory is too small
     max_length:int=64,    # In pieces; longer sentences are cut
     progress:bool=False,  # Show a progress bar
 )->np.ndarray:            # Logits, shape (sentences, 2): column 1 is for acceptable; in the order of the sentences
     "The two logits of every sentence"
     import numpy as np, torch
-    from cola_nbdev.packing import Packed,pack_batch
+    from cola_nbdev.packing import Packed,in_parts,pack_batch
     examples = encode(sentences, tokenizer, max_length)
     sampler = LengthSampler([len(ids) for ids in examples], batch_size, shuffle=False)
     order = [i for batch in sampler for i in batch]
-    was_training, packed = model.training, Packed(model)
+    was_training,packed,found,parts = model.training, Packed(model), [], 1
     packed.eval()
-    with torch.inference_mode():
-        batches = progress_bar(make_batches(examples, sampler, collate=pack_batch), description="judging", unit="batch", show=progress)
-        found = [packed(**{name: values.to(model.device) for name,values in strip.items()}).float() for strip in batches]
+    judge = lambda part: packed(**{name: values.to(model.device) for name,values in part.items()}).float()
+    with torch.inference_mode(), progress_bar(total=len(sampler), description="judging", unit="batch", show=progress) as bar:
+        for strip in make_batches(examples, sampler, collate=pack_batch):
+            fitted,needed = in_parts(judge, strip, parts)
+            found += fitted
+            if needed > parts and progress: bar.write(f"out of memory: every batch of {batch_size} now goes through in {needed} parts, with the same result")
+            parts = needed
+            bar.update()
     model.train(was_training)
     logits = np.empty((len(examples), 2), dtype=np.float32)
     if found: logits[order] = torch.cat(found).cpu().numpy()

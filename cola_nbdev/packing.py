@@ -9,17 +9,18 @@ from torch.nn.functional import cross_entropy,scaled_dot_product_attention
 from .data import ColaError
 
 # %% auto #0
-__all__ = ['pack_batch', 'unpack_strip', 'attend', 'Packed', 'accumulate', 'Replayed']
+__all__ = ['pack_batch', 'unpack_strip', 'attend', 'Packed', 'in_parts', 'accumulate', 'Replayed']
 
 # %% ../nbs/02_packing.ipynb #pack-batch
 def pack_batch(
     batch:list,     # Pairs (ids, label); a label may be None
     multiple:int=1, # Fill the strip up to a multiple of so many pieces, for devices that want few different shapes
+    longest:int=0,  # The width of the table; default: the longest sentence of the batch
 )->dict:            # input_ids, positions, slots (pieces,); starts (sentences,); mask (sentences, longest) if some slots are empty; labels (sentences,) if there are any
     "Lay some examples end to end"
     ids,labels = zip(*batch)
     lengths = torch.tensor([len(row) for row in ids])
-    longest = math.ceil(lengths.max().item() / min(multiple, 8)) * min(multiple, 8)
+    longest = longest or lengths.max().item()
     inside = torch.arange(longest) < lengths[:, None]
     row,positions = inside.nonzero(as_tuple=True)
     filling = -len(row) % multiple
@@ -98,6 +99,25 @@ class Packed(torch.nn.Module):
         table = input_ids.new_full((mask.numel() + 1,), self.model.config.pad_token_id or 0).index_copy(0, slots, input_ids)[:-1]
         return self.model(table.view(mask.shape), attention_mask=mask.long()).logits
 
+# %% ../nbs/02_packing.ipynb #in-parts
+def in_parts(
+    work,         # What to do with a strip
+    strip:dict,   # From `pack_batch`
+    parts:int=1,  # In how many parts to begin with
+    forget=None,  # Called before everything is tried anew
+)->tuple[list, int]: # What came of each part, and the number of parts that fitted; `ColaError` if a single sentence does not
+    "Work on a strip, cut into as many parts as memory needs"
+    sentences = len(strip["starts"])
+    size = math.ceil(sentences / parts)
+    examples = unpack_strip(strip) if parts > 1 else []
+    try: return [work(part) for part in ([pack_batch(examples[start:start+size]) for start in range(0, sentences, size)] if examples else [strip])], parts
+    except RuntimeError as error: # of which OutOfMemoryError is a kind
+        from accelerate.utils.memory import should_reduce_batch_size
+        if not should_reduce_batch_size(error): raise
+        if size == 1: raise ColaError("a single sentence does not fit into memory; lower max_length or take a smaller model") from None
+    if forget: forget()
+    return in_parts(work, strip, parts * 2, forget)
+
 # %% ../nbs/02_packing.ipynb #accumulate
 def accumulate(
     packed,           # A `Packed` network
@@ -106,22 +126,13 @@ def accumulate(
     parts:int=1,      # In how many parts to begin with
 )->tuple[torch.Tensor, int]: # The loss of the whole batch, detached, and the number of parts that fitted; `ColaError` if a single sentence does not
     "Forward and backward for a batch, in as many parts as memory needs"
-    from accelerate.utils.memory import should_reduce_batch_size
     sentences,device = len(strip["starts"]),strip["input_ids"].device
-    size = math.ceil(sentences / parts)
-    examples = unpack_strip(strip) if parts > 1 else []
-    total = torch.zeros((), device=device)
-    try:
-        for part in [pack_batch(examples[start:start+size]) for start in range(0, sentences, size)] if examples else [strip]:
-            loss = packed(**{name: values.to(device) for name,values in part.items()}) * (len(part["starts"]) / sentences)
-            backward(loss)
-            total += loss.detach()
-        return total, parts
-    except RuntimeError as error: # of which OutOfMemoryError is a kind
-        if not should_reduce_batch_size(error): raise
-        if size == 1: raise ColaError("a single sentence does not fit into memory; lower max_length or take a smaller model") from None
-    packed.zero_grad()
-    return accumulate(packed, strip, backward, parts * 2)
+    def learn(part):
+        loss = packed(**{name: values.to(device) for name,values in part.items()}) * (len(part["starts"]) / sentences)
+        backward(loss)
+        return loss.detach()
+    losses,parts = in_parts(learn, strip, parts, packed.zero_grad)
+    return torch.stack(losses).sum(), parts
 
 # %% ../nbs/02_packing.ipynb #replayed
 class Replayed:

@@ -5,6 +5,7 @@
 # %% ../nbs/03_training.ipynb #run-from-future-import-annotations
 from __future__ import annotations
 import math,time
+from contextlib import nullcontext
 from dataclasses import dataclass,field,fields,replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ if TYPE_CHECKING: import pandas as pd
 
 # %% auto #0
 __all__ = ['LEARNING_RATES', 'Config', 'make_optimizer', 'validate', 'check_losses', 'Run', 'training', 'train', 'describe_epoch',
-           'plot_history']
+           'plot_history', 'random_state', 'set_random_state', 'train_seeds']
 
 # %% ../nbs/03_training.ipynb #config
 LEARNING_RATES = {"minilm": 1e-4, "tiny": 1e-3} # all others 2e-5
@@ -129,8 +130,9 @@ def training(
     accelerator = Accelerator(mixed_precision=config.mixed_precision)
     graphs = config.cuda_graphs and accelerator.device.type == "cuda"
     examples = encode(fitted.sentence, tokenizer, config.max_length)
-    sampler = LengthSampler([len(ids) for ids in examples], config.batch_size, config.seed)
-    batches = make_batches(examples, sampler, fitted.label, collate=partial(pack_batch, multiple=64 if graphs else 1))
+    # a graph wants few shapes: batches drawn at random, whose strips are of about the same length, rather than batches of about the same sentence length
+    sampler = LengthSampler([len(ids) for ids in examples], config.batch_size, config.seed, **({"window": 1} if graphs else {}))
+    batches = make_batches(examples, sampler, fitted.label, collate=partial(pack_batch, multiple=64, longest=config.max_length) if graphs else pack_batch)
     packed,batches = accelerator.prepare(Packed(model), batches)
     network = Replayed(packed, config.batch_size, config.mixed_precision) if graphs else packed
     steps,parts = len(batches),1
@@ -210,3 +212,46 @@ def plot_history(
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         if ax.get_legend_handles_labels()[0]: ax.legend()
     return axes
+
+# %% ../nbs/03_training.ipynb #random-state
+def random_state()->list: # Tensors of bytes: the CPU's state and, where there is one, the GPU's
+    "Where the random numbers of torch stand"
+    import torch
+    return [torch.get_rng_state(), *([torch.cuda.get_rng_state()] if torch.cuda.is_available() else [])]
+
+def set_random_state(
+    state:list, # From `random_state`
+):
+    "Let the random numbers go on from a state"
+    import torch
+    torch.set_rng_state(state[0])
+    if len(state) > 1 and torch.cuda.is_available(): torch.cuda.set_rng_state(state[1])
+
+# %% ../nbs/03_training.ipynb #train-seeds
+def train_seeds(
+    sentences:pd.DataFrame,       # To train on: the columns `sentence` and `label`
+    seeds,                        # Different whole numbers
+    config:Config=Config(),       # The settings; its own seed does not matter
+    take_turns:bool|None=None,    # By a step each; None: on a GPU yes, on a CPU no
+    progress:bool=True,           # Show a progress bar
+)->dict[int, Run]:                # Seed → its run, the same as from `train`; `ColaError` if a seed is given twice
+    "Train one network per seed: side by side on a GPU, one after another on a CPU"
+    import torch
+    seeds = list(seeds)
+    if len(set(seeds)) < len(seeds): raise ColaError(f"seeds are {seeds}; give each seed once")
+    configs,gpu = {seed: replace(config, seed=seed) for seed in seeds}, torch.cuda.is_available()
+    if not (gpu if take_turns is None else take_turns): return {seed: train(sentences, configs[seed], progress) for seed in seeds}
+    going = {seed: (training(sentences, configs[seed], progress=False), torch.cuda.Stream() if gpu else None) for seed in seeds}
+    states,runs = {}, {}
+    with progress_bar(unit="turn", description=f"{len(seeds)} seeds", show=progress) as bar:
+        while going:
+            for seed,(steps,stream) in list(going.items()):
+                if seed in states: set_random_state(states[seed])
+                try:
+                    with torch.cuda.stream(stream) if gpu else nullcontext(): next(steps)
+                except StopIteration as finished:
+                    runs[seed] = finished.value
+                    del going[seed]
+                states[seed] = random_state()
+            bar.update()
+    return {seed: runs[seed] for seed in seeds}
