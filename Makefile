@@ -18,9 +18,8 @@ demo: .venv/.offline ## train a pretrained BERT on the demo corpus (offline, min
 	@if [ -f runs/demo/metrics.json ] && [ -f runs/demo/model/config.json ]; then \
 	    echo "runs/demo is there already; \`make clean\` to start over"; \
 	else \
-	    if [ -d runs/demo ]; then echo "runs/demo was left unfinished: starting it again"; rm -rf runs/demo; fi; \
-	    echo "Training minilm on the demo corpus, into runs/demo (a minute or two on 2 cores)"; \
-	    .venv/bin/cola train --data demo --model minilm --out runs/demo; \
+	    echo "Training minilm on the demo corpus, into runs/demo (a minute or two on 2 cores; what was interrupted goes on)"; \
+	    .venv/bin/cola train --data demo --model minilm --out runs/demo --resume; \
 	fi
 	@echo "Judging two sentences with the model in runs/demo/model"
 	@.venv/bin/cola predict runs/demo/model "Where will the farmers sleep?" "Where the farmers will sleep?"
@@ -39,7 +38,7 @@ lab: .venv/.dev ## open the notebooks in JupyterLab
 
 clean: ## remove what demo, test and builds left (the environment .venv and other runs stay)
 	@echo "Removing runs/demo, caches and build leftovers (rm -rf .venv removes the environment too)"
-	@rm -rf runs/demo build dist .pytest_cache _docs _proc
+	@rm -rf runs/demo runs/demo.unfinished build dist .pytest_cache _docs _proc
 	@rmdir runs 2>/dev/null || true
 	@find . -path ./.venv -prune -o \( -name __pycache__ -o -name .ipynb_checkpoints \) -type d -prune -exec rm -rf {} +
 

@@ -19,14 +19,15 @@ def cola_train(
     config:OmitArgPrefixes[Config],  # The settings of the training
     out:Path,  # Gets model/, metrics.json, history.csv, predictions.csv, report.html and the plots
     data:str="demo",  # demo, cola, or the path of a .tsv or .csv file or of a folder of CoLA files
-    overwrite:bool=False,  # Replace an earlier run in the same folder
+    overwrite:bool=False,  # Replace an earlier run in the same folder, or an unfinished one
+    resume:bool=False,  # Go on with a training that was interrupted; where there is none, begin one
 )->None:
     "Fine-tune a network, evaluate it, and save everything to a folder"
     from cola_nbdev.data import load_corpus
     from cola_nbdev.prediction import check_output,fine_tune
-    check_output(out, overwrite) # before anything is loaded
-    report = fine_tune(load_corpus(data), config, out, overwrite)
-    print(f"\n{report.metrics.round(3).to_string()}\n\nsaved in {out}: open {out/'report.html'}, or judge sentences with: cola predict {out/'model'} \"A sentence.\"")
+    check_output(out, overwrite, resume) # before anything is loaded
+    report = fine_tune(load_corpus(data), config, out, overwrite, resume=resume)
+    print(f"\n{report!r}\n\nsaved in {out}: open {out/'report.html'}, or judge sentences with: cola predict {out/'model'} \"A sentence.\"")
 
 # %% ../nbs/09_cli.ipynb #cola-evaluate
 def cola_evaluate(
@@ -44,7 +45,7 @@ def cola_evaluate(
     from cola_nbdev.model import predict_splits
     predictions = predict_splits(judge.model, judge.tokenizer, corpus.dev, judge.max_length, progress=True)
     report = Report(predictions, {"corpus": corpus.name, "fingerprint": corpus.fingerprint, "model": model, "versions": versions()}, corpus.together)
-    print(report.metrics.round(3).to_string())
+    print(report)
     if out:
         print(f"\nsaved in {out}: open {report.save(out)}")
         predictions.to_csv(out/"predictions.csv", index=False)
@@ -94,7 +95,7 @@ def main(
     if not sys.stderr.isatty(): os.environ.setdefault("TQDM_DISABLE", "1")
     if hasattr(sys.stdout, "reconfigure"): sys.stdout.reconfigure(errors="backslashreplace") # a terminal that cannot show é is no reason to stop
     try: tyro.extras.subcommand_cli_from_dict({name: with_help(command) for name,command in COMMANDS.items()}, prog="cola", args=arguments, description="Fine-tune BERT to tell acceptable English sentences from unacceptable ones.")
-    except ColaError as error: print(f"cola: {error}", file=sys.stderr); sys.exit(2)
+    except ColaError as error: print(f"cola: {error}", file=sys.stderr); sys.exit(error.code)
     except KeyboardInterrupt: print("cola: interrupted", file=sys.stderr); sys.exit(130)
     except BrokenPipeError: sys.exit(141)
     except OSError as error: print(f"cola: {error.filename or 'the disk'}: {(error.strerror or str(error)).lower()}", file=sys.stderr); sys.exit(2)

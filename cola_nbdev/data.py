@@ -13,12 +13,13 @@ if TYPE_CHECKING: import pandas as pd
 
 # %% auto #0
 __all__ = ['COLA_URL', 'COLA_FILES', 'ColaError', 'read_lines', 'check_sentences', 'read_cola_tsv', 'read_csv', 'read_sentences',
-           'verify', 'unpack_cola', 'fetch_cola', 'read_cola', 'Corpus', 'summarize', 'split_sentences', 'load_corpus',
-           'plot_labels', 'plot_lengths', 'source_table']
+           'verify', 'unpack_cola', 'fetch_cola', 'read_cola', 'fingerprint', 'Corpus', 'summarize', 'split_sentences',
+           'load_corpus', 'plot_labels', 'plot_lengths', 'source_table']
 
 # %% ../nbs/00_data.ipynb #colaerror
 class ColaError(Exception):
     "Something the user can mend; the message says what, where and how"
+    code = 2 # with which the command `cola` ends
 
 # %% ../nbs/00_data.ipynb #read-lines
 def read_lines(
@@ -174,6 +175,14 @@ def read_cola()->dict[str, pd.DataFrame]: # Split → sentences; `ColaError` if 
         verify((folder/name).read_bytes(), str(folder/name), sha256)
     return {split: read_cola_tsv(folder/name) for split,(name,_) in COLA_FILES.items()}
 
+# %% ../nbs/00_data.ipynb #fingerprint
+def fingerprint(
+    splits:dict, # Split → sentences, with the columns `label` and `sentence`
+)->str:          # 16 hexadecimal digits, the first of a SHA-256
+    "What splits, labels and sentences are, in a word"
+    rows = (f"{split}\t{label}\t{sentence}\n" for split,frame in splits.items() for label,sentence in zip(frame.label, frame.sentence))
+    return hashlib.sha256("".join(rows).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
 # %% ../nbs/00_data.ipynb #corpus
 @dataclass(frozen=True, repr=False)
 class Corpus:
@@ -189,9 +198,8 @@ class Corpus:
     def together(self): return "glue_dev" if self.name == "cola" else "all_dev" # what to call the dev splits taken together
     @property
     def fingerprint(self):
-        "The first 16 hexadecimal digits of a SHA-256 over splits, labels and sentences"
-        rows = (f"{split}\t{row.label}\t{row.sentence}\n" for split,frame in self.splits.items() for row in frame.itertuples())
-        return hashlib.sha256("".join(rows).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+        "Which data exactly this is"
+        return fingerprint(self.splits)
     def summary(self)->pd.DataFrame:
         "One row of counts per split"
         return summarize(self.splits)

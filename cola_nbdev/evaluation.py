@@ -174,7 +174,12 @@ class Report:
 
     def __post_init__(self): self.metrics = split_metrics(self.predictions, self.together)
 
-    def __repr__(self): return self.metrics.round(3).to_string()
+    @property
+    def degenerate(self): return [split for split,share in self.metrics.judged_acceptable.items() if share in (0, 1)] # all sentences judged alike: MCC 0 by definition
+    @property
+    def warning(self): return f"degenerate: all sentences of {', '.join(self.degenerate)} were judged alike, so their MCC is 0 by definition and says nothing about the network" if self.degenerate else ""
+
+    def __repr__(self): return self.metrics.round(3).to_string() + f"\n{self.warning}" * bool(self.degenerate)
 
     def figures(self)->dict:
         "Every plot of the report by its name, drawn anew"
@@ -192,7 +197,7 @@ class Report:
     def to_dict(self)->dict:
         "The facts and the scores of every split, ready for JSON: a missing score is None"
         rows = self.metrics.astype(object).where(self.metrics.notna(), None).to_dict("index")
-        return {**self.facts, "splits": {split: {**row, "n": int(row["n"])} for split,row in rows.items()}}
+        return {**self.facts, "splits": {split: {**row, "n": int(row["n"]), "degenerate": split in self.degenerate} for split,row in rows.items()}}
 
     def _repr_html_(self):
         def picture(figure):
@@ -200,7 +205,7 @@ class Report:
             figure.savefig(buffer, format="png", dpi=110)
             return f'<img alt="{html.escape(figure.axes[0].get_title())}" src="data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}">'
         shown = ", ".join(f"{name} {value}" for name,value in self.facts.items() if isinstance(value, (str, int, float)))
-        parts = [f"<h1>{html.escape(str(self.facts.get('model', 'Scores')))}</h1><p>{html.escape(shown)}</p>", self.metrics.round(3).to_html(na_rep="–", border=0)]
+        parts = [f"<h1>{html.escape(str(self.facts.get('model', 'Scores')))}</h1><p>{html.escape(shown)}</p>", self.metrics.round(3).to_html(na_rep="–", border=0), f"<p>{html.escape(self.warning)}</p>" * bool(self.degenerate)]
         parts += [f"<p>{picture(figure)}</p>" for figure in self.figures().values()]
         mistakes = worst_mistakes(self.predictions).round(3)
         parts += ["<h2>The most confident mistakes</h2>", mistakes.to_html(index=False, border=0, classes="text") if len(mistakes) else "<p>None: every sentence was judged rightly.</p>"]

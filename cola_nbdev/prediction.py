@@ -4,18 +4,20 @@
 
 # %% ../nbs/05_prediction.ipynb #run-from-future-import-annotations
 from __future__ import annotations
-import dataclasses,platform,shutil,tempfile,time
+import dataclasses,json,os,platform,shutil
 from importlib.metadata import PackageNotFoundError,version
 from pathlib import Path
 from typing import TYPE_CHECKING
 from .data import ColaError,Corpus
 from .tokenization import encode,load_tokenizer
 from .model import LABELS,load_model,predict_logits,predict_splits,quiet_transformers
+from .checkpoints import Stopped,checkpoints,commit,one_writer
 from .training import Config,Run,plot_history,train
 if TYPE_CHECKING: import pandas as pd
 
 # %% auto #0
-__all__ = ['BASE_MODELS', 'RUN_FILES', 'save_judge', 'Judge', 'model_card', 'check_output', 'versions', 'fine_tune']
+__all__ = ['BASE_MODELS', 'RUN_FILES', 'save_judge', 'Judge', 'model_card', 'unfinished', 'check_output', 'versions',
+           'write_results', 'fine_tune']
 
 # %% ../nbs/05_prediction.ipynb #save-judge
 def save_judge(
@@ -99,15 +101,24 @@ The labels are judgements by linguists on the sentences of their own books; they
 """
 
 # %% ../nbs/05_prediction.ipynb #check-output
-RUN_FILES = {"model", "metrics.json", "history.csv", "predictions.csv", "report.html"} # and plots
+RUN_FILES = {"model", "metrics.json", "history.csv", "predictions.csv", "report.html", "checkpoints"} # and plots
+
+def unfinished(
+    out:str|Path, # The folder of a run
+)->Path:          # A folder beside it
+    "Where a run is until it is finished"
+    return Path(out).with_name(Path(out).name + ".unfinished")
 
 def check_output(
     out:str|Path,          # The folder of a run
     overwrite:bool=False,  # May an earlier run be replaced? Only if it holds nothing else
+    resume:bool=False,     # May there be an unfinished run, or a finished one, to which nothing happens?
 )->Path:                   # The same; `ColaError` if it must not or cannot be written
     "Refuse an output folder before any work is done"
     out = Path(out)
     if out.is_symlink() or out.resolve() == Path.cwd(): raise ColaError(f"{out} is {'a link' if out.is_symlink() else 'the folder you are in'}; choose a folder of its own for --out")
+    if unfinished(out).exists() and not (resume or overwrite): raise ColaError(f"{unfinished(out)} holds an unfinished training; add --resume to go on with it, or --overwrite to start over")
+    if resume and (out/"metrics.json").exists() and not unfinished(out).exists(): return out
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         if not overwrite: raise ColaError(f"{out} exists already; choose another --out, or add --overwrite to replace it")
         names = {path.name for path in out.iterdir()} if out.is_dir() else set()
@@ -123,39 +134,63 @@ def versions()->dict: # Name → version
         except PackageNotFoundError: return "not installed"
     return {"python": platform.python_version(), **{name: of(name) for name in ("cola_nbdev", "torch", "transformers")}}
 
+# %% ../nbs/05_prediction.ipynb #write-results
+def write_results(
+    run:Run,            # A finished training
+    corpus:Corpus,      # Every split but `train` is reported on
+    folder:Path,        # Gets everything but the checkpoints, which may be there
+    progress:bool=True, # Show a progress bar
+):                      # The `Report`
+    "Evaluate a run and write its files"
+    import matplotlib.pyplot as plt
+    from cola_nbdev.evaluation import Report
+    for path in folder.iterdir(): # what an earlier try may have left
+        if path.is_dir() and path.name != "checkpoints": shutil.rmtree(path)
+    predictions = predict_splits(run.model, run.tokenizer, corpus.dev, run.config.max_length, progress)
+    seconds = sum(row[name] for row in run.history for name in row if name.endswith("_seconds"))
+    report = Report(predictions, {"corpus": corpus.name, "fingerprint": corpus.fingerprint, "model": run.config.model, "best_epoch": run.best_epoch,
+        "seconds": round(seconds, 1), "findings": run.findings, "config": dataclasses.asdict(run.config), "versions": versions()}, corpus.together)
+    report.save(folder)
+    save_judge(run, folder/"model", model_card(report, run.config))
+    run.table().to_csv(folder/"history.csv")
+    predictions.to_csv(folder/"predictions.csv", index=False)
+    figure = plot_history(run.history)[0].figure
+    figure.savefig(folder/"history.png", dpi=150); plt.close(figure)
+    return report
+
 # %% ../nbs/05_prediction.ipynb #fine-tune
 def fine_tune(
     corpus:Corpus,            # `train` to learn from, every other split to report on
     config:Config=Config(),   # The settings
     out:str|Path="runs/demo", # Gets model/, metrics.json, history.csv, predictions.csv, report.html and the plots
-    overwrite:bool=False,     # Replace an earlier run
+    overwrite:bool=False,     # Replace an earlier run, finished or not
     progress:bool=True,       # Show progress bars and a line per epoch
-):                            # The `Report`; `ColaError` if the folder is taken or cannot be written
+    resume:bool=False,        # Go on with an interrupted run; where there is none, begin one; to a finished one nothing is done
+):                            # The `Report`; `ColaError` if the folder is taken or cannot be written, `Stopped` after a signal
     "Train, evaluate, report and save: everything or nothing"
-    import matplotlib.pyplot as plt
-    from cola_nbdev.evaluation import Report
-    out = check_output(out, overwrite)
+    from cola_nbdev.evaluation import Report,read_predictions
+    out = check_output(out, overwrite, resume)
     if "train" not in corpus.splits or not corpus.dev: raise ColaError(f"the corpus {corpus.name} has the splits {', '.join(corpus.splits)}; train and at least one dev split are needed")
+    work = unfinished(out)
+    if resume and not work.exists() and (out/"metrics.json").exists():
+        print(f"{out} is finished; there is nothing to go on with")
+        facts = json.loads((out/"metrics.json").read_text(encoding="utf-8"))
+        return Report(read_predictions(out/"predictions.csv"), {name: fact for name,fact in facts.items() if name != "splits"}, corpus.together)
     try:
         out.absolute().parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.absolute().parent))
-    except OSError as error: raise ColaError(f"{out} cannot be written ({error}); choose another --out") from None
-    try:
-        started = time.perf_counter()
-        run = train(corpus.train, config, progress)
-        predictions = predict_splits(run.model, run.tokenizer, corpus.dev, config.max_length, progress)
-        report = Report(predictions, {"corpus": corpus.name, "fingerprint": corpus.fingerprint, "model": config.model, "best_epoch": run.best_epoch,
-            "seconds": round(time.perf_counter() - started, 1), "config": dataclasses.asdict(config), "versions": versions()}, corpus.together)
-        report.save(staging)
-        save_judge(run, staging/"model", model_card(report, config))
-        run.table().to_csv(staging/"history.csv")
-        predictions.to_csv(staging/"predictions.csv", index=False)
-        figure = plot_history(run.history)[0].figure
-        figure.savefig(staging/"history.png", dpi=150); plt.close(figure)
-        staging.chmod(0o755)
-        check_output(out, overwrite) # somebody else may have been faster
-        if out.exists(): out.rename(staging/"replaced")
-        staging.rename(out)
-        shutil.rmtree(out/"replaced", ignore_errors=True)
-    finally: shutil.rmtree(staging, ignore_errors=True)
+        with one_writer(out.absolute()):
+            check_output(out, overwrite, resume) # somebody else may have been faster
+            if work.exists() and not resume: shutil.rmtree(work)
+            work.mkdir(exist_ok=True)
+            try:
+                run = train(corpus.train, config, progress, work/"checkpoints", resume)
+                if run.stopped: raise Stopped(f"stopped in epoch {len(run.history) + 1} of {config.epochs} and saved in {work}; go on with --resume", run.stopped)
+                report = write_results(run, corpus, work, progress)
+                replaced = out.with_name(f".{out.name}-replaced-{os.getpid()}")
+                if out.exists(): out.rename(replaced)
+                commit(work, out)
+            finally:
+                if work.exists() and not checkpoints(work/"checkpoints"): shutil.rmtree(work) # nothing to go on from
+            for done_with in (out/"checkpoints", replaced): shutil.rmtree(done_with, ignore_errors=True)
+    except OSError as error: raise ColaError(f"{out} cannot be written ({(error.strerror or str(error)).lower()}); choose another --out, or make room") from None
     return report

@@ -131,7 +131,7 @@ class LengthSampler:
         import numpy as np
         if batch_size < 1: raise ColaError(f"batch_size is {batch_size}; it must be at least 1")
         self.lengths, self.batch_size, self.seed, self.window, self.shuffle = np.asarray(lengths, dtype=int), batch_size, seed, window, shuffle
-        self.epoch, self.drop_last = 0, False # accelerate asks for drop_last
+        self.epoch, self.start, self.drop_last = 0, 0, False # the batch to begin with, to go on in the middle of an epoch; accelerate asks for drop_last
 
     def set_epoch(self,
         epoch:int, # From 0 on
@@ -143,12 +143,12 @@ class LengthSampler:
 
     def __iter__(self):
         import numpy as np
-        if not self.shuffle: yield from self._cut(np.argsort(-self.lengths, kind="stable")); return
+        if not self.shuffle: yield from self._cut(np.argsort(-self.lengths, kind="stable"))[self.start:]; return
         rng = np.random.default_rng([self.seed, self.epoch])
         order, step = rng.permutation(len(self.lengths)), self.window * self.batch_size
         windows = [order[start:start+step] for start in range(0, len(order), step)]
         batches = [batch for window in windows for batch in self._cut(window[np.argsort(self.lengths[window], kind="stable")])]
-        yield from (batches[i] for i in rng.permutation(len(batches)))
+        yield from (batches[i] for i in rng.permutation(len(batches))[self.start:])
 
     def _cut(self, order): return [order[start:start+self.batch_size].tolist() for start in range(0, len(order), self.batch_size)]
 

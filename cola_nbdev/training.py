@@ -4,19 +4,22 @@
 
 # %% ../nbs/03_training.ipynb #run-from-future-import-annotations
 from __future__ import annotations
-import math,time
+import math,sys,time
 from contextlib import nullcontext
-from dataclasses import dataclass,field,fields,replace
+from dataclasses import asdict,dataclass,field,fields,replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
-from .data import ColaError,split_sentences
+from .data import ColaError,fingerprint,split_sentences
 from .tokenization import LengthSampler,encode,load_tokenizer,make_batches
 from .model import load_model,predict_logits,progress_bar
+from .doctor import check_losses,diagnose
+from .checkpoints import StopSignals,clear_staging,latest_checkpoint,random_state,read_checkpoint,save_checkpoint,set_random_state,set_snapshot,snapshot
 if TYPE_CHECKING: import pandas as pd
 
 # %% auto #0
-__all__ = ['LEARNING_RATES', 'Config', 'make_optimizer', 'validate', 'check_losses', 'Run', 'training', 'train', 'describe_epoch',
-           'plot_history', 'random_state', 'set_random_state', 'train_seeds']
+__all__ = ['LEARNING_RATES', 'Config', 'make_optimizer', 'validate', 'Run', 'settings_of', 'training', 'train', 'describe_epoch',
+           'plot_history', 'train_seeds']
 
 # %% ../nbs/03_training.ipynb #config
 LEARNING_RATES = {"minilm": 1e-4, "tiny": 1e-3} # all others 2e-5
@@ -37,6 +40,8 @@ class Config:
     seed: int = 42                     # Decides the split, the new head, the order of the sentences and dropout
     mixed_precision: str = "no"        # no, bf16 or fp16, as accelerate understands it
     cuda_graphs: bool = False          # On a GPU: record each step and replay it (not measured yet)
+    checkpoint_minutes: float = 1.0    # How often to save within an epoch; after each epoch in any case
+    keep_checkpoints: int = 2          # How many stay on the disk; each is four times the size of the network
 
     def __post_init__(self):
         if self.learning_rate is None: object.__setattr__(self, "learning_rate", LEARNING_RATES.get(self.model, 2e-5))
@@ -49,6 +54,7 @@ class Config:
                  "weight_decay": (0 <= self.weight_decay < math.inf, "0 or more"), "adam_epsilon": (0 < self.adam_epsilon < math.inf, "above 0"),
                  "gradient_clip": (self.gradient_clip > 0, "above 0"), "max_length": (self.max_length >= 3, "at least 3: [CLS], a piece, [SEP]"),
                  "validation_fraction": (0 <= self.validation_fraction < 1, "0 or more and below 1"), "seed": (0 <= self.seed < 2**32, "from 0 to 4294967295"),
+                 "checkpoint_minutes": (self.checkpoint_minutes >= 0, "0 (after every step) or more"), "keep_checkpoints": (self.keep_checkpoints >= 1, "at least 1"),
                  "mixed_precision": (self.mixed_precision in ("no", "bf16", "fp16"), "no, bf16 or fp16")}
         for name,(fine,rule) in rules.items():
             if not fine: raise ColaError(f"{name} is {getattr(self, name)}; it must be {rule}")
@@ -72,28 +78,15 @@ def validate(
     tokenizer,              # The one that belongs to it
     sentences:pd.DataFrame, # Held out from training
     max_length:int=64,      # In pieces
-)->dict:                    # validation_loss (nats per sentence), validation_accuracy, validation_mcc
+)->dict:                    # validation_loss (nats per sentence), validation_accuracy, validation_mcc, validation_acceptable (share judged so)
     "Loss, accuracy and MCC on sentences that were not trained on"
     import torch
     from sklearn.metrics import matthews_corrcoef
     logits, labels = torch.from_numpy(predict_logits(model, tokenizer, sentences.sentence, max_length=max_length)), torch.tensor(sentences.label.to_numpy())
     predicted = logits.argmax(1)
     return {"validation_loss": torch.nn.functional.cross_entropy(logits, labels).item(),
-            "validation_accuracy": (predicted == labels).double().mean().item(), "validation_mcc": float(matthews_corrcoef(labels, predicted))}
-
-# %% ../nbs/03_training.ipynb #check-losses
-def check_losses(
-    losses,        # The losses of the epoch so far, a tensor
-    first:int,     # The number of the epoch's first step
-    config:Config, # For the advice
-)->float:          # Their mean; `ColaError` if one is NaN or infinite
-    "Refuse to go on with a loss that is not a number"
-    import torch
-    if not torch.isfinite(losses).all():
-        at = int((~torch.isfinite(losses)).nonzero()[0])
-        raise ColaError(f"the loss became {losses[at].item()} at step {first + at + 1}; lower learning_rate (it is {config.learning_rate:g})"
-                        + (" or leave mixed_precision at no" if config.mixed_precision != "no" else ""))
-    return losses.mean().item()
+            "validation_accuracy": (predicted == labels).double().mean().item(), "validation_mcc": float(matthews_corrcoef(labels, predicted)),
+            "validation_acceptable": predicted.double().mean().item()}
 
 # %% ../nbs/03_training.ipynb #run
 @dataclass(repr=False)
@@ -103,22 +96,34 @@ class Run:
     tokenizer: object         # The tokenizer that belongs to it
     config: Config            # The settings
     history: list = field(default_factory=list) # One dictionary per epoch: losses, scores, seconds
-    best_epoch: int = 0       # The epoch whose weights were kept, from 1 on
+    best_epoch: int = 0       # The epoch whose weights were kept, from 1 on; 0: of none yet
+    findings: list = field(default_factory=list) # What the doctor found: pairs of epoch and finding
+    stopped: int = 0          # The signal that ended the training early; 0: it is complete
 
     def table(self)->pd.DataFrame:
         "One row per epoch"
         import pandas as pd
-        return pd.DataFrame(self.history).set_index("epoch").round(3)
+        return pd.DataFrame(self.history, columns=None if self.history else ["epoch"]).set_index("epoch").round(3)
 
-    def __repr__(self): return f"{self.config.model}, best epoch {self.best_epoch} of {len(self.history)}"
+    def __repr__(self): return f"{self.config.model}, best epoch {self.best_epoch} of {len(self.history)}" + f", stopped before epoch {self.config.epochs} was done" * bool(self.stopped)
     def _repr_html_(self): return f"<p>{self!r}</p>" + self.table()._repr_html_()
+
+# %% ../nbs/03_training.ipynb #settings-of
+def settings_of(
+    sentences:pd.DataFrame, # To train on
+    config:Config,          # The settings
+)->dict:                    # Name → value
+    "Everything that decides how a training goes"
+    return {name: value for name,value in asdict(config).items() if name not in ("checkpoint_minutes", "keep_checkpoints")} | {"sentences": fingerprint({"train": sentences})}
 
 # %% ../nbs/03_training.ipynb #training
 def training(
     sentences:pd.DataFrame,       # To train on: the columns `sentence` and `label`
     config:Config=Config(),       # The settings
     progress:bool=True,           # Show a progress bar and a line per epoch
-):                                # A generator that goes on by one step at a time and returns the `Run`
+    folder:str|Path|None=None,    # Gets the checkpoints; None: there are none
+    resume:bool=False,            # Go on from the newest whole checkpoint, if there is one
+):                                # A generator that goes on by one step at a time and returns the `Run`; send it a signal's number to end it
     "Fine-tune a network, step by step"
     import torch
     from accelerate import Accelerator
@@ -138,15 +143,41 @@ def training(
     steps,parts = len(batches),1
     optimizer,schedule = make_optimizer(packed, config, steps * config.epochs)
     optimizer = accelerator.prepare(optimizer)
-    run,best,kept = Run(model, tokenizer, config), (-math.inf,), None
+    run,best,kept,fingerprints = Run(model, tokenizer, config), (-math.inf,), None, settings_of(sentences, config)
+    start,at,seconds,losses,random,saved = 0, 0, 0., None, None, time.monotonic()
+
+    if resume and folder and (checkpoint := latest_checkpoint(folder)):
+        tensors,facts = read_checkpoint(checkpoint)
+        if differ := [f"{name} {was} (now {fingerprints.get(name)})" for name,was in facts["settings"].items() if was != fingerprints.get(name)]:
+            raise ColaError(f"{checkpoint} belongs to another training: {', '.join(differ)}; give the same settings, or start over")
+        kept,losses,random = set_snapshot(tensors, model, optimizer)
+        losses = losses.to(accelerator.device)
+        schedule.load_state_dict(facts["schedule"])
+        for group,rate in zip(optimizer.param_groups, schedule.get_last_lr()): group["lr"] = rate
+        if accelerator.scaler and facts["scaler"]: accelerator.scaler.load_state_dict(facts["scaler"])
+        start,at,seconds,parts,best = facts["epoch"], facts["step"], facts["seconds"], facts["parts"], tuple(facts["best"])
+        run.history,run.best_epoch,run.findings = facts["history"], facts["best_epoch"], facts["findings"]
 
     with progress_bar(total=steps * config.epochs, show=progress) as bar:
-        for epoch in range(config.epochs):
+        def save(epoch, step):
+            nonlocal saved
+            facts = {"settings": fingerprints, "epoch": epoch, "step": step, "seconds": seconds + time.perf_counter() - started, "parts": parts, "schedule": schedule.state_dict(),
+                     "scaler": accelerator.scaler.state_dict() if accelerator.scaler else None, "best": best, "best_epoch": run.best_epoch, "history": run.history, "findings": run.findings}
+            try: save_checkpoint(folder, epoch * steps + step, snapshot(model, optimizer, kept, losses), facts, config.keep_checkpoints)
+            except ColaError as error: bar.write(f"{error}; training goes on, and the checkpoint before stays", file=sys.stderr)
+            saved = time.monotonic()
+
+        bar.update(start * steps + at)
+        for epoch in range(start, config.epochs):
             bar.set_description(f"epoch {epoch + 1}/{config.epochs}")
-            started,losses = time.perf_counter(), torch.zeros(steps, device=accelerator.device)
-            sampler.set_epoch(epoch)
+            started = time.perf_counter()
+            if not at: losses,seconds = torch.zeros(steps, device=accelerator.device), 0.
+            if random and not at: set_random_state(random)
+            batches.set_epoch(epoch)
+            sampler.start = at
             packed.train()
-            for step,strip in enumerate(batches):
+            for step,strip in enumerate(batches, at):
+                if random and step == at: set_random_state(random)
                 losses[step],needed = accumulate(network, strip, accelerator.backward, parts)
                 accelerator.clip_grad_norm_(packed.parameters(), config.gradient_clip)
                 optimizer.step()
@@ -155,22 +186,36 @@ def training(
                 if needed > parts:
                     parts = needed
                     if progress: bar.write(f"out of memory: every batch of {config.batch_size} now goes through in {parts} parts, with the same result")
-                if step % 20 == 19 or step == steps - 1:
+                due = folder and time.monotonic() - saved >= 60 * config.checkpoint_minutes
+                if due or step % 20 == 19 or step == steps - 1:
                     bar.set_postfix(loss=f"{check_losses(losses[:step+1], epoch * steps, config):.3f}")
                 bar.update()
-                yield
-            row = {"epoch": epoch + 1, "training_loss": losses.mean().item(), "training_seconds": time.perf_counter() - started}
+                if step == steps - 1: continue # the epoch is not done before its validation
+                if due: save(epoch, step + 1)
+                run.stopped = (yield) or 0
+                if run.stopped:
+                    check_losses(losses[:step+1], epoch * steps, config)
+                    if folder and not due: save(epoch, step + 1)
+                    break
+            if run.stopped: break
+            row = {"epoch": epoch + 1, "training_loss": losses.mean().item(), "training_seconds": seconds + time.perf_counter() - started}
             if held_out is not None:
                 started = time.perf_counter()
                 row |= validate(model, tokenizer, held_out, config.max_length)
                 row["validation_seconds"] = time.perf_counter() - started
             run.history.append(row)
+            found = diagnose(row, losses, fitted.label, config)
+            run.findings += [[epoch + 1, finding] for finding in found]
             score = (row.get("validation_mcc", epoch), -row.get("validation_loss", 0)) # without a validation set the last epoch is the best
             if score > best:
                 best,run.best_epoch = score, epoch + 1
                 if epoch + 1 < config.epochs: kept = {name: values.detach().to("cpu", copy=True) for name,values in model.state_dict().items()}
-            if progress: bar.write(describe_epoch(row))
-    if run.best_epoch < config.epochs: model.load_state_dict(kept)
+            if progress: bar.write("\n".join([describe_epoch(row), *found]))
+            at,random = 0, None
+            if folder: save(epoch + 1, 0)
+            run.stopped = (yield) or 0
+            if run.stopped: break
+    if kept and run.best_epoch < config.epochs: model.load_state_dict(kept)
     model.eval()
     return run
 
@@ -179,11 +224,15 @@ def train(
     sentences:pd.DataFrame,       # To train on: the columns `sentence` and `label`
     config:Config=Config(),       # The settings
     progress:bool=True,           # Show a progress bar and a line per epoch
-)->Run:                           # The network of the best epoch and the history; `ColaError` if the loss stops being a number
+    folder:str|Path|None=None,    # Gets the checkpoints; None: there are none
+    resume:bool=False,            # Go on from the newest whole checkpoint, if there is one
+)->Run:                           # The network of the best epoch and the history; `ColaError` if the loss runs away or the checkpoint belongs to another training
     "Fine-tune a network to tell acceptable sentences from unacceptable ones"
-    steps = training(sentences, config, progress)
-    while True:
-        try: next(steps)
+    steps = training(sentences, config, progress, folder, resume)
+    with StopSignals() as stop:
+        try:
+            next(steps)
+            while True: steps.send(stop.received)
         except StopIteration as finished: return finished.value
 
 # %% ../nbs/03_training.ipynb #describe-epoch
@@ -212,20 +261,6 @@ def plot_history(
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         if ax.get_legend_handles_labels()[0]: ax.legend()
     return axes
-
-# %% ../nbs/03_training.ipynb #random-state
-def random_state()->list: # Tensors of bytes: the CPU's state and, where there is one, the GPU's
-    "Where the random numbers of torch stand"
-    import torch
-    return [torch.get_rng_state(), *([torch.cuda.get_rng_state()] if torch.cuda.is_available() else [])]
-
-def set_random_state(
-    state:list, # From `random_state`
-):
-    "Let the random numbers go on from a state"
-    import torch
-    torch.set_rng_state(state[0])
-    if len(state) > 1 and torch.cuda.is_available(): torch.cuda.set_rng_state(state[1])
 
 # %% ../nbs/03_training.ipynb #train-seeds
 def train_seeds(
