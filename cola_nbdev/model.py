@@ -12,8 +12,8 @@ from .tokenization import LengthSampler,encode,from_pretrained,make_batches,tiny
 if TYPE_CHECKING: import numpy as np, pandas as pd, transformers
 
 # %% auto #0
-__all__ = ['LABELS', 'quiet_transformers', 'tiny_model', 'load_model', 'parameter_table', 'progress_bar', 'predict_logits',
-           'predict_splits']
+__all__ = ['LABELS', 'quiet_transformers', 'tiny_model', 'load_model', 'parameter_table', 'check_fit', 'progress_bar',
+           'predict_logits', 'predict_splits']
 
 # %% ../nbs/02_model.ipynb #quiet-transformers
 LABELS = {0: "unacceptable", 1: "acceptable"}
@@ -67,6 +67,15 @@ def parameter_table(
         return "embeddings" if "embedding" in name else "head"
     rows = [(part(name), name, tuple(values.shape), values.numel()) for name,values in model.named_parameters()]
     return pd.DataFrame(rows, columns=["part", "name", "shape", "parameters"])
+
+# %% ../nbs/02_model.ipynb #check-fit
+def check_fit(
+    model,     # From `load_model`
+    tokenizer, # Has to have no more pieces than the network has embeddings, else `ColaError`
+):
+    "Refuse a tokenizer that belongs to another network"
+    rows = model.get_input_embeddings().num_embeddings
+    if len(tokenizer) > rows: raise ColaError(f"the tokenizer knows {len(tokenizer):,} pieces, the network only {rows:,}; they do not belong together: save both into the model's folder")
 
 # %% ../nbs/02_model.ipynb #progress-bar
 def progress_bar(

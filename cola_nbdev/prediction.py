@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from .data import ColaError,Corpus
 from .tokenization import encode,load_tokenizer
-from .model import LABELS,load_model,predict_logits,predict_splits,quiet_transformers
+from .model import LABELS,check_fit,load_model,predict_logits,predict_splits,quiet_transformers
 from .checkpoints import Stopped,checkpoints,commit,one_writer
 from .training import Config,Run,plot_history,train
 if TYPE_CHECKING: import pandas as pd
@@ -43,6 +43,7 @@ class Judge:
     ):
         folder = Path(model)/"model" if not (Path(model)/"config.json").exists() and (Path(model)/"model"/"config.json").exists() else model
         self.model,self.tokenizer = load_model(folder, trained=True), load_tokenizer(folder)
+        check_fit(self.model, self.tokenizer)
 
     @property
     def max_length(self): return min(self.tokenizer.model_max_length, getattr(self.model.config, "max_position_embeddings", 512))

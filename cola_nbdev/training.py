@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from .data import ColaError,fingerprint,split_sentences
 from .tokenization import LengthSampler,encode,load_tokenizer,make_batches
-from .model import load_model,predict_logits,progress_bar
+from .model import check_fit,load_model,predict_logits,progress_bar
 from .doctor import check_losses,diagnose
 from .checkpoints import StopSignals,clear_staging,latest_checkpoint,random_state,read_checkpoint,save_checkpoint,set_random_state,set_snapshot,snapshot
 if TYPE_CHECKING: import pandas as pd
@@ -130,6 +130,7 @@ def training(
     from cola_nbdev.packing import Packed,Replayed,accumulate,pack_batch
     fitted,held_out = split_sentences(sentences, config.validation_fraction, config.seed) if config.validation_fraction else (sentences, None)
     tokenizer,model = load_tokenizer(config.model), load_model(config.model, config.seed)
+    check_fit(model, tokenizer)
     positions = getattr(model.config, "max_position_embeddings", config.max_length)
     if config.max_length > positions: raise ColaError(f"max_length is {config.max_length}; {config.model} has only {positions} positions")
     accelerator = Accelerator(mixed_precision=config.mixed_precision)
@@ -144,7 +145,7 @@ def training(
     optimizer,schedule = make_optimizer(packed, config, steps * config.epochs)
     optimizer = accelerator.prepare(optimizer)
     run,best,kept,fingerprints = Run(model, tokenizer, config), (-math.inf,), None, settings_of(sentences, config)
-    start,at,seconds,losses,random,saved = 0, 0, 0., None, None, time.monotonic()
+    start,at,seconds,losses,random,saved,untold = 0, 0, 0., None, None, time.monotonic(), True
 
     if resume and folder and (checkpoint := latest_checkpoint(folder)):
         tensors,facts = read_checkpoint(checkpoint)
@@ -160,11 +161,13 @@ def training(
 
     with progress_bar(total=steps * config.epochs, show=progress) as bar:
         def save(epoch, step):
-            nonlocal saved
+            nonlocal saved,untold
             facts = {"settings": fingerprints, "epoch": epoch, "step": step, "seconds": seconds + time.perf_counter() - started, "parts": parts, "schedule": schedule.state_dict(),
                      "scaler": accelerator.scaler.state_dict() if accelerator.scaler else None, "best": best, "best_epoch": run.best_epoch, "history": run.history, "findings": run.findings}
             try: save_checkpoint(folder, epoch * steps + step, snapshot(model, optimizer, kept, losses), facts, config.keep_checkpoints)
-            except ColaError as error: bar.write(f"{error}; training goes on, and the checkpoint before stays", file=sys.stderr)
+            except ColaError as error:
+                if untold: bar.write(f"{error}; training goes on, and the checkpoint before stays", file=sys.stderr)
+                untold = False
             saved = time.monotonic()
 
         bar.update(start * steps + at)
