@@ -9,7 +9,7 @@ stated  := settings.ini setup.py pyproject.toml constraints.txt
 merge   := if [ -x .venv/bin/nbdev_merge ]; then .venv/bin/nbdev_merge %O %A %B %P; else git merge-file %A %O %B; fi
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lab bench clean export readme outputs hooks
+.PHONY: help demo test faults audit lab bench clean export readme outputs hooks
 
 help: ## say what there is
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -27,6 +27,14 @@ demo: .venv/.offline ## train a pretrained BERT on the demo corpus (offline, min
 test: .venv/.dev ## run every check: what is generated is up to date, the notebooks' cells, the tests
 	@echo "Running the checks, the notebooks and the tests"
 	@OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadgroup $(args)
+
+faults: .venv/.dev ## break trainings on purpose and make up input by the thousand (about 10 minutes), into docs/reliability.md
+	@echo "Killing, filling, flipping, and making up input"
+	@COLA_NBDEV_LONG=1 OMP_NUM_THREADS=1 .venv/bin/python -m pytest -q -n 2 --dist loadscope tests/test_faults.py tests/test_properties.py $(args)
+
+audit: .venv/.dev ## look up the pinned versions in the advisory databases (needs the network)
+	@echo "Looking up the versions of constraints.txt"
+	@$(install) pip-audit==2.10.1 && .venv/bin/pip-audit -r constraints.txt --no-deps --disable-pip
 
 bench: .venv/.offline ## measure speed and memory beside the peers (about 10 minutes; quick=1: under 2; only="training limit")
 	@echo "Measuring in turns, into benchmarks/results (close other programs; COLA_NBDEV_DATA chooses the real corpus)"

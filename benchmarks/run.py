@@ -14,7 +14,7 @@ from pathlib import Path
 
 from side_by_side import SIZES, folder_of, in_words, markdown, spread, table
 
-BENCHMARKS = ("training", "scoring", "tokenization", "limit", "growth", "startup", "gpu")
+BENCHMARKS = ("training", "scoring", "tokenization", "limit", "growth", "startup", "checkpoints", "gpu")
 
 # --- figures: what the benchmarks found → a spread over the rounds, or None where this was not measured ---
 
@@ -48,6 +48,10 @@ def seconds_to_start(found):
     seconds = spread(times["ours"] for times in found["startup"]["rounds"])["median"]
     return seconds < 3, f"{seconds:.1f} s"
 
+def share_of_a_minute(found):
+    seconds, share = (spread(times["ours"] for times in found["checkpoints"]["rounds"])["median"], found["checkpoints"]["share_of_a_minute"]["median"])
+    return seconds < 1.5 and share < .03, f"{seconds:.2f} s, {share:.1%} of a minute"
+
 def own_memory(found):
     ours, seed = (found["training"]["memory"][name]["growth_megabytes"] for name in ("ours", "seed's loop"))
     return True, f"{ours / seed:.2f}× without Python and the libraries"
@@ -80,6 +84,8 @@ TARGETS = [
     Target("peak memory, training", "the seed's loop", peak_memory, .8, .65, less_is_better=True, condition=own_memory),
     Target("first verdict of `cola predict`, model included", "pipeline in a script", times_faster("startup", "pipeline in a script"), None, None,
            stretch_condition="under 3 s", condition=seconds_to_start),
+    Target("a checkpoint, hashed, forced and read back", "torch.save, nothing checked", times_faster("checkpoints", "torch.save, nothing checked"), None, None,
+           stretch_condition="under 1.5 s, under 3% of a minute", condition=share_of_a_minute),
     Target("H200, BERT-base, 4 epochs of CoLA, bf16", "Trainer (dynamic padding) on the same GPU", times_faster("gpu", "Trainer, dynamic padding"), 4, None,
            stretch_condition="under 10 s in all", condition=seconds_in_all)]
 

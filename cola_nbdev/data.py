@@ -20,6 +20,7 @@ __all__ = ['COLA_URL', 'COLA_FILES', 'ColaError', 'read_lines', 'check_sentences
 class ColaError(Exception):
     "Something the user can mend; the message says what, where and how"
     code = 2 # with which the command `cola` ends
+    def __str__(self): return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in super().__str__()) # one line, whatever it quotes from a file
 
 # %% ../nbs/00_data.ipynb #read-lines
 def read_lines(

@@ -16,7 +16,7 @@ from .training import Config,Run,plot_history,train
 if TYPE_CHECKING: import pandas as pd
 
 # %% auto #0
-__all__ = ['BASE_MODELS', 'RUN_FILES', 'save_judge', 'Judge', 'model_card', 'unfinished', 'check_output', 'versions',
+__all__ = ['BASE_MODELS', 'RUN_FILES', 'save_judge', 'Judge', 'model_card', 'unfinished', 'tidy', 'check_output', 'versions',
            'write_results', 'fine_tune']
 
 # %% ../nbs/05_prediction.ipynb #save-judge
@@ -110,6 +110,12 @@ def unfinished(
     "Where a run is until it is finished"
     return Path(out).with_name(Path(out).name + ".unfinished")
 
+def tidy(
+    out:Path, # The folder of a finished run, for whoever holds its lock
+):
+    "Remove what a finished run no longer needs"
+    for done_with in (out/"checkpoints", *out.parent.glob(f".{out.name}-replaced-*")): shutil.rmtree(done_with, ignore_errors=True)
+
 def check_output(
     out:str|Path,          # The folder of a run
     overwrite:bool=False,  # May an earlier run be replaced? Only if it holds nothing else
@@ -174,6 +180,7 @@ def fine_tune(
     if "train" not in corpus.splits or not corpus.dev: raise ColaError(f"the corpus {corpus.name} has the splits {', '.join(corpus.splits)}; train and at least one dev split are needed")
     work = unfinished(out)
     if resume and not work.exists() and (out/"metrics.json").exists():
+        with one_writer(out.absolute()): tidy(out)
         print(f"{out} is finished; there is nothing to go on with")
         facts = json.loads((out/"metrics.json").read_text(encoding="utf-8"))
         return Report(read_predictions(out/"predictions.csv"), {name: fact for name,fact in facts.items() if name != "splits"}, corpus.together)
@@ -187,11 +194,10 @@ def fine_tune(
                 run = train(corpus.train, config, progress, work/"checkpoints", resume)
                 if run.stopped: raise Stopped(f"stopped in epoch {len(run.history) + 1} of {config.epochs} and saved in {work}; go on with --resume", run.stopped)
                 report = write_results(run, corpus, work, progress)
-                replaced = out.with_name(f".{out.name}-replaced-{os.getpid()}")
-                if out.exists(): out.rename(replaced)
+                if out.exists(): out.rename(out.with_name(f".{out.name}-replaced-{os.getpid()}"))
                 commit(work, out)
             finally:
                 if work.exists() and not checkpoints(work/"checkpoints"): shutil.rmtree(work) # nothing to go on from
-            for done_with in (out/"checkpoints", replaced): shutil.rmtree(done_with, ignore_errors=True)
+            tidy(out)
     except OSError as error: raise ColaError(f"{out} cannot be written ({(error.strerror or str(error)).lower()}); choose another --out, or make room") from None
     return report

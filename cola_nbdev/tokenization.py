@@ -148,7 +148,8 @@ class LengthSampler:
         order, step = rng.permutation(len(self.lengths)), self.window * self.batch_size
         windows = [order[start:start+step] for start in range(0, len(order), step)]
         batches = [batch for window in windows for batch in self._cut(window[np.argsort(self.lengths[window], kind="stable")])]
-        yield from (batches[i] for i in rng.permutation(len(batches))[self.start:])
+        smaller = [batches.pop()] if batches and len(batches[-1]) < self.batch_size else [] # stays last: several processes share the others evenly
+        yield from ([batches[i] for i in rng.permutation(len(batches))] + smaller)[self.start:]
 
     def _cut(self, order): return [order[start:start+self.batch_size].tolist() for start in range(0, len(order), self.batch_size)]
 

@@ -44,7 +44,7 @@ class Config:
     keep_checkpoints: int = 2          # How many stay on the disk; each is four times the size of the network
 
     def __post_init__(self):
-        if self.learning_rate is None: object.__setattr__(self, "learning_rate", LEARNING_RATES.get(self.model, 2e-5))
+        if self.learning_rate is None: object.__setattr__(self, "learning_rate", LEARNING_RATES.get(str(self.model), 2e-5))
         for setting in fields(self):
             value,kinds = getattr(self, setting.name), {"int": int, "str": str, "bool": bool}.get(setting.type, (int, float))
             if not isinstance(value, kinds) or (isinstance(value, bool) and kinds is not bool):
@@ -175,12 +175,12 @@ def training(
             bar.set_description(f"epoch {epoch + 1}/{config.epochs}")
             started = time.perf_counter()
             if not at: losses,seconds = torch.zeros(steps, device=accelerator.device), 0.
-            if random and not at: set_random_state(random)
+            if random and not at: random = set_random_state(random) # opening the batches draws a number: in the middle of an epoch that has been done
             batches.set_epoch(epoch)
             sampler.start = at
             packed.train()
             for step,strip in enumerate(batches, at):
-                if random and step == at: set_random_state(random)
+                if random: random = set_random_state(random)
                 losses[step],needed = accumulate(network, strip, accelerator.backward, parts)
                 accelerator.clip_grad_norm_(packed.parameters(), config.gradient_clip)
                 optimizer.step()
@@ -214,7 +214,7 @@ def training(
                 best,run.best_epoch = score, epoch + 1
                 if epoch + 1 < config.epochs: kept = {name: values.detach().to("cpu", copy=True) for name,values in model.state_dict().items()}
             if progress: bar.write("\n".join([describe_epoch(row), *found]))
-            at,random = 0, None
+            at = 0
             if folder: save(epoch + 1, 0)
             run.stopped = (yield) or 0
             if run.stopped: break

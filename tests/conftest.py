@@ -17,3 +17,13 @@ def needs_cola():
     if not any(Path(folder).rglob("in_domain_train.tsv")):
         pytest.skip(f"needs the real corpus: COLA_NBDEV_DATA={folder} has no in_domain_train.tsv")
     return Path(folder)
+
+# The table of the fault suite: every test says which faults it tried and how many cases were made up for it
+
+def pytest_terminal_summary(terminalreporter):
+    import reliability
+    reports = [report for outcome in ("passed", "failed") for report in terminalreporter.stats.get(outcome, []) if report.when == "teardown" or report.failed]
+    table = reliability.table(reports)
+    if table and os.environ.get("COLA_NBDEV_LONG"):
+        terminalreporter.write_line("\n" + table)
+        reliability.write(table)

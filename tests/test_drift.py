@@ -5,6 +5,7 @@ import dataclasses
 import importlib
 import inspect
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -84,6 +85,17 @@ def test_a_notebook_keeps_no_path_and_no_error(path):
               for output in cell.get("outputs", []) if output.output_type == "error"]
     assert not errors, f"{path.name} keeps an error in cells {errors}; mend the cell, then run `make outputs notebooks={path.stem}`"
 
+TOKEN = re.compile(r"\b(?:hf_[A-Za-z0-9]{20,}|gh[pousr]_[A-Za-z0-9]{30,}|github_pat_\w{30,}|AKIA[A-Z0-9]{16}|sk-[A-Za-z0-9]{20,}|xox[abp]-[\w-]{20,})|-----BEGIN [A-Z ]*PRIVATE KEY")
+
+@each_notebook
+def test_a_notebook_keeps_no_token(path):
+    found = TOKEN.findall(path.read_text(encoding="utf-8"))
+    assert not found, f"{path.name} holds what looks like an access token: revoke it, then remove it"
+
+def test_a_token_would_be_found():
+    for token in ("hf_" + "a1" * 17, "ghp_" + "b2" * 18, "AKIA" + "C3" * 8): assert TOKEN.search(f"token = '{token}'")
+    assert not TOKEN.search("half_of_the_sentences task-list ghp_short")
+
 # The sizes of rooms
 
 @each_module
@@ -123,6 +135,22 @@ def test_an_import_is_light(module, heavy):
     result = python("-c", f"import sys, {module}; print(*sorted(set('{heavy}'.split()) & set(sys.modules)))", cwd=ROOT)
     assert result.returncode == 0, result.stderr
     assert not result.stdout.strip(), f"`import {module}` brings in {result.stdout.strip()}: import it inside the function that uses it"
+
+# How files are opened
+
+@each_module
+def test_nothing_that_is_opened_can_run_code(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    modules = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names] + [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    assert not {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"} & {name.split(".")[0] for name in modules}, f"{path.name}: use safetensors and JSON"
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)]
+    for call in calls:
+        said = {keyword.arg: getattr(keyword.value, "value", None) for keyword in call.keywords}
+        if call.func.attr == "from_pretrained": assert said.get("trust_remote_code") is False, f"{path.name} line {call.lineno}: say trust_remote_code=False"
+        assert not (call.func.attr == "load" and getattr(call.func.value, "id", "") in ("torch", "np")), f"{path.name} line {call.lineno}: torch.load and np.load open pickles"
+    if path.stem == "model": # the one place where weights are opened
+        opened = [call for call in ast.walk(tree) if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "from_pretrained"]
+        assert opened and all({keyword.arg: getattr(keyword.value, "value", None) for keyword in call.keywords}.get("use_safetensors") is True for call in opened)
 
 # What people read about a function
 
