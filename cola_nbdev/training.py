@@ -147,6 +147,7 @@ def training(
     run,best,kept,fingerprints = Run(model, tokenizer, config), (-math.inf,), None, settings_of(sentences, config)
     start,at,seconds,losses,random,saved,untold = 0, 0, 0., None, None, time.monotonic(), True
 
+    if folder: clear_staging(folder)
     if resume and folder and (checkpoint := latest_checkpoint(folder)):
         tensors,facts = read_checkpoint(checkpoint)
         if differ := [f"{name} {was} (now {fingerprints.get(name)})" for name,was in facts["settings"].items() if was != fingerprints.get(name)]:

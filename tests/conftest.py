@@ -22,8 +22,8 @@ def needs_cola():
 
 def pytest_terminal_summary(terminalreporter):
     import reliability
-    reports = [report for outcome in ("passed", "failed") for report in terminalreporter.stats.get(outcome, []) if report.when == "teardown" or report.failed]
+    reports = [report for found in terminalreporter.stats.values() for report in found if getattr(report, "when", "") == "teardown" or getattr(report, "failed", False)]
     table = reliability.table(reports)
     if table and os.environ.get("COLA_NBDEV_LONG"):
         terminalreporter.write_line("\n" + table)
-        reliability.write(table)
+        if not terminalreporter.config.option.keyword: reliability.write(table) # the page shows whole runs

@@ -84,6 +84,12 @@ def test_killed_again_and_again(tmp_path, undisturbed, tried):
         tried("kill -9 again and again in one training")
     ends_as_undisturbed(tmp_path, undisturbed)
 
+@pytest.mark.parametrize("step", range(1, 28) if LONG else (5, 9, 27)) # in the middle of an epoch, between two, at the very end
+def test_it_goes_on_wherever_it_stopped(tmp_path, undisturbed, tried, step):
+    assert faults.run(tmp_path, stop_after=step) == 143
+    ends_as_undisturbed(tmp_path, undisturbed)
+    tried("stopped after a given step")
+
 def test_files_are_on_the_disk_before_they_get_their_name(tmp_path, monkeypatch):
     "A killed process loses nothing that the system holds; a power cut does. So the order of the calls is looked at"
     import torch
@@ -197,6 +203,7 @@ def test_stale_staging_folders_are_cleared(tmp_path, undisturbed, tried):
     stale = tmp_path/"run.unfinished"/"checkpoints"/f"{checkpoints.STAGING}left"
     stale.mkdir()
     (stale/"model.safetensors").write_bytes(b"half")
+    assert faults.run(tmp_path, stop_after=8) == 143 and not stale.exists()
     ends_as_undisturbed(tmp_path, undisturbed)
     tried("a stale staging folder")
 
