@@ -12,7 +12,8 @@ from .data import ColaError
 from .training import Config
 
 # %% auto #0
-__all__ = ['COMMANDS', 'cola_train', 'cola_evaluate', 'cola_predict', 'cola_data', 'with_help', 'main']
+__all__ = ['COMMANDS', 'cola_train', 'cola_evaluate', 'cola_predict', 'cola_data', 'cola_seeds', 'cola_compare', 'cola_controls',
+           'with_help', 'main']
 
 # %% ../nbs/09_cli.ipynb #cola-train
 def cola_train(
@@ -75,8 +76,43 @@ def cola_data(
     print(f"corpus {corpus.name}, fingerprint {corpus.fingerprint}\n\n{corpus.summary().to_string()}")
     if export: print("\nwritten: " + ", ".join(str(file) for file in corpus.export(export)))
 
+# %% ../nbs/09_cli.ipynb #cola-seeds
+def cola_seeds(
+    config:OmitArgPrefixes[Config],  # The settings of the training; its own seed does not matter
+    out:Path,  # Gets a folder per seed, seeds.csv, summary.json and seeds.png
+    data:str="demo",  # demo, cola, or the path of a .tsv or .csv file or of a folder of CoLA files
+    seeds:tuple[int, ...]=(42, 43, 44, 45, 46),  # At least two different numbers
+)->None:
+    "Train a recipe with several seeds; what is there already is taken, what was interrupted goes on"
+    from cola_nbdev.data import load_corpus
+    from cola_nbdev.experiments import run_seeds
+    found = run_seeds(load_corpus(data), config, seeds, out)
+    print(f"\n{found.table().round(3).to_string(index=False)}\n\n{found!r}\n\nsaved in {out}")
+
+def cola_compare(
+    first:Positional[Path],  # The folder of a run or of several seeds, or a predictions.csv
+    second:Positional[Path],  # Another one, on the same sentences
+    changed:int=10,  # How many of the sentences that changed sides to print
+)->None:
+    "Is the second better than the first, or is it luck?"
+    from cola_nbdev.comparison import compare,load_predictions
+    found = compare(load_predictions(first), load_predictions(second), (first.name, second.name) if first.name != second.name else (str(first), str(second)))
+    print(found.table.T.round(4).to_string())
+    if changed and len(found.changed): print(f"\n{len(found.changed)} sentences changed sides; of these:\n\n{found.changed.head(changed).to_string(index=False)}")
+
+def cola_controls(
+    data:str="demo",  # demo, cola, or the path of a .tsv or .csv file or of a folder of CoLA files
+    model:str="minilm",  # The pretrained network to probe: minilm, bert, tiny, a Hub id, or a folder
+    beside:Path|None=None,  # The folder of a run on the same data, to put beside
+)->None:
+    "What can be scored without knowing any syntax"
+    from cola_nbdev.comparison import load_predictions
+    from cola_nbdev.data import load_corpus
+    from cola_nbdev.experiments import controls
+    print(controls(load_corpus(data), model, {str(beside): load_predictions(beside)[0]} if beside else None).round(3).to_string())
+
 # %% ../nbs/09_cli.ipynb #with-help
-COMMANDS = {"train": cola_train, "evaluate": cola_evaluate, "predict": cola_predict, "data": cola_data}
+COMMANDS = {"train": cola_train, "evaluate": cola_evaluate, "predict": cola_predict, "data": cola_data, "seeds": cola_seeds, "compare": cola_compare, "controls": cola_controls}
 
 def with_help(
     command, # A function with a comment behind each parameter
