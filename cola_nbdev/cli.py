@@ -12,8 +12,8 @@ from .data import ColaError
 from .training import Config
 
 # %% auto #0
-__all__ = ['COMMANDS', 'cola_train', 'cola_evaluate', 'cola_predict', 'cola_data', 'cola_seeds', 'cola_compare', 'cola_controls',
-           'with_help', 'main']
+__all__ = ['COMMANDS', 'cola_train', 'cola_evaluate', 'cola_predict', 'cola_data', 'cola_seeds', 'cola_compare', 'cola_pairs',
+           'cola_glue', 'cola_controls', 'with_help', 'main']
 
 # %% ../nbs/09_cli.ipynb #cola-train
 def cola_train(
@@ -68,12 +68,19 @@ def cola_predict(
 # %% ../nbs/09_cli.ipynb #cola-data
 def cola_data(
     source:Positional[str],  # demo, cola, or the path of a .tsv or .csv file or of a folder of CoLA files
+    audit:bool=False,  # Look for duplicates, conflicting labels, dev sentences in train, odd characters
+    strict:bool=False,  # As --audit, and fail if anything is found
     export:Path|None=None,  # Write every split to this folder as a TSV in CoLA's four columns
 )->None:
     "Describe a corpus, or write it out as CoLA files"
     from cola_nbdev.data import load_corpus
     corpus = load_corpus(source)
-    print(f"corpus {corpus.name}, fingerprint {corpus.fingerprint}\n\n{corpus.summary().to_string()}")
+    print(f"corpus {corpus.name}, fingerprint {corpus.fingerprint}" + f"\ntaken for {corpus.shape}" * bool(corpus.shape) + f"\n\n{corpus.summary().to_string()}")
+    if audit or strict:
+        from cola_nbdev.audit import audit as look
+        found = look(corpus)
+        print(f"\n{found.table.pivot(index='question', columns='split', values='count').reindex(index=found.table.question.unique(), columns=list(corpus.splits)).astype('Int64').to_string(na_rep='')}")
+        if strict: found.strict()
     if export: print("\nwritten: " + ", ".join(str(file) for file in corpus.export(export)))
 
 # %% ../nbs/09_cli.ipynb #cola-seeds
@@ -100,6 +107,24 @@ def cola_compare(
     print(found.table.T.round(4).to_string())
     if changed and len(found.changed): print(f"\n{len(found.changed)} sentences changed sides; of these:\n\n{found.changed.head(changed).to_string(index=False)}")
 
+def cola_pairs(
+    model:Positional[str],  # A folder made by cola train, or a Hub id
+    pairs:Positional[Path],  # A folder of .jsonl files with sentence_good and sentence_bad, one such file, or a .tsv whose rows stand two by two
+)->None:
+    "How often is the better sentence of a minimal pair preferred?"
+    from cola_nbdev.pairs import evaluate_pairs,load_pairs
+    from cola_nbdev.prediction import Judge
+    print(evaluate_pairs(Judge(model), load_pairs(pairs), progress=True).round(3).to_string())
+
+def cola_glue(
+    model:Positional[str],  # A folder made by cola train, or a Hub id
+    test:Positional[Path],  # GLUE's test.tsv, with the columns index and sentence
+    out:Path=Path("CoLA.tsv"),  # The file to be sent
+)->None:
+    "Write the file with verdicts on GLUE's test sentences"
+    from cola_nbdev.prediction import Judge,glue_submission
+    print(f"written: {glue_submission(Judge(model), test, out)}")
+
 def cola_controls(
     data:str="demo",  # demo, cola, or the path of a .tsv or .csv file or of a folder of CoLA files
     model:str="minilm",  # The pretrained network to probe: minilm, bert, tiny, a Hub id, or a folder
@@ -112,7 +137,7 @@ def cola_controls(
     print(controls(load_corpus(data), model, {str(beside): load_predictions(beside)[0]} if beside else None).round(3).to_string())
 
 # %% ../nbs/09_cli.ipynb #with-help
-COMMANDS = {"train": cola_train, "evaluate": cola_evaluate, "predict": cola_predict, "data": cola_data, "seeds": cola_seeds, "compare": cola_compare, "controls": cola_controls}
+COMMANDS = {"train": cola_train, "evaluate": cola_evaluate, "predict": cola_predict, "data": cola_data, "seeds": cola_seeds, "compare": cola_compare, "pairs": cola_pairs, "glue": cola_glue, "controls": cola_controls}
 
 def with_help(
     command, # A function with a comment behind each parameter

@@ -4,109 +4,18 @@
 
 # %% ../nbs/00_data.ipynb #run-from-future-import-annotations
 from __future__ import annotations
-import csv,hashlib,io,os,tempfile,zipfile,zlib
+import hashlib,os,tempfile,zipfile,zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from .grammar import COLUMNS,demo_corpus
+from .reading import ColaError,check_sentences,read_cola_tsv
+from .corpora import read_corpus_folder,read_shaped
 if TYPE_CHECKING: import pandas as pd
 
 # %% auto #0
-__all__ = ['COLA_URL', 'COLA_FILES', 'ColaError', 'read_lines', 'check_sentences', 'read_cola_tsv', 'read_csv', 'read_sentences',
-           'verify', 'unpack_cola', 'fetch_cola', 'read_cola', 'fingerprint', 'Corpus', 'summarize', 'split_sentences',
-           'load_corpus', 'plot_labels', 'plot_lengths', 'source_table']
-
-# %% ../nbs/00_data.ipynb #colaerror
-class ColaError(Exception):
-    "Something the user can mend; the message says what, where and how"
-    code = 2 # with which the command `cola` ends
-    def __str__(self): return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in super().__str__()) # one line, whatever it quotes from a file
-
-# %% ../nbs/00_data.ipynb #read-lines
-def read_lines(
-    path:str|Path, # A text file
-)->list[str]:      # Its lines without line ends; `ColaError` if it is missing, empty or not UTF-8 text
-    "The lines of a UTF-8 text file, with or without a byte order mark, whatever its line ends"
-    path = Path(path)
-    try: raw = path.read_bytes()
-    except OSError as error: raise ColaError(f"{path}: {(error.strerror or str(error)).lower()}; check the path") from None
-    line_of = lambda position: raw[:position].count(b"\n") + 1
-    if (nul := raw.find(b"\0")) >= 0: raise ColaError(f"{path.name} line {line_of(nul)}: a NUL byte; is this a text file in UTF-8?")
-    try: text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ColaError(f"{path.name} line {line_of(error.start)}: byte 0x{raw[error.start]:02x} is not UTF-8; save the file as UTF-8") from None
-    lines = text.replace("\r\n", "\n").rstrip("\n").split("\n")
-    if lines == [""]: raise ColaError(f"{path.name} is empty; a sentence a line is expected")
-    return lines
-
-# %% ../nbs/00_data.ipynb #check-sentences
-def check_sentences(
-    sentences:pd.DataFrame, # At least the columns `sentence` and `label`
-    where:str="sentences",  # What to call the table in an error, e.g. the file's name
-    lines:list|None=None,   # The line of each row in the file; default: the row's number
-    one_class:bool=False,   # Accept a table whose labels are all the same
-)->pd.DataFrame:            # The same rows: integer labels, the columns of CoLA; `ColaError` if a row is not fit to use
-    "Check labels and sentences, and complete the columns of CoLA"
-    import pandas as pd
-    if missing := [column for column in ("sentence", "label") if column not in sentences]:
-        raise ColaError(f"{where}: no column {' or '.join(missing)}; it has {', '.join(map(str, sentences.columns))}")
-    def refuse(bad, what):
-        if bad.any():
-            row = int(bad.to_numpy().argmax())
-            raise ColaError(f"{where} {f'line {lines[row]}' if lines else f'row {row}'}: {what(sentences.iloc[row])}")
-    refuse(~sentences.label.astype(str).isin(["0", "1"]), lambda row: f"label {str(row.label)!r} is neither 0 (unacceptable) nor 1 (acceptable)")
-    refuse(~sentences.sentence.map(lambda text: isinstance(text, str) and text.strip() != ""), lambda row: "the sentence is empty; remove the line or fill it")
-    labels = sentences.label.astype(int)
-    if not len(labels): raise ColaError(f"{where} holds no sentences")
-    if labels.nunique() == 1 and not one_class:
-        raise ColaError(f"{where}: one class only, all {len(labels)} labels are {labels.iloc[0]}; both 0 and 1 are needed to train and to score")
-    complete = pd.DataFrame({"sentence_source": where, "label_notes": ""}, index=sentences.index)
-    return complete.assign(**sentences.assign(label=labels))[COLUMNS[:4] + [c for c in COLUMNS[4:] if c in sentences]].reset_index(drop=True)
-
-# %% ../nbs/00_data.ipynb #read-cola-tsv
-def read_cola_tsv(
-    path:str|Path,         # A file in CoLA's form: source, label, note, sentence, separated by tabs; no header
-    one_class:bool=False,  # Accept a file whose labels are all the same
-)->pd.DataFrame:           # [sentence_source, label, label_notes, sentence]; `ColaError` with the line number if a line is broken
-    "Read a TSV of CoLA strictly: every line counts, every field is text"
-    import pandas as pd
-    name,rows = Path(path).name, [line.split("\t") for line in read_lines(path)]
-    for number,row in enumerate(rows, 1):
-        if len(row) != 4:
-            hint = "is a tab missing?" if len(row) < 4 else "is there a tab inside the sentence?"
-            raise ColaError(f"{name} line {number}: {len(row)} field{'s'*(len(row) != 1)} where CoLA has 4 (source, label, note, sentence); {hint}")
-    return check_sentences(pd.DataFrame(rows, columns=COLUMNS[:4]), name, range(1, len(rows) + 1), one_class)
-
-# %% ../nbs/00_data.ipynb #read-csv
-def read_csv(
-    path:str|Path,        # A file whose first line names its columns, `sentence` and `label` among them
-    delimiter:str=",",    # What separates the fields; with a tab quotes are read as text
-    one_class:bool=False, # Accept a file whose labels are all the same
-)->pd.DataFrame:          # The columns of CoLA, and `phenomenon` if the file has it; `ColaError` with the line number if a line is broken
-    "Read a table with a header strictly"
-    import pandas as pd
-    name,quoting = Path(path).name, csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
-    reader = csv.reader(io.StringIO("\n".join(read_lines(path))), delimiter=delimiter, quoting=quoting, strict=True)
-    header,rows,lines,start = None,[],[],1
-    try:
-        for row in reader:
-            if header is None: header = [field.strip().lower() for field in row]
-            elif row and len(row) != len(header): raise ColaError(f"{name} line {start}: {len(row)} fields where the header has {len(header)}")
-            elif row: rows.append(row); lines.append(start)
-            start = reader.line_num + 1
-        if duplicate := [column for column in header if column and header.count(column) > 1]: raise ColaError(f"{name}: two columns are called {duplicate[0]!r}; rename one")
-    except csv.Error as error: raise ColaError(f"{name} line {start}: {error}; is a quote opened and not closed?") from None
-    return check_sentences(pd.DataFrame(rows, columns=header), name, lines, one_class)
-
-# %% ../nbs/00_data.ipynb #read-sentences
-def read_sentences(
-    path:str|Path,        # A .csv file with a header, or a .tsv file with a header or in CoLA's four columns
-    one_class:bool=False, # Accept a file whose labels are all the same
-)->pd.DataFrame:          # The columns of CoLA; `ColaError` if the file cannot be read
-    "Read a file of sentences, whichever of the accepted forms it has"
-    if Path(path).suffix.lower() == ".csv": return read_csv(path, one_class=one_class)
-    header = [field.strip() for field in read_lines(path)[0].lower().split("\t")]
-    return read_csv(path, "\t", one_class) if {"sentence", "label"} <= set(header) else read_cola_tsv(path, one_class)
+__all__ = ['COLA_URL', 'COLA_FILES', 'verify', 'unpack_cola', 'fetch_cola', 'read_cola', 'fingerprint', 'Corpus', 'summarize',
+           'split_sentences', 'load_corpus', 'corpus_of', 'plot_labels', 'plot_lengths', 'source_table']
 
 # %% ../nbs/00_data.ipynb #verify
 COLA_URL = "https://nyu-mll.github.io/CoLA/cola_public_1.1.zip"
@@ -190,6 +99,7 @@ class Corpus:
     "A named corpus: one table of sentences per split, the first to train on"
     name: str    # `demo`, `cola` or a file's name
     splits: dict # Split → sentences [sentence_source, label, label_notes, sentence, (phenomenon)]
+    shape: str="" # What its files were taken for
 
     @property
     def train(self): return self.splits["train"]
@@ -247,7 +157,7 @@ def split_sentences(
 
 # %% ../nbs/00_data.ipynb #load-corpus
 def load_corpus(
-    source:str|Path="demo",  # `demo`, `cola`, or the path of a file or of a folder with in_domain_train.tsv and dev files
+    source:str|Path="demo",  # `demo`, `cola`, or the path of a file or of a folder with a file per split
     dev_fraction:float=0.2,  # How much of a single file becomes its dev set; 1 takes the whole file to evaluate on
 )->Corpus:                   # `ColaError` if there is no such corpus or it cannot be read
     "Load a corpus by its name or path"
@@ -257,13 +167,29 @@ def load_corpus(
     if source == "cola": return Corpus("cola", read_cola())
     if path.is_dir():
         if (path/"raw").is_dir(): path = path/"raw" # as in the unpacked folder cola_public
-        files = {split: path/name for split,(name,_) in COLA_FILES.items() if (path/name).is_file()}
-        if "train" not in files or len(files) < 2: raise ColaError(f"{path} holds no corpus; expected in_domain_train.tsv and in_domain_dev.tsv or out_of_domain_dev.tsv")
-        return Corpus(path.name, {split: read_cola_tsv(file) for split,file in files.items()})
+        return Corpus(path.name, *read_corpus_folder(path))
     if not path.is_file(): raise ColaError(f"there is no corpus {str(source)!r}; say demo, cola, or the path of a .tsv or .csv file")
-    sentences = read_sentences(path)
-    if dev_fraction == 1: return Corpus(path.name, {"dev": sentences})
-    return Corpus(path.name, dict(zip(("train", "dev"), split_sentences(sentences, dev_fraction))))
+    sentences,shape = read_shaped(path)
+    if "split" in sentences and dev_fraction < 1 and {"train"} < set(sentences.split): # the file says itself which sentence belongs where
+        return Corpus(path.name, {split: part.drop(columns="split").reset_index(drop=True) for split,part in sentences.groupby("split", sort=False)}, shape)
+    sentences = sentences.drop(columns="split", errors="ignore")
+    if dev_fraction == 1: return Corpus(path.name, {"dev": sentences}, shape)
+    return Corpus(path.name, dict(zip(("train", "dev"), split_sentences(sentences, dev_fraction))), shape)
+
+# %% ../nbs/00_data.ipynb #corpus-of
+def corpus_of(
+    splits:dict,      # Split → a table, a `datasets.Dataset`, a list of rows, or a dictionary of columns, each with `sentence` and `label`
+    name:str="mine",  # What to call the corpus
+)->Corpus:            # `ColaError` if a row is not fit to use, or nothing to train on is left
+    "A corpus from tables that are in memory already"
+    import pandas as pd
+    frames = {}
+    for split,rows in splits.items():
+        table = rows.to_pandas() if hasattr(rows, "to_pandas") else pd.DataFrame(rows)
+        if not len(table) or ("label" in table and (table.label == -1).all()): continue
+        frames["dev" if split == "validation" else split] = check_sentences(table, f"{name}, {split}")
+    if "train" not in frames: raise ColaError(f"{name} has no split called train with labels; it has {', '.join(map(str, splits)) or 'none'}")
+    return Corpus(name, frames)
 
 # %% ../nbs/00_data.ipynb #plot-labels
 def plot_labels(

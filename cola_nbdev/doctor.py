@@ -38,7 +38,7 @@ def diagnose(
     "What is wrong with an epoch, and what to try"
     import numpy as np
     found,judged = [], row.get("validation_acceptable", .5)
-    advice = f" If it stays so, train for more epochs (now {config.epochs}) or try another learning_rate (now {config.learning_rate:g}), a third of it first."
+    advice = (" A first epoch often looks like that." if row.get("epoch") == 1 and config.epochs > 1 else "") + f" If it stays so, train for more epochs (now {config.epochs}) or try another learning_rate (now {config.learning_rate:g}), a third of it first."
     if judged in (0, 1): found.append(f"degenerate: every held-out sentence was judged {LABELS[int(judged)]}, so its MCC is 0 by definition.")
     share = np.mean(labels)
     chance = -sum(p * np.log(p) for p in (share, 1 - share) if p)

@@ -13,8 +13,9 @@ from sklearn.metrics import accuracy_score,confusion_matrix,matthews_corrcoef
 from .data import ColaError
 
 # %% auto #0
-__all__ = ['Interval', 'PAGE', 'mcc', 'mcc_of_counts', 'draw_mcc', 'bootstrap_mcc', 'mcc_by', 'split_metrics', 'plot_confusion',
-           'batch_mcc', 'plot_batch_mcc', 'plot_mcc', 'worst_mistakes', 'Report', 'read_predictions']
+__all__ = ['Interval', 'LENGTHS', 'PAGE', 'mcc', 'mcc_of_counts', 'draw_mcc', 'bootstrap_mcc', 'mcc_by', 'split_metrics',
+           'plot_confusion', 'batch_mcc', 'plot_batch_mcc', 'plot_mcc', 'length_of', 'error_map', 'worst_mistakes',
+           'Report', 'read_predictions']
 
 # %% ../nbs/04_evaluation.ipynb #mcc
 def mcc(
@@ -149,6 +150,30 @@ def plot_mcc(
     ax.set(title=title, xlabel="MCC with 95% interval (sentences in brackets)", xlim=(-1.05, 1.05), ylim=(len(table) - .5, -.5))
     return ax
 
+# %% ../nbs/04_evaluation.ipynb #error-map
+LENGTHS = {"1 to 5 words": 5, "6 to 8": 8, "9 to 11": 11, "12 to 15": 15, "16 and more": float("inf")}
+
+def length_of(
+    sentences:pd.Series, # Of str
+)->pd.Series:            # "1 to 5 words" and so on, in order
+    "The length of sentences, in five classes"
+    return pd.cut(sentences.str.split().str.len(), [0, *LENGTHS.values()], labels=list(LENGTHS)).rename("length")
+
+def error_map(
+    predictions:pd.DataFrame, # From `predict_splits`
+    least:int=5,              # Values with fewer sentences are left out
+)->pd.DataFrame:              # Rows (column, value) with n, mcc and interval, accuracy; worst first within a column
+    "Where the errors live: by phenomenon, source, length and mark"
+    asked = predictions.assign(length=length_of(predictions.sentence).astype(str))
+    if "label_notes" in asked: asked["label_notes"] = asked.label_notes.replace("", "no mark")
+    parts = {}
+    for column in ("phenomenon", "sentence_source", "length", "label_notes"):
+        if column not in asked or asked[column].nunique() < 2: continue
+        table = mcc_by(asked, column)
+        table = table[table.n >= least]
+        parts[column] = table.reindex([name for name in LENGTHS if name in table.index]) if column == "length" else table.sort_values(["mcc", "accuracy"])
+    return pd.concat(parts, names=["column", "value"]) if parts else pd.DataFrame()
+
 # %% ../nbs/04_evaluation.ipynb #worst-mistakes
 def worst_mistakes(
     predictions:pd.DataFrame, # With the columns `label`, `predicted`, `logit`
@@ -191,6 +216,7 @@ class Report:
         keep("batch_mcc", plot_batch_mcc(last))
         plots["batch_mcc"].axes[0].set_title(f"MCC of every batch of 32, {last.split.iloc[0]}")
         column = "phenomenon" if "phenomenon" in self.predictions else "sentence_source"
+        keep("mcc_by_length", plot_mcc(mcc_by(self.predictions.assign(length=length_of(self.predictions.sentence)).sort_values("length"), "length"), "MCC by length"))
         if self.predictions[column].nunique() > 1: keep(f"mcc_by_{column}", plot_mcc(mcc_by(self.predictions, column).sort_values("mcc", ascending=False), f"MCC by {column.replace('_', ' ')}"))
         return plots
 
@@ -207,6 +233,8 @@ class Report:
         shown = ", ".join(f"{name} {value}" for name,value in self.facts.items() if isinstance(value, (str, int, float)))
         parts = [f"<h1>{html.escape(str(self.facts.get('model', 'Scores')))}</h1><p>{html.escape(shown)}</p>", self.metrics.round(3).to_html(na_rep="–", border=0), f"<p>{html.escape(self.warning)}</p>" * bool(self.degenerate)]
         parts += [f"<p>{picture(figure)}</p>" for figure in self.figures().values()]
+        where = error_map(self.predictions)
+        if len(where): parts += ["<h2>Where the errors live</h2><p>Worst first; a dash where only one label occurs.</p>", where.round(3).to_html(na_rep="–", border=0)]
         mistakes = worst_mistakes(self.predictions).round(3)
         parts += ["<h2>The most confident mistakes</h2>", mistakes.to_html(index=False, border=0, classes="text") if len(mistakes) else "<p>None: every sentence was judged rightly.</p>"]
         return "".join(f"<div>{part}</div>" for part in parts)

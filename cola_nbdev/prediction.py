@@ -17,7 +17,7 @@ if TYPE_CHECKING: import pandas as pd
 
 # %% auto #0
 __all__ = ['BASE_MODELS', 'RUN_FILES', 'save_judge', 'Judge', 'model_card', 'unfinished', 'tidy', 'check_output', 'versions',
-           'write_results', 'fine_tune']
+           'write_results', 'fine_tune', 'glue_submission']
 
 # %% ../nbs/05_prediction.ipynb #save-judge
 def save_judge(
@@ -201,3 +201,20 @@ def fine_tune(
             tidy(out)
     except OSError as error: raise ColaError(f"{out} cannot be written ({(error.strerror or str(error)).lower()}); choose another --out, or make room") from None
     return report
+
+# %% ../nbs/05_prediction.ipynb #glue-submission
+def glue_submission(
+    judge:Judge,      # A fine-tuned network
+    test:str|Path,    # GLUE's test.tsv, with the columns index and sentence
+    out:str|Path="CoLA.tsv", # The file to be sent; must not exist
+)->Path:              # The same; `ColaError` if the test file has another shape or the other exists
+    "Judge GLUE's test sentences and write the file to be sent"
+    from cola_nbdev.reading import read_table
+    out,(table,name,lines) = Path(out), read_table(test, "\t")
+    if missing := {"index", "sentence"} - set(table): raise ColaError(f"{name}: no column {' or '.join(sorted(missing))}; GLUE's test.tsv has index and sentence")
+    if out.exists(): raise ColaError(f"{out} exists already; choose another --out or remove it")
+    for line,sentence in zip(lines, table.sentence):
+        if not sentence.strip(): raise ColaError(f"{name} line {line}: the sentence is empty; GLUE expects a verdict for each")
+    logits = predict_logits(judge.model, judge.tokenizer, table.sentence, max_length=judge.max_length)
+    out.write_text("index\tprediction\n" + "".join(f"{index}\t{int(bad <= good)}\n" for index,(bad,good) in zip(table["index"], logits)), encoding="utf-8")
+    return out

@@ -54,7 +54,7 @@ def test_a_broken_tsv_is_refused_with_its_line(cola, tmp_path, content, message)
 @pytest.mark.parametrize("content, message", [
     ("sentence,label\nHe left.,1\n\"Him left.,0\n", "file.csv line 3: unexpected end of data; is a quote opened and not closed?"),
     ("sentence,label\nHe left,again.,1\n", "file.csv line 2: 3 fields where the header has 2"),
-    ("text,label\nHe left.,1\n", "file.csv: no column sentence; it has text, label"),
+    ("text,label\nHe left.,1\n", "file.csv: the columns text, label are of no corpus known here; rename"),
     ("sentence,label\n", "file.csv holds no sentences"),
     ("sentence,sentence,label\nHe left.,He left.,1\n", "file.csv: two columns are called 'sentence'; rename one"),
     ("sentence,label\nHe left.,1\n\"A sentence\nof two lines.\",yes\n", "file.csv line 3: label 'yes' is neither"),

@@ -209,8 +209,9 @@ def test_stale_staging_folders_are_cleared(tmp_path, undisturbed, tried):
 
 def test_the_clock_moves_backwards(tmp_path, undisturbed, tried):
     assert faults.run(tmp_path, stop_after=5) == 143
-    for age, path in enumerate(checkpoints.checkpoints(tmp_path/"run.unfinished"/"checkpoints")): # the newest seems the oldest
-        os.utime(path, (age * 1e8, age * 1e8))
+    saved = checkpoints.checkpoints(tmp_path/"run.unfinished"/"checkpoints")
+    for age, path in enumerate(saved): os.utime(path, (age * 1e8, age * 1e8)) # the newest seems the oldest
+    assert latest_checkpoint(saved[0].parent) == saved[0] and [path.name[-2:] for path in saved] == ["05", "04"]
     ends_as_undisturbed(tmp_path, undisturbed)
     tried("the clock moved backwards")
 

@@ -1,4 +1,5 @@
 """For whatever comes in: success, or one of the package's own errors. Hypothesis makes up the input; `make faults` tries many more than `make test`."""
+import json
 import math
 import os
 import tempfile
@@ -13,7 +14,10 @@ from hypothesis import strategies as st
 from sklearn.metrics import matthews_corrcoef
 
 from cola_nbdev.checkpoints import MANIFEST, damage, latest_checkpoint, read_checkpoint, save_checkpoint, write_manifest
-from cola_nbdev.data import COLUMNS, ColaError, Corpus, check_sentences, read_cola_tsv, read_csv, read_sentences
+from cola_nbdev.corpora import read_shaped
+from cola_nbdev.data import ColaError, Corpus
+from cola_nbdev.grammar import COLUMNS
+from cola_nbdev.reading import check_sentences, read_cola_tsv, read_csv
 from cola_nbdev.evaluation import bootstrap_mcc
 from cola_nbdev.model import load_model, predict_logits
 from cola_nbdev.tokenization import LengthSampler, encode, load_tokenizer
@@ -35,9 +39,11 @@ text = st.one_of(st.text(max_size=40), st.text(st.characters(), max_size=40), st
 line = st.lists(st.one_of(st.sampled_from(["gj04", "0", "1", "*", "", "2"]), text), min_size=1, max_size=6)
 scratch = Path(tempfile.mkdtemp())
 
-def read(reader, content):
+READERS = {"read_cola_tsv": read_cola_tsv, "read_csv": read_csv, "read_shaped": lambda path: read_shaped(path)[0]}
+
+def read(reader, content, kind):
     "What the reader makes of a file with this content: a table fit to use, or a ColaError, which is None"
-    path = scratch/"file.tsv"
+    path = scratch/f"file.{kind}"
     path.write_bytes(content)
     try: table = reader(path)
     except ColaError as error:
@@ -50,11 +56,12 @@ def encoded(content): return content.encode("utf-8", "surrogatepass")
 
 # Readers
 
-@pytest.mark.parametrize("reader", [read_cola_tsv, read_csv, read_sentences], ids=lambda reader: reader.__name__)
+@pytest.mark.parametrize("reader", ["read_cola_tsv", "read_csv", "read_shaped"])
 @check(FREQUENT)
 @given(content=st.one_of(st.binary(max_size=200), text.map(encoded), st.lists(line, max_size=6).map(lambda rows: encoded("\n".join("\t".join(row) for row in rows))),
                          st.lists(line, max_size=6).map(lambda rows: encoded("sentence,label,more,x\n" + "\n".join(",".join(row) for row in rows)))))
-def test_any_file_is_read_or_refused(reader, content): read(reader, content)
+def test_any_file_is_read_or_refused(reader, content):
+    for kind in ("tsv", "csv", "jsonl") if reader == "read_shaped" else ("tsv",): read(READERS[reader], content, kind)
 
 printable = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\t\r\n\0"), min_size=1, max_size=30).filter(lambda sentence: sentence.strip() != "")
 
