@@ -109,7 +109,7 @@ def test_batches_hold_every_example_once(lengths, size, seed, epoch, window, shu
 @given(lengths=lengths_of, size=st.integers(1, 40), processes=st.integers(1, 5))
 def test_several_processes_share_every_example_once(lengths, size, processes):
     from accelerate.data_loader import BatchSamplerShard
-    shards = [BatchSamplerShard(LengthSampler(lengths, size), processes, index, even_batches=False) for index in range(processes)]
+    shards = [BatchSamplerShard(LengthSampler(lengths, size, even=True), processes, index, even_batches=False) for index in range(processes)]
     assert sorted(number for shard in shards for batch in shard for number in batch) == list(range(len(lengths)))
 
 @pytest.fixture(scope="module")
