@@ -163,6 +163,33 @@ def test_two_writers(tmp_path, tried):
     first.communicate()
     tried("two writers")
 
+def test_the_stop_button_of_a_notebook(tmp_path, tried):
+    "A real kernel: the cell ends without an error, and the next one can use the network"
+    from jupyter_client.manager import start_new_kernel
+    manager, client = start_new_kernel(kernel_name="python3", env=os.environ | {"PYTHONPATH": str(ROOT)}, cwd=str(tmp_path))
+    def execute(code, after=None):
+        printed, request = [], client.execute(code)
+        if after: after()
+        reply = client.get_shell_msg(timeout=120)
+        while reply["parent_header"].get("msg_id") != request: reply = client.get_shell_msg(timeout=120)
+        while (message := client.get_iopub_msg(timeout=30))["msg_type"] != "status" or message["content"]["execution_state"] != "idle" or message["parent_header"].get("msg_id") != request:
+            if message["msg_type"] == "stream": printed.append(message["content"]["text"])
+        assert reply["content"]["status"] == "ok", reply["content"]
+        return "".join(printed)
+    def press_stop():
+        until = time.monotonic() + 60
+        while not list((tmp_path/"kept").glob("step-*")) and time.monotonic() < until: time.sleep(.05)
+        manager.interrupt_kernel()
+    try:
+        execute("import signal; from cola_nbdev.data import load_corpus; from cola_nbdev.training import Config, train; from cola_nbdev.model import predict_logits; before = signal.getsignal(signal.SIGINT)")
+        execute("run = train(load_corpus('demo').train, Config(model='tiny', epochs=1000, checkpoint_minutes=.001), progress=False, folder='kept')", press_stop)
+        said = execute("print(run.stopped == signal.SIGINT, signal.getsignal(signal.SIGINT) == before, predict_logits(run.model, run.tokenizer, ['He left.']).shape)")
+        assert said == "True True (1, 2)\n"
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+    tried("the stop button of a notebook")
+
 # Disks
 
 def test_a_full_disk(tmp_path, undisturbed, tried):
