@@ -14,7 +14,7 @@ from .data import ColaError,fingerprint,split_sentences
 from .tokenization import LengthSampler,encode,load_tokenizer,make_batches
 from .model import check_fit,load_model,predict_logits,progress_bar
 from .doctor import check_losses,diagnose
-from .checkpoints import StopSignals,clear_staging,latest_checkpoint,random_state,read_checkpoint,save_checkpoint,set_random_state,set_snapshot,snapshot
+from .checkpoints import StopSignals,checkpoints,clear_staging,discard,latest_checkpoint,random_state,read_checkpoint,save_checkpoint,set_random_state,set_snapshot,snapshot
 if TYPE_CHECKING: import pandas as pd
 
 # %% auto #0
@@ -123,7 +123,7 @@ def training(
     progress:bool=True,           # Show a progress bar and a line per epoch
     folder:str|Path|None=None,    # Gets the checkpoints; None: there are none
     resume:bool=False,            # Go on from the newest whole checkpoint, if there is one
-):                                # A generator that goes on by one step at a time and returns the `Run`; send it a signal's number to end it
+):                                # A generator that goes on by one step at a time, yields the `Run` as it stands, and returns it; send it a signal's number to end it
     "Fine-tune a network, step by step"
     import torch
     from accelerate import Accelerator
@@ -147,8 +147,12 @@ def training(
     run,best,kept,fingerprints = Run(model, tokenizer, config), (-math.inf,), None, settings_of(sentences, config)
     start,at,seconds,losses,random,saved,untold = 0, 0, 0., None, None, time.monotonic(), True
 
-    if folder: clear_staging(folder)
-    if resume and folder and (checkpoint := latest_checkpoint(folder)):
+    checkpoint = latest_checkpoint(folder) if folder and resume else None
+    if folder:
+        if checkpoints(folder) and not resume: raise ColaError(f"{folder} holds the checkpoints of a training; go on with resume=True, or choose another folder")
+        clear_staging(folder)
+        for damaged in checkpoints(folder)[:checkpoints(folder).index(checkpoint) if checkpoint else None]: discard(damaged) # lest they be taken for newer ones
+    if checkpoint:
         tensors,facts = read_checkpoint(checkpoint)
         if differ := [f"{name} {was} (now {fingerprints.get(name)})" for name,was in facts["settings"].items() if was != fingerprints.get(name)]:
             raise ColaError(f"{checkpoint} belongs to another training: {', '.join(differ)}; give the same settings, or start over")
@@ -196,7 +200,7 @@ def training(
                 bar.update()
                 if step == steps - 1: continue # the epoch is not done before its validation
                 if due: save(epoch, step + 1)
-                run.stopped = (yield) or 0
+                run.stopped = (yield run) or 0
                 if run.stopped:
                     check_losses(losses[:step+1], epoch * steps, config)
                     if folder and not due: save(epoch, step + 1)
@@ -217,7 +221,7 @@ def training(
             if progress: bar.write("\n".join([describe_epoch(row), *found]))
             at = 0
             if folder: save(epoch + 1, 0)
-            run.stopped = (yield) or 0
+            run.stopped = (yield run) or 0
             if run.stopped: break
     if kept and run.best_epoch < config.epochs: model.load_state_dict(kept)
     model.eval()
