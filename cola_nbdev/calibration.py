@@ -112,10 +112,13 @@ def calibrate(
     reported:pd.DataFrame, # Predictions to report on; `ColaError` if they share a sentence with those
 )->Calibration:
     "Fit temperature and threshold on one slice, and measure them on another"
+    for frame,name in ((held_out, "the held-out slice"), (reported, "the reported slice")):
+        if missing := {"sentence", "label", "logit"} - set(frame): raise ColaError(f"{name} has no column {', '.join(sorted(missing))}; sentence, label and logit are needed")
+        if not len(frame): raise ColaError(f"{name} holds no sentences")
     keys = lambda frame: set(frame.sentence.str.strip().str.lower())
     if shared := keys(held_out) & keys(reported): raise ColaError(f"{len(shared)} sentences are in both slices ({min(shared)!r:.60}); fit on sentences that are not reported")
     from sklearn.metrics import matthews_corrcoef
     temperature,threshold = fit_temperature(held_out.label, held_out.logit), best_threshold(held_out.label, held_out.logit)
-    row = lambda probability, cut: {"calibration error": calibration_error(reported.label, probability), "Brier": brier(reported.label, probability), "MCC": float(matthews_corrcoef(reported.label, reported.logit >= cut))}
+    row = lambda probability, cut: {"calibration error": calibration_error(reported.label, probability), "Brier": brier(reported.label, probability), "MCC": float(matthews_corrcoef(reported.label, reported.logit >= cut)) if reported.label.nunique() == 2 else np.nan}
     table = pd.DataFrame({"before": row(sigmoid(reported.logit), 0), "after": row(sigmoid(reported.logit / temperature), threshold)}).T
     return Calibration(temperature, threshold, table, reported)

@@ -58,6 +58,6 @@ def plot_cartography(
     points = ax.scatter(table.variability, table.confidence, c=table.correctness, cmap="cividis", s=9, alpha=.7, vmin=0, vmax=1)
     ax.figure.colorbar(points, ax=ax, label="correctness (share of epochs)")
     for x,y,name in ((.01, .97, "easy"), (.01, .03, "hard")): ax.text(x, y, name, va="center", fontsize=11)
-    ax.text(max(.3, table.variability.max()) * .97, .5, "ambiguous", ha="right", fontsize=11)
+    ax.text(.98, .5, "ambiguous", ha="right", fontsize=11, transform=ax.get_yaxis_transform())
     ax.set(title=f"{len(table):,} sentences, as they were learned", xlabel="variability (standard deviation over the epochs)", ylabel="confidence (mean probability of the label)", ylim=(-.03, 1.03))
     return ax

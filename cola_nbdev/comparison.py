@@ -33,7 +33,10 @@ def check_same(
     name,                # Of the first, for the error
     other,               # Of the second
 ):
-    "Refuse to compare what was asked about different sentences"
+    "Refuse to compare what was asked about different sentences, or not answered"
+    for frame,what in ((first, name), (second, other)):
+        if missing := {"split", "sentence", "label", "predicted"} - set(frame): raise ColaError(f"{what} has no column {', '.join(sorted(missing))}; predictions have split, sentence, label, predicted")
+        if (absent := ~frame.predicted.isin([0, 1]).to_numpy()).any(): raise ColaError(f"{what} has no prediction of 0 or 1 in row {int(absent.argmax())}; every sentence needs one")
     if len(first) != len(second): raise ColaError(f"{name} has predictions for {len(first)} sentences and {other} for {len(second)}; only predictions on the same sentences can be compared")
     for column in ("sentence", "split", "label"):
         if (differ := first[column].to_numpy() != second[column].to_numpy()).any():
@@ -148,6 +151,7 @@ def compare(
     from scipy.stats import norm
     first,second = ([runs] if isinstance(runs, pd.DataFrame) else list(runs) for runs in (first, second))
     for runs,name in ((first, names[0]), (second, names[1])):
+        if not runs: raise ColaError(f"{name} holds no predictions; give those of one run at least")
         for run in runs: check_same(first[0], run, names[0], name)
     whole,rows = first[0], {}
     parts = {split: (whole.split == split).to_numpy() for split in whole.split.unique()}

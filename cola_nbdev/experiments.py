@@ -13,11 +13,11 @@ from .tokenization import load_tokenizer
 from .model import load_model,progress_bar
 from .training import Config,settings_of
 from .comparison import check_same,mcc_of_seeds
-from .prediction import fine_tune
+from .prediction import check_recipe,fine_tune
 if TYPE_CHECKING: import numpy as np, pandas as pd
 
 # %% auto #0
-__all__ = ['Seeds', 'check_recipe', 'run_seeds', 'cls_vectors', 'first_half', 'controls']
+__all__ = ['Seeds', 'run_seeds', 'cls_vectors', 'first_half', 'controls']
 
 # %% ../nbs/06_experiments.ipynb #seeds
 @dataclass(repr=False)
@@ -78,19 +78,6 @@ class Seeds:
         return folder/"summary.json"
 
 # %% ../nbs/06_experiments.ipynb #run-seeds
-def check_recipe(
-    facts:dict,      # The metrics.json of a finished run
-    corpus:Corpus,   # What it should have learned from
-    config:Config,   # The settings it should have had; `ColaError` if it did not
-    name,            # What to call the run in the error
-):
-    "Refuse a run of another recipe"
-    expected = {**dataclasses.asdict(config), "corpus": corpus.fingerprint}
-    found = {**facts.get("config", {}), "corpus": facts.get("fingerprint")}
-    silent = {"checkpoint_minutes", "keep_checkpoints"}
-    if differ := [f"{setting} {found.get(setting)} (now {value})" for setting,value in expected.items() if setting not in silent and found.get(setting) != value]:
-        raise ColaError(f"{name} is a run of another recipe: {', '.join(differ)}; choose another --out")
-
 def run_seeds(
     corpus:Corpus,            # `train` to learn from, every other split to report on
     config:Config=Config(),   # The settings; its own seed does not matter
@@ -159,7 +146,7 @@ def controls(
     from sklearn.preprocessing import StandardScaler
     from cola_nbdev.evaluation import split_metrics
     dev,learned = pd.concat([frame.assign(split=split) for split,frame in corpus.dev.items()], ignore_index=True), corpus.train
-    for name,predictions in (beside or {}).items(): check_same(dev, predictions, f"the corpus {corpus.name}", name)
+    for name,predictions in (beside or {}).items(): check_same(dev.assign(predicted=dev.label), predictions, f"the corpus {corpus.name}", name)
     regression = lambda: LogisticRegression(max_iter=2000, class_weight="balanced")
     network,tokenizer = load_model(model), load_tokenizer(model)
     vectors = lambda sentences: cls_vectors(network, tokenizer, sentences, progress=progress)

@@ -16,8 +16,8 @@ from .training import Config,Run,plot_history,train
 if TYPE_CHECKING: import pandas as pd
 
 # %% auto #0
-__all__ = ['BASE_MODELS', 'RUN_FILES', 'save_judge', 'Judge', 'model_card', 'unfinished', 'tidy', 'check_output', 'versions',
-           'write_results', 'fine_tune', 'glue_submission']
+__all__ = ['BASE_MODELS', 'RUN_FILES', 'save_judge', 'Judge', 'model_card', 'unfinished', 'check_recipe', 'tidy', 'check_output',
+           'versions', 'write_results', 'fine_tune', 'glue_submission']
 
 # %% ../nbs/05_prediction.ipynb #save-judge
 def save_judge(
@@ -110,6 +110,19 @@ def unfinished(
     "Where a run is until it is finished"
     return Path(out).with_name(Path(out).name + ".unfinished")
 
+def check_recipe(
+    facts:dict,      # The metrics.json of a finished run
+    corpus:Corpus,   # What it should have learned from
+    config:Config,   # The settings it should have had; `ColaError` if it did not
+    name,            # What to call the run in the error
+):
+    "Refuse a run of another recipe"
+    expected = {**dataclasses.asdict(config), "corpus": corpus.fingerprint}
+    found = {**facts.get("config", {}), "corpus": facts.get("fingerprint")}
+    silent = {"checkpoint_minutes", "keep_checkpoints"}
+    if differ := [f"{setting} {found.get(setting)} (now {value})" for setting,value in expected.items() if setting not in silent and found.get(setting) != value]:
+        raise ColaError(f"{name} is a run of another recipe: {', '.join(differ)}; choose another --out, or add --overwrite to replace it")
+
 def tidy(
     out:Path, # The folder of a finished run, for whoever holds its lock
 ):
@@ -180,9 +193,10 @@ def fine_tune(
     if "train" not in corpus.splits or not corpus.dev: raise ColaError(f"the corpus {corpus.name} has the splits {', '.join(corpus.splits)}; train and at least one dev split are needed")
     work = unfinished(out)
     if resume and not work.exists() and (out/"metrics.json").exists():
+        facts = json.loads((out/"metrics.json").read_text(encoding="utf-8"))
+        check_recipe(facts, corpus, config, out)
         with one_writer(out.absolute()): tidy(out)
         print(f"{out} is finished; there is nothing to go on with")
-        facts = json.loads((out/"metrics.json").read_text(encoding="utf-8"))
         return Report(read_predictions(out/"predictions.csv"), {name: fact for name,fact in facts.items() if name != "splits"}, corpus.together)
     try:
         out.absolute().parent.mkdir(parents=True, exist_ok=True)
