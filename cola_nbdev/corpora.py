@@ -13,32 +13,33 @@ from .reading import ColaError,check_sentences,read_cola_tsv,read_lines,read_tab
 if TYPE_CHECKING: import pandas as pd
 
 # %% auto #0
-__all__ = ['SHAPES', 'SPLITS', 'Shape', 'shape', 'recognise', 'in_our_words', 'read_jsonl', 'read_shaped', 'read_corpus_folder']
+__all__ = ['SHAPES', 'SPLITS', 'Shape', 'recognise', 'in_our_words', 'read_jsonl', 'read_shaped', 'read_corpus_folder']
 
 # %% ../nbs/00_corpora.ipynb #shape
 @dataclass(frozen=True)
 class Shape:
     "How a corpus calls its columns"
     name: str           # Of the corpus
-    known_by: frozenset # Columns that tell it from the others, in lower case
     sentence: str       # The column that holds the sentence
     label: str          # 1 acceptable, 0 not
     source: str = ""    # Where the sentence comes from
     notes: str = ""     # The mark or the kind of error
     phenomenon: str = ""# The linguistic phenomenon
     split: str = ""     # train, dev, test
+    also: str = ""      # A column without use for us, by which it is known
     where: str = ""     # Where this is documented
 
-def shape(name, sentence, label, *also, **columns): return Shape(name, frozenset({sentence, label, *also, *(column for key,column in columns.items() if key != "where")}), sentence, label, **columns)
+    @property
+    def known_by(self): return {self.sentence, self.label, self.source, self.notes, self.phenomenon, self.split, self.also} - {""}
 
 SHAPES = (
-    shape("ItaCoLA", "sentence", "acceptability", "uniqueindexid", source="source", split="split", where="Trotta et al. 2021"),
-    shape("RuCoLA", "sentence", "acceptable", "id", source="detailed_source", notes="error_type", where="Mikhailov et al. 2022"),
-    shape("JCoLA", "sentence", "label", "uid", source="source", notes="diacritic", where="Someya et al. 2024"),
-    shape("EsCoLA", "sentence", "label", "id", source="source", notes="annotation", phenomenon="category", split="split", where="Bel et al. 2024"),
-    shape("a table with named splits", "sentence", "label", split="split"),
-    shape("NoCoLA", "sentence", "label", "error_type", notes="error_type", where="Jentoft and Samuel 2023"),
-    shape("a table", "sentence", "label"))
+    Shape("ItaCoLA", "sentence", "acceptability", source="source", split="split", also="uniqueindexid", where="Trotta et al. 2021"),
+    Shape("RuCoLA", "sentence", "acceptable", source="detailed_source", notes="error_type", also="id", where="Mikhailov et al. 2022"),
+    Shape("JCoLA", "sentence", "label", source="source", notes="diacritic", also="uid", where="Someya et al. 2024"),
+    Shape("EsCoLA", "sentence", "label", source="source", notes="annotation", phenomenon="category", split="split", also="id", where="Bel et al. 2024"),
+    Shape("a table with named splits", "sentence", "label", split="split"),
+    Shape("NoCoLA", "sentence", "label", notes="error_type", where="Jentoft and Samuel 2023"),
+    Shape("a table", "sentence", "label"))
 
 def recognise(
     columns,           # Names of columns
