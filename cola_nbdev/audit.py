@@ -36,7 +36,7 @@ class Audit:
     findings: dict      # Question → the sentences concerned
 
     @property
-    def faults(self): return self.table[self.table.fault & (self.table["count"] > 0)]
+    def faults(self): return self.table[self.table.fault & ((self.table["count"] > 0) | (self.table.question == "acceptable, in percent"))]
 
     def __repr__(self): return self.table.to_string()
     def _repr_html_(self): return self.table.to_html(border=0)

@@ -59,7 +59,7 @@ def damage(
     if not isinstance(digests, dict) or not digests: return f"{MANIFEST} is damaged"
     for name,expected in digests.items():
         try: found = digest(folder/name)
-        except OSError: return f"{name} is missing"
+        except OSError as error: return f"{name} is missing" if isinstance(error, FileNotFoundError) else f"{name} cannot be read ({error.strerror})"
         if found != expected: return f"{name} is damaged"
     return ""
 

@@ -103,7 +103,9 @@ def cola_compare(
 )->None:
     "Is the second better than the first, or is it luck?"
     from cola_nbdev.comparison import compare,load_predictions
-    found = compare(load_predictions(first), load_predictions(second), (first.name, second.name) if first.name != second.name else (str(first), str(second)))
+    runs = load_predictions(first), load_predictions(second)
+    print(f"{first}: {len(runs[0])} run{'s' * (len(runs[0]) > 1)}; {second}: {len(runs[1])} run{'s' * (len(runs[1]) > 1)}\n")
+    found = compare(*runs, (first.name, second.name) if first.name != second.name else (str(first), str(second)))
     print(found.table.T.round(4).to_string())
     if changed and len(found.changed): print(f"\n{len(found.changed)} sentences changed sides; of these:\n\n{found.changed.head(changed).to_string(index=False)}")
 

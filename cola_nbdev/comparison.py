@@ -4,7 +4,7 @@
 
 # %% ../nbs/04_comparison.ipynb #imports
 from __future__ import annotations
-import html
+import html,json
 from dataclasses import dataclass
 from pathlib import Path
 import numpy as np,pandas as pd
@@ -12,8 +12,8 @@ from .data import ColaError
 from .evaluation import Interval,mcc,mcc_of_counts,read_predictions
 
 # %% auto #0
-__all__ = ['load_predictions', 'check_same', 'draw_mcc_of_seeds', 'mcc_of_seeds', 'paired_draws', 'p_of_draws', 'mcnemar',
-           'majority', 'Comparison', 'compare']
+__all__ = ['load_predictions', 'recipe_of', 'check_same', 'draw_mcc_of_seeds', 'mcc_of_seeds', 'paired_draws', 'p_of_draws',
+           'mcnemar', 'majority', 'Comparison', 'compare']
 
 # %% ../nbs/04_comparison.ipynb #load-predictions
 def load_predictions(
@@ -21,11 +21,22 @@ def load_predictions(
 )->list[pd.DataFrame]: # One table per run, each on the same sentences; `ColaError` if there are none
     "The predictions of one run or of all runs in a folder"
     path = Path(path)
-    files = [path] if path.is_file() else [path/"predictions.csv"] if (path/"predictions.csv").is_file() else sorted(path.glob("*/predictions.csv"))
+    files = [path] if path.is_file() else [path/"predictions.csv"] if (path/"predictions.csv").is_file() else sorted(file for file in path.glob("*/predictions.csv") if not file.parent.name.startswith(".") and not file.parent.name.endswith(".unfinished"))
     if not files: raise ColaError(f"there are no predictions in {path}; expected predictions.csv, or folders that have one")
     runs = [read_predictions(file) for file in files]
     for run,file in zip(runs, files): check_same(runs[0], run, files[0], file)
+    recipes = [recipe_of(file.parent) for file in files]
+    if differ := [name for recipe in recipes[1:] for name in recipe if recipe[name] != recipes[0].get(name)]:
+        raise ColaError(f"{path} holds runs of different recipes (they differ in {', '.join(sorted(set(differ)))}); several seeds of one recipe are expected")
     return runs
+
+def recipe_of(
+    folder:Path, # Of a run
+)->dict:         # Setting → value, without the seed; empty if there is no metrics.json
+    "The settings of a run that should be the same for all its seeds"
+    try: settings = json.loads((folder/"metrics.json").read_text(encoding="utf-8")).get("config", {})
+    except (OSError, ValueError, AttributeError): return {}
+    return {name: value for name,value in settings.items() if name not in ("seed", "checkpoint_minutes", "keep_checkpoints")}
 
 def check_same(
     first:pd.DataFrame,  # Predictions
@@ -36,6 +47,8 @@ def check_same(
     "Refuse to compare what was asked about different sentences, or not answered"
     for frame,what in ((first, name), (second, other)):
         if missing := {"split", "sentence", "label", "predicted"} - set(frame): raise ColaError(f"{what} has no column {', '.join(sorted(missing))}; predictions have split, sentence, label, predicted")
+        if not len(frame): raise ColaError(f"{what} holds no predictions")
+        if (odd := ~frame.label.isin([0, 1]).to_numpy()).any(): raise ColaError(f"{what} has a label that is neither 0 nor 1 in row {int(odd.argmax())}")
         if (absent := ~frame.predicted.isin([0, 1]).to_numpy()).any(): raise ColaError(f"{what} has no prediction of 0 or 1 in row {int(absent.argmax())}; every sentence needs one")
     if len(first) != len(second): raise ColaError(f"{name} has predictions for {len(first)} sentences and {other} for {len(second)}; only predictions on the same sentences can be compared")
     for column in ("sentence", "split", "label"):
@@ -49,10 +62,12 @@ def draw_mcc_of_seeds(
     predicted,        # Predicted labels, shape (seeds, n)
     draws:int=10_000, # How many samples
     seed:int=0,       # Same seed and same n, same samples of sentences
+    stream:int=1,     # Same stream too, same choice of seeds
 )->np.ndarray:        # The mean MCC over the seeds in each draw, shape (draws,); `ColaError` if the labels are of one class
     "The mean MCC of several seeds on resampled sentences, with the seeds resampled too"
     labels,predicted = np.asarray(labels, dtype=np.float32), np.atleast_2d(predicted).astype(np.float32)
     if predicted.shape[1:] != labels.shape: raise ColaError(f"{len(labels)} labels and predictions of shape {predicted.shape}; there must be one for each")
+    if not len(predicted) or not np.isin(labels, [0, 1]).all() or not np.isin(predicted, [0, 1]).all(): raise ColaError("labels and predictions must be 0 or 1, of one seed at least")
     if len(np.unique(labels)) < 2: raise ColaError(f"the {len(labels)} labels are of one class; MCC is undefined there")
     n,seeds,rng,found = len(labels), len(predicted), np.random.default_rng(seed), []
     columns = np.vstack([labels, predicted, predicted * labels]).T # what is counted: acceptable, judged so, rightly judged so
@@ -64,7 +79,7 @@ def draw_mcc_of_seeds(
         found.append(mcc_of_counts(np.stack([n - positive - judged + tp, judged - tp, positive - tp, tp], axis=-1)))
     scores = np.concatenate(found)
     if seeds == 1: return scores[:, 0]
-    mean,chosen = scores.mean(1), np.random.default_rng([seed, 1]).integers(0, seeds, (draws, seeds))
+    mean,chosen = scores.mean(1), np.random.default_rng([seed, stream]).integers(0, seeds, (draws, seeds))
     return mean + (np.take_along_axis(scores, chosen, 1).mean(1) - mean) * np.sqrt(seeds / (seeds - 1))
 
 # %% ../nbs/04_comparison.ipynb #mcc-of-seeds
@@ -88,7 +103,7 @@ def paired_draws(
     seed:int=0,       # Same seed, same samples
 )->np.ndarray:        # Mean MCC of the second minus that of the first, shape (draws,)
     "The difference of two on resampled sentences, the same for both"
-    return draw_mcc_of_seeds(labels, second, draws, seed) - draw_mcc_of_seeds(labels, first, draws, seed)
+    return draw_mcc_of_seeds(labels, second, draws, seed, stream=2) - draw_mcc_of_seeds(labels, first, draws, seed, stream=1) # the same sentences for both; the seeds have nothing to do with each other
 
 def p_of_draws(
     draws, # Of a difference
@@ -104,6 +119,7 @@ def mcnemar(
 )->float:   # The p-value; 1 if no sentence tells them apart
     "McNemar's test, exact (McNemar 1947)"
     from scipy.stats import binomtest
+    if not len(labels) == len(first) == len(second): raise ColaError(f"{len(labels)} labels, {len(first)} and {len(second)} predictions; there must be one of each for every sentence")
     right,also = np.asarray(first) == np.asarray(labels), np.asarray(second) == np.asarray(labels)
     only_first,only_second = int((right & ~also).sum()), int((also & ~right).sum())
     return float(binomtest(only_first, only_first + only_second).pvalue) if only_first + only_second else 1.0
@@ -153,7 +169,8 @@ def compare(
     for runs,name in ((first, names[0]), (second, names[1])):
         if not runs: raise ColaError(f"{name} holds no predictions; give those of one run at least")
         for run in runs: check_same(first[0], run, names[0], name)
-    whole,rows = first[0], {}
+    if names[0] == names[1] or {"split", "phenomenon", "sentence", "label"} & set(names): raise ColaError(f"the names {names[0]} and {names[1]} cannot stand in one table; give two different ones")
+    whole,rows,drawn = first[0], {}, np.zeros(0)
     parts = {split: (whole.split == split).to_numpy() for split in whole.split.unique()}
     if len(parts) > 1: parts[together] = np.ones(len(whole), dtype=bool)
     one,other = majority(first), majority(second)

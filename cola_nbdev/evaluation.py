@@ -188,7 +188,7 @@ def worst_mistakes(
 PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>
 <style>:root{{color-scheme:light dark}} body{{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}}
 div{{overflow-x:auto}} table{{border-collapse:collapse}} td,th{{padding:.2rem .8rem;border-bottom:1px solid #8886;text-align:right}} .text td:nth-child(-n+3),.text th:nth-child(-n+3){{text-align:left}} img{{max-width:100%;background:#fff}}
-td:has(+ td:empty),th:first-child{{text-align:left}}</style><body>{body}</body></html>"""
+td:has(+ td:empty),tbody th{{text-align:left}}</style><body>{body}</body></html>"""
 
 @dataclass(repr=False)
 class Report:

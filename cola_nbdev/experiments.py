@@ -13,7 +13,8 @@ from .tokenization import load_tokenizer
 from .model import load_model,progress_bar
 from .training import Config,settings_of
 from .comparison import check_same,mcc_of_seeds
-from .prediction import check_recipe,fine_tune
+from .checkpoints import Stopped
+from .prediction import check_recipe,fine_tune,read_metrics
 if TYPE_CHECKING: import numpy as np, pandas as pd
 
 # %% auto #0
@@ -91,10 +92,11 @@ def run_seeds(
     configs = {seed: dataclasses.replace(config, seed=seed) for seed in seeds}
     for seed in seeds:
         done = out/f"seed-{seed}"/"metrics.json"
-        if done.exists(): check_recipe(json.loads(done.read_text(encoding="utf-8")), corpus, configs[seed], done.parent)
+        if done.exists(): check_recipe(read_metrics(done.parent), corpus, configs[seed], done.parent)
     with progress_bar(total=len(seeds), description="seeds", unit="seed", show=progress) as bar:
         for seed in seeds:
-            reports[seed] = fine_tune(corpus, configs[seed], out/f"seed-{seed}", resume=True, progress=progress)
+            try: reports[seed] = fine_tune(corpus, configs[seed], out/f"seed-{seed}", resume=True, progress=progress)
+            except Stopped as error: raise Stopped(f"stopped at seed {seed}, with {len(reports)} of {len(seeds)} done; give the same command again to go on", error.code - 128) from None
             bar.update()
     found = Seeds(reports)
     found.save(out)

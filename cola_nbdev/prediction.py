@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 from .data import ColaError,Corpus
 from .tokenization import encode,load_tokenizer
 from .model import LABELS,check_fit,load_model,predict_logits,predict_splits,quiet_transformers
-from .checkpoints import Stopped,checkpoints,commit,one_writer
+from .checkpoints import Stopped,checkpoints,commit,force,one_writer
 from .training import Config,Run,plot_history,train
 if TYPE_CHECKING: import pandas as pd
 
 # %% auto #0
-__all__ = ['BASE_MODELS', 'RUN_FILES', 'save_judge', 'Judge', 'model_card', 'unfinished', 'check_recipe', 'tidy', 'check_output',
-           'versions', 'write_results', 'fine_tune', 'glue_submission']
+__all__ = ['BASE_MODELS', 'RUN_FILES', 'OVERWRITES', 'save_judge', 'Judge', 'model_card', 'unfinished', 'read_metrics',
+           'check_recipe', 'tidy', 'check_output', 'versions', 'write_results', 'fine_tune', 'glue_submission']
 
 # %% ../nbs/05_prediction.ipynb #save-judge
 def save_judge(
@@ -103,12 +103,22 @@ The labels are judgements by linguists on the sentences of their own books; they
 
 # %% ../nbs/05_prediction.ipynb #check-output
 RUN_FILES = {"model", "metrics.json", "history.csv", "predictions.csv", "report.html", "checkpoints"} # and plots
+OVERWRITES = "overwrites" # a file in an unfinished run: when it is done, an earlier run may be replaced
 
 def unfinished(
     out:str|Path, # The folder of a run
 )->Path:          # A folder beside it
     "Where a run is until it is finished"
     return Path(out).with_name(Path(out).name + ".unfinished")
+
+def read_metrics(
+    run:Path, # The folder of a finished run
+)->dict:      # Its metrics.json; `ColaError` if that is damaged
+    "What a finished run says of itself"
+    try: facts = json.loads((run/"metrics.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error: raise ColaError(f"{run/'metrics.json'} is damaged ({str(error)[:60]}); remove {run} and train again") from None
+    if not isinstance(facts, dict): raise ColaError(f"{run/'metrics.json'} is damaged (no object); remove {run} and train again")
+    return facts
 
 def check_recipe(
     facts:dict,      # The metrics.json of a finished run
@@ -137,7 +147,9 @@ def check_output(
     "Refuse an output folder before any work is done"
     out = Path(out)
     if out.is_symlink() or out.resolve() == Path.cwd(): raise ColaError(f"{out} is {'a link' if out.is_symlink() else 'the folder you are in'}; choose a folder of its own for --out")
-    if unfinished(out).exists() and not (resume or overwrite): raise ColaError(f"{unfinished(out)} holds an unfinished training; add --resume to go on with it, or --overwrite to start over")
+    if not out.name: raise ColaError(f"{out} cannot hold a run; choose a folder of its own for --out")
+    overwrite = overwrite or (resume and (unfinished(out)/OVERWRITES).exists()) # so it was begun
+    if checkpoints(unfinished(out)/"checkpoints") and not (resume or overwrite): raise ColaError(f"{unfinished(out)} holds an unfinished training; add --resume to go on with it, or --overwrite to start over")
     if resume and (out/"metrics.json").exists() and not unfinished(out).exists(): return out
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         if not overwrite: raise ColaError(f"{out} exists already; choose another --out, or add --overwrite to replace it")
@@ -193,7 +205,7 @@ def fine_tune(
     if "train" not in corpus.splits or not corpus.dev: raise ColaError(f"the corpus {corpus.name} has the splits {', '.join(corpus.splits)}; train and at least one dev split are needed")
     work = unfinished(out)
     if resume and not work.exists() and (out/"metrics.json").exists():
-        facts = json.loads((out/"metrics.json").read_text(encoding="utf-8"))
+        facts = read_metrics(out)
         check_recipe(facts, corpus, config, out)
         with one_writer(out.absolute()): tidy(out)
         print(f"{out} is finished; there is nothing to go on with")
@@ -204,12 +216,26 @@ def fine_tune(
             check_output(out, overwrite, resume) # somebody else may have been faster
             if work.exists() and not resume: shutil.rmtree(work)
             work.mkdir(exist_ok=True)
+            if overwrite: (work/OVERWRITES).touch()
             try:
                 run = train(corpus.train, config, progress, work/"checkpoints", resume)
-                if run.stopped: raise Stopped(f"stopped in epoch {len(run.history) + 1} of {config.epochs} and saved in {work}; go on with --resume", run.stopped)
+                if run.stopped:
+                    when = f"in epoch {len(run.history) + 1} of {config.epochs}" if len(run.history) < config.epochs else "after the training and before the evaluation"
+                    raise Stopped(f"stopped {when}" + (f" and saved in {work}; go on with --resume" if run.saved == run.step else
+                                  f"; it could not be saved, but the checkpoint of step {run.saved} is in {work}: go on with --resume" if run.saved else "; it could not be saved"), run.stopped)
                 report = write_results(run, corpus, work, progress)
-                if out.exists(): out.rename(out.with_name(f".{out.name}-replaced-{os.getpid()}"))
-                commit(work, out)
+                (work/OVERWRITES).unlink(missing_ok=True)
+                for path in work.rglob("*"): force(path) # before the earlier run is moved away
+                replaced = out.with_name(f".{out.name}-replaced-{os.getpid()}")
+                if out.exists(): out.rename(replaced)
+                try: commit(work, out)
+                except OSError:
+                    if replaced.exists() and not out.exists(): replaced.rename(out)
+                    raise
+            except Stopped: raise
+            except ColaError as error:
+                if not checkpoints(work/"checkpoints") or "belongs to another training" in str(error): raise
+                raise ColaError(f"{error}; its checkpoints are in {work}: other settings need a new start, with --overwrite or another --out") from None
             finally:
                 if work.exists() and not checkpoints(work/"checkpoints"): shutil.rmtree(work) # nothing to go on from
             tidy(out)
@@ -227,6 +253,9 @@ def glue_submission(
     out,(table,name,lines) = Path(out), read_table(test, "\t")
     if missing := {"index", "sentence"} - set(table): raise ColaError(f"{name}: no column {' or '.join(sorted(missing))}; GLUE's test.tsv has index and sentence")
     if out.exists(): raise ColaError(f"{out} exists already; choose another --out or remove it")
+    if not len(table): raise ColaError(f"{name} holds no sentences")
+    if not table["index"].str.fullmatch(r"\d+").all() or table["index"].duplicated().any(): raise ColaError(f"{name}: the column index must hold different whole numbers")
+    if not out.parent.is_dir(): raise ColaError(f"there is no folder {out.parent}; make it, or choose another --out")
     for line,sentence in zip(lines, table.sentence):
         if not sentence.strip(): raise ColaError(f"{name} line {line}: the sentence is empty; GLUE expects a verdict for each")
     logits = predict_logits(judge.model, judge.tokenizer, table.sentence, max_length=judge.max_length)

@@ -14,7 +14,7 @@ from .data import ColaError,fingerprint,split_sentences
 from .tokenization import LengthSampler,encode,load_tokenizer,make_batches
 from .model import check_fit,load_model,predict_logits,progress_bar
 from .doctor import check_losses,diagnose
-from .checkpoints import StopSignals,checkpoints,clear_staging,discard,latest_checkpoint,random_state,read_checkpoint,save_checkpoint,set_random_state,set_snapshot,snapshot
+from .checkpoints import StopSignals,checkpoints,clear_staging,discard,latest_checkpoint,one_writer,random_state,read_checkpoint,save_checkpoint,set_random_state,set_snapshot,snapshot
 if TYPE_CHECKING: import pandas as pd
 
 # %% auto #0
@@ -98,14 +98,16 @@ class Run:
     history: list = field(default_factory=list) # One dictionary per epoch: losses, scores, seconds
     best_epoch: int = 0       # The epoch whose weights were kept, from 1 on; 0: of none yet
     findings: list = field(default_factory=list) # What the doctor found: pairs of epoch and finding
-    stopped: int = 0          # The signal that ended the training early; 0: it is complete
+    stopped: int = 0          # The signal that ended it; 0: none did
+    step: int = 0             # Steps done
+    saved: int = 0            # Steps done when the newest checkpoint was written; 0: there is none
 
     def table(self)->pd.DataFrame:
         "One row per epoch"
         import pandas as pd
         return pd.DataFrame(self.history, columns=None if self.history else ["epoch"]).set_index("epoch").round(3)
 
-    def __repr__(self): return f"{self.config.model}, best epoch {self.best_epoch} of {len(self.history)}" + f", stopped before epoch {self.config.epochs} was done" * bool(self.stopped)
+    def __repr__(self): return f"{self.config.model}, best epoch {self.best_epoch} of {len(self.history)}" + f", stopped before epoch {self.config.epochs} was done" * (len(self.history) < self.config.epochs)
     def _repr_html_(self): return f"<p>{self!r}</p>" + self.table()._repr_html_()
 
 # %% ../nbs/03_training.ipynb #settings-of
@@ -117,14 +119,7 @@ def settings_of(
     return {name: value for name,value in asdict(config).items() if name not in ("checkpoint_minutes", "keep_checkpoints")} | {"sentences": fingerprint({"train": sentences})}
 
 # %% ../nbs/03_training.ipynb #training
-def training(
-    sentences:pd.DataFrame,       # To train on: the columns `sentence` and `label`
-    config:Config=Config(),       # The settings
-    progress:bool=True,           # Show a progress bar and a line per epoch
-    folder:str|Path|None=None,    # Gets the checkpoints; None: there are none
-    resume:bool=False,            # Go on from the newest whole checkpoint, if there is one
-):                                # A generator that goes on by one step at a time, yields the `Run` as it stands, and returns it; send it a signal's number to end it
-    "Fine-tune a network, step by step"
+def _steps(sentences, config, progress, folder, resume):
     import torch
     from accelerate import Accelerator
     from cola_nbdev.packing import Packed,Replayed,accumulate,pack_batch
@@ -148,10 +143,7 @@ def training(
     start,at,seconds,losses,random,saved,untold = 0, 0, 0., None, None, time.monotonic(), True
 
     checkpoint = latest_checkpoint(folder) if folder and resume else None
-    if folder:
-        if checkpoints(folder) and not resume: raise ColaError(f"{folder} holds the checkpoints of a training; go on with resume=True, or choose another folder")
-        clear_staging(folder)
-        for damaged in checkpoints(folder)[:checkpoints(folder).index(checkpoint) if checkpoint else None]: discard(damaged) # lest they be taken for newer ones
+    if folder and checkpoints(folder) and not resume: raise ColaError(f"{folder} holds the checkpoints of a training; go on with resume=True, or choose another folder")
     if checkpoint:
         tensors,facts = read_checkpoint(checkpoint)
         if differ := [f"{name} {was} (now {fingerprints.get(name)})" for name,was in facts["settings"].items() if was != fingerprints.get(name)]:
@@ -164,14 +156,22 @@ def training(
         start,at,seconds,parts,best = facts["epoch"], facts["step"], facts["seconds"], facts["parts"], tuple(facts["best"])
         run.history,run.best_epoch,run.findings = facts["history"], facts["best_epoch"], facts["findings"]
 
+        run.step = run.saved = start * steps + at
+    if folder:
+        clear_staging(folder)
+        for damaged in checkpoints(folder)[:checkpoints(folder).index(checkpoint) if checkpoint else None]: discard(damaged) # lest they be taken for newer ones
+
     with progress_bar(total=steps * config.epochs, show=progress) as bar:
         def save(epoch, step):
             nonlocal saved,untold
+            if not all(values.isfinite().all() for values in model.parameters()): raise ColaError(f"the weights are no longer numbers by step {epoch * steps + step}; lower learning_rate (it is {config.learning_rate:g})")
             facts = {"settings": fingerprints, "epoch": epoch, "step": step, "seconds": seconds + time.perf_counter() - started, "parts": parts, "schedule": schedule.state_dict(),
                      "scaler": accelerator.scaler.state_dict() if accelerator.scaler else None, "best": best, "best_epoch": run.best_epoch, "history": run.history, "findings": run.findings}
-            try: save_checkpoint(folder, epoch * steps + step, snapshot(model, optimizer, kept, losses), facts, config.keep_checkpoints)
+            try:
+                save_checkpoint(folder, epoch * steps + step, snapshot(model, optimizer, kept, losses), facts, config.keep_checkpoints)
+                run.saved,untold = epoch * steps + step, True
             except ColaError as error:
-                if untold: bar.write(f"{error}; training goes on, and the checkpoint before stays", file=sys.stderr)
+                if untold: bar.write(f"{error}; training goes on" + ", and the checkpoint before stays" * bool(run.saved), file=sys.stderr)
                 untold = False
             saved = time.monotonic()
 
@@ -198,6 +198,7 @@ def training(
                 if due or step % 20 == 19 or step == steps - 1:
                     bar.set_postfix(loss=f"{check_losses(losses[:step+1], epoch * steps, config):.3f}")
                 bar.update()
+                run.step = epoch * steps + step + 1
                 if step == steps - 1: continue # the epoch is not done before its validation
                 if due: save(epoch, step + 1)
                 run.stopped = (yield run) or 0
@@ -210,6 +211,7 @@ def training(
             if held_out is not None:
                 started = time.perf_counter()
                 row |= validate(model, tokenizer, held_out, config.max_length)
+                if not math.isfinite(row["validation_loss"]): raise ColaError(f"the validation loss became {row['validation_loss']} after epoch {epoch + 1}; lower learning_rate (it is {config.learning_rate:g})")
                 row["validation_seconds"] = time.perf_counter() - started
             run.history.append(row)
             found = diagnose(row, losses, fitted.label, config)
@@ -226,6 +228,19 @@ def training(
     if kept and run.best_epoch < config.epochs: model.load_state_dict(kept)
     model.eval()
     return run
+
+def training(
+    sentences:pd.DataFrame,       # To train on: the columns `sentence` and `label`
+    config:Config=Config(),       # The settings
+    progress:bool=True,           # Show a progress bar and a line per epoch
+    folder:str|Path|None=None,    # Gets the checkpoints; None: there are none
+    resume:bool=False,            # Go on from the newest whole checkpoint, if there is one
+):                                # A generator that goes on by one step at a time, yields the `Run` as it stands, and returns it; send it a signal's number to end it
+    "Fine-tune a network, step by step"
+    if not folder: return (yield from _steps(sentences, config, progress, folder, resume))
+    try: Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error: raise ColaError(f"{folder} cannot be written ({(error.strerror or str(error)).lower()}); choose another folder for the checkpoints") from None
+    with one_writer(folder): return (yield from _steps(sentences, config, progress, folder, resume))
 
 # %% ../nbs/03_training.ipynb #train
 def train(
@@ -277,15 +292,19 @@ def train_seeds(
     config:Config=Config(),       # The settings; its own seed does not matter
     take_turns:bool|None=None,    # By a step each; None: on a GPU yes, on a CPU no
     progress:bool=True,           # Show a progress bar
-)->dict[int, Run]:                # Seed → its run, the same as from `train`; `ColaError` if a seed is given twice
+)->dict[int, Run]:                # Seed → its run, the same as from `train`; asked to stop, only those up to the one that was stopped; `ColaError` if a seed is given twice
     "Train one network per seed: side by side on a GPU, one after another on a CPU"
     import torch
     seeds = list(seeds)
     if len(set(seeds)) < len(seeds): raise ColaError(f"seeds are {seeds}; give each seed once")
     configs,gpu = {seed: replace(config, seed=seed) for seed in seeds}, torch.cuda.is_available()
-    if not (gpu if take_turns is None else take_turns): return {seed: train(sentences, configs[seed], progress) for seed in seeds}
-    going = {seed: (training(sentences, configs[seed], progress=False), torch.cuda.Stream() if gpu else None) for seed in seeds}
     states,runs = {}, {}
+    if not (gpu if take_turns is None else take_turns):
+        for seed in seeds:
+            runs[seed] = train(sentences, configs[seed], progress)
+            if runs[seed].stopped: break # whoever asked to stop did not mean only this one
+        return runs
+    going = {seed: (training(sentences, configs[seed], progress=False), torch.cuda.Stream() if gpu else None) for seed in seeds}
     with progress_bar(unit="turn", description=f"{len(seeds)} seeds", show=progress) as bar:
         while going:
             for seed,(steps,stream) in list(going.items()):

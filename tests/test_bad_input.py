@@ -100,6 +100,7 @@ def test_a_file_that_may_not_be_read_or_a_folder_that_may_not_be_written(cola, t
 
 def test_odd_outputs(cola, tmp_path):
     refused(cola("train", "--model", "tiny", "--out", "."), ". is the folder you are in; choose a folder of its own")
+    refused(cola("train", "--model", "tiny", "--out", "/"), "/ cannot hold a run; choose a folder of its own")
     (tmp_path/"link").symlink_to("nowhere")
     refused(cola("train", "--model", "tiny", "--out", "link"), "link is a link; choose a folder of its own")
     refused(cola("data", "x" * 300), "file name too long")
