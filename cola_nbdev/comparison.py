@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 import numpy as np,pandas as pd
 from .data import ColaError
+from .training import KEEPING
 from .evaluation import Interval,mcc,mcc_of_counts,read_predictions
 
 # %% auto #0
@@ -36,7 +37,7 @@ def recipe_of(
     "The settings of a run that should be the same for all its seeds"
     try: settings = json.loads((folder/"metrics.json").read_text(encoding="utf-8")).get("config", {})
     except (OSError, ValueError, AttributeError): return {}
-    return {name: value for name,value in settings.items() if name not in ("seed", "checkpoint_minutes", "keep_checkpoints")}
+    return {name: value for name,value in settings.items() if name not in ("seed", *KEEPING)}
 
 def check_same(
     first:pd.DataFrame,  # Predictions

@@ -12,7 +12,7 @@ from .data import ColaError,Corpus
 from .tokenization import encode,load_tokenizer
 from .model import LABELS,check_fit,load_model,predict_logits,predict_splits,quiet_transformers
 from .checkpoints import Stopped,checkpoints,commit,force,one_writer
-from .training import Config,Run,plot_history,train
+from .training import KEEPING,Config,Run,plot_history,train
 if TYPE_CHECKING: import pandas as pd
 
 # %% auto #0
@@ -129,8 +129,7 @@ def check_recipe(
     "Refuse a run of another recipe"
     expected = {**dataclasses.asdict(config), "corpus": corpus.fingerprint}
     found = {**facts.get("config", {}), "corpus": facts.get("fingerprint")}
-    silent = {"checkpoint_minutes", "keep_checkpoints"}
-    if differ := [f"{setting} {found.get(setting)} (now {value})" for setting,value in expected.items() if setting not in silent and found.get(setting) != value]:
+    if differ := [f"{setting} {found.get(setting)} (now {value})" for setting,value in expected.items() if setting not in KEEPING and found.get(setting) != value]:
         raise ColaError(f"{name} is a run of another recipe: {', '.join(differ)}; choose another --out, or add --overwrite to replace it")
 
 def tidy(

@@ -18,11 +18,12 @@ from .checkpoints import StopSignals,checkpoints,clear_staging,discard,latest_ch
 if TYPE_CHECKING: import pandas as pd
 
 # %% auto #0
-__all__ = ['LEARNING_RATES', 'Config', 'make_optimizer', 'validate', 'Run', 'settings_of', 'training', 'train', 'describe_epoch',
-           'plot_history', 'train_seeds']
+__all__ = ['LEARNING_RATES', 'KEEPING', 'Config', 'make_optimizer', 'validate', 'Run', 'settings_of', 'training', 'train',
+           'describe_epoch', 'plot_history', 'train_seeds']
 
 # %% ../nbs/03_training.ipynb #config
 LEARNING_RATES = {"minilm": 1e-4, "tiny": 1e-3} # all others 2e-5
+KEEPING = ("checkpoint_minutes", "keep_checkpoints") # settings that change what is kept on the way, not what is learned
 
 @dataclass(frozen=True)
 class Config:
@@ -116,7 +117,7 @@ def settings_of(
     config:Config,          # The settings
 )->dict:                    # Name → value
     "Everything that decides how a training goes"
-    return {name: value for name,value in asdict(config).items() if name not in ("checkpoint_minutes", "keep_checkpoints")} | {"sentences": fingerprint({"train": sentences})}
+    return {name: value for name,value in asdict(config).items() if name not in KEEPING} | {"sentences": fingerprint({"train": sentences})}
 
 # %% ../nbs/03_training.ipynb #training
 def _steps(sentences, config, progress, folder, resume):
