@@ -41,7 +41,8 @@ def run_trainer(folder, sentences, epochs, pad_to=None):
 
 def run_ours(folder, sentences, epochs, graphs=False):
     "Train with `train` in bf16, each step launched or replayed; the mean loss"
-    from cola_nbdev.training import Config, train
+    from cola_nbdev.settings import Config
+    from cola_nbdev.training import train
     config = Config(model=folder, epochs=epochs, learning_rate=2e-5, mixed_precision="bf16", validation_fraction=0, cuda_graphs=graphs)
     history = train(sentences, config, progress=False).history
     return sum(row["training_loss"] for row in history) / epochs

@@ -18,7 +18,8 @@ import pandas as pd
 
 from cola_nbdev.model import load_model, predict_logits
 from cola_nbdev.tokenization import load_tokenizer
-from cola_nbdev.training import Config, train
+from cola_nbdev.settings import Config
+from cola_nbdev.training import train
 
 SETTINGS = { # how many sentences are 1×
     "full": {"scoring": 256, "training": 96, "rounds": 3},

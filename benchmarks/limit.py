@@ -25,7 +25,8 @@ from training import BATCH, choose
 from transformers import AutoConfig
 
 from cola_nbdev.tokenization import LengthSampler, encode, find_model, load_tokenizer
-from cola_nbdev.training import Config, train
+from cola_nbdev.settings import Config
+from cola_nbdev.training import train
 
 SETTINGS = {"full": {"sentences": 50 * BATCH, "rounds": 3}, "quick": {"sentences": 12 * BATCH, "rounds": 1}, "tiny": {"sentences": 2 * BATCH, "rounds": 1}}
 PRODUCTS = "matrix products alone"

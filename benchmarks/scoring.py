@@ -26,7 +26,8 @@ from cola_nbdev.data import load_corpus
 from cola_nbdev.model import load_model, predict_logits
 from cola_nbdev.prediction import save_judge
 from cola_nbdev.tokenization import LengthSampler, encode, load_tokenizer
-from cola_nbdev.training import Config, train
+from cola_nbdev.settings import Config
+from cola_nbdev.training import train
 
 ONE, BATCHES, SEED, PRODUCTS, INT8 = "pipeline, one at a time", "pipeline, batch 32", "seed's loop", "matrix products alone", "int8 (another answer)"
 ONE_SIDED = .05 # a network that gives one label more seldom has not learned enough for its labels to be compared

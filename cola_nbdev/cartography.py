@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from .data import ColaError
 from .model import predict_logits
 from .checkpoints import random_state,set_random_state
-from .training import Config,Run,training
+from .settings import Config
+from .training import Run,training
 if TYPE_CHECKING: import numpy as np, pandas as pd
 
 # %% auto #0

@@ -9,7 +9,7 @@ from pathlib import Path
 import tyro
 from tyro.conf import OmitArgPrefixes,Positional
 from .data import ColaError
-from .training import Config
+from .settings import Config
 
 # %% auto #0
 __all__ = ['COMMANDS', 'cola_train', 'cola_evaluate', 'cola_predict', 'cola_data', 'cola_seeds', 'cola_compare', 'cola_pairs',

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 import numpy as np,pandas as pd
 from .data import ColaError
-from .training import KEEPING
+from .settings import KEEPING
 from .evaluation import Interval,mcc,mcc_of_counts,read_predictions
 
 # %% auto #0

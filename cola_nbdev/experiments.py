@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from .data import ColaError,Corpus
 from .tokenization import load_tokenizer
 from .model import load_model,progress_bar
-from .training import Config
+from .settings import Config
 from .comparison import check_same,mcc_of_seeds
 from .checkpoints import Stopped
 from .prediction import check_recipe,fine_tune,read_metrics

@@ -66,10 +66,12 @@ def attend(
 class Packed(torch.nn.Module):
     "A network for sentence classification that takes its sentences laid end to end"
     def __init__(self,
-        model # A network of transformers; the weights are shared, not copied
+        model,                          # A network of transformers; the weights are shared, not copied
+        label_smoothing:float=0.0,      # How far the targets are drawn from 0 and 1 towards one half
+        unacceptable_weight:float=1.0,  # How much a mistake on an unacceptable sentence counts
     ):
         super().__init__()
-        self.model = model
+        self.model,self.label_smoothing,self.unacceptable_weight = model, label_smoothing, unacceptable_weight
         self.on_strips = model.config.model_type == "bert" and not model.config.is_decoder
 
     def forward(self,
@@ -79,10 +81,12 @@ class Packed(torch.nn.Module):
         starts:torch.Tensor,           # Where each sentence starts
         mask:torch.Tensor|None=None,   # Which slots are real
         labels:torch.Tensor|None=None, # 0 or 1, shape (sentences,)
-    ):                                 # The mean cross-entropy if there are labels, else the logits, shape (sentences, labels)
+    ):                                 # The mean cross-entropy, weighted, if there are labels, else the logits, shape (sentences, labels)
         "Classify every sentence of a strip"
         logits = self._strip(input_ids, positions, slots, starts, mask) if self.on_strips else self._table(input_ids, slots, starts, mask)
-        return logits if labels is None else cross_entropy(logits.float(), labels)
+        if labels is None: return logits
+        if self.unacceptable_weight == 1: return cross_entropy(logits.float(), labels, label_smoothing=self.label_smoothing)
+        return (torch.where(labels == 0, self.unacceptable_weight, 1.) * cross_entropy(logits.float(), labels, reduction="none", label_smoothing=self.label_smoothing)).mean()
 
     def _strip(self, input_ids, positions, slots, starts, mask):
         bert = self.model.bert
@@ -147,11 +151,11 @@ class Replayed:
 
     def __call__(self, **strip):
         "Forward for a strip; recorded the first time its shape is met"
-        shape = tuple((name, values.shape) for name,values in strip.items())
+        shape = (self.packed.unacceptable_weight, *((name, values.shape) for name,values in strip.items()))
         with torch.autocast("cuda", self.precision, enabled=self.precision is not None, cache_enabled=False):
             if len(strip["starts"]) < self.sentences: return self.packed(**strip)
             if shape not in self.graphs:
-                network = Packed(self.packed.model).train(self.packed.training)
+                network = Packed(self.packed.model, self.packed.label_smoothing, self.packed.unacceptable_weight).train(self.packed.training)
                 self.graphs[shape] = torch.cuda.make_graphed_callables(network, tuple(strip.values()))
             return self.graphs[shape](*strip.values())
 

@@ -12,7 +12,8 @@ from .data import ColaError,Corpus
 from .tokenization import encode,load_tokenizer
 from .model import LABELS,check_fit,load_model,predict_logits,predict_splits,quiet_transformers
 from .checkpoints import Stopped,checkpoints,commit,force,one_writer
-from .training import KEEPING,Config,Run,plot_history,train
+from .settings import KEEPING,Config
+from .training import Run,plot_history,train
 if TYPE_CHECKING: import pandas as pd
 
 # %% auto #0

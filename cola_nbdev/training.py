@@ -6,72 +6,21 @@
 from __future__ import annotations
 import math,sys,time
 from contextlib import nullcontext
-from dataclasses import asdict,dataclass,field,fields,replace
+from dataclasses import dataclass,field,replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
-from .data import ColaError,fingerprint,split_sentences
+from .corruption import real_and_fake
+from .data import ColaError,split_sentences
 from .tokenization import LengthSampler,encode,load_tokenizer,make_batches
 from .model import check_fit,load_model,predict_logits,progress_bar
+from .settings import Config,make_optimizer,prepare_network,settings_of
 from .doctor import check_losses,diagnose
 from .checkpoints import StopSignals,checkpoints,clear_staging,discard,latest_checkpoint,one_writer,random_state,read_checkpoint,save_checkpoint,set_random_state,set_snapshot,snapshot
 if TYPE_CHECKING: import pandas as pd
 
 # %% auto #0
-__all__ = ['LEARNING_RATES', 'KEEPING', 'Config', 'make_optimizer', 'validate', 'Run', 'settings_of', 'training', 'train',
-           'describe_epoch', 'plot_history', 'train_seeds']
-
-# %% ../nbs/03_training.ipynb #config
-LEARNING_RATES = {"minilm": 1e-4, "tiny": 1e-3} # all others 2e-5
-KEEPING = ("checkpoint_minutes", "keep_checkpoints") # settings that change what is kept on the way, not what is learned
-
-@dataclass(frozen=True)
-class Config:
-    "Every setting of a training run; `ColaError` if one cannot work"
-    model: str = "minilm"              # minilm, bert, tiny, a Hub id, or a folder
-    epochs: int = 4                    # Passes over the training set; the BERT paper tries 2, 3, 4
-    batch_size: int = 32               # Sentences per step; the BERT paper tries 16, 32
-    learning_rate: float|None = None   # At its highest; None: minilm 1e-4, tiny 1e-3, others 2e-5; the BERT paper tries 5e-5, 3e-5, 2e-5
-    warmup: float = 0.0                # Share of the steps in which the learning rate rises from 0; after that it falls to 0 in a straight line
-    weight_decay: float = 0.01         # How much AdamW shrinks the weights, per step and unit of learning rate
-    adam_epsilon: float = 1e-8         # Keeps AdamW from dividing by 0
-    gradient_clip: float = 1.0         # A longer gradient is shortened to this norm
-    max_length: int = 64               # In word pieces; longer sentences are cut
-    validation_fraction: float = 0.1   # Share of the training set that is held out to choose the best epoch; 0: train on everything, keep the last epoch
-    seed: int = 42                     # Decides the split, the new head, the order of the sentences and dropout
-    mixed_precision: str = "no"        # no, bf16 or fp16, as accelerate understands it
-    cuda_graphs: bool = False          # On a GPU: record each step and replay it (not measured yet)
-    checkpoint_minutes: float = 1.0    # How often to save within an epoch; after each epoch in any case
-    keep_checkpoints: int = 2          # How many stay on the disk; each is four times the size of the network
-
-    def __post_init__(self):
-        if self.learning_rate is None: object.__setattr__(self, "learning_rate", LEARNING_RATES.get(str(self.model), 2e-5))
-        for setting in fields(self):
-            value,kinds = getattr(self, setting.name), {"int": int, "str": str, "bool": bool}.get(setting.type, (int, float))
-            if not isinstance(value, kinds) or (isinstance(value, bool) and kinds is not bool):
-                raise ColaError(f"{setting.name} is {value!r}; it must be {'a number' if kinds in (int, (int, float)) else 'text' if kinds is str else 'True or False'}")
-        rules = {"epochs": (self.epochs >= 1, "at least 1"), "batch_size": (self.batch_size >= 1, "at least 1"),
-                 "learning_rate": (0 < self.learning_rate < math.inf, "above 0, for example 2e-5"), "warmup": (0 <= self.warmup <= 1, "from 0 to 1"),
-                 "weight_decay": (0 <= self.weight_decay < math.inf, "0 or more"), "adam_epsilon": (0 < self.adam_epsilon < math.inf, "above 0"),
-                 "gradient_clip": (self.gradient_clip > 0, "above 0"), "max_length": (self.max_length >= 3, "at least 3: [CLS], a piece, [SEP]"),
-                 "validation_fraction": (0 <= self.validation_fraction < 1, "0 or more and below 1"), "seed": (0 <= self.seed < 2**32, "from 0 to 4294967295"),
-                 "checkpoint_minutes": (self.checkpoint_minutes >= 0, "0 (after every step) or more"), "keep_checkpoints": (self.keep_checkpoints >= 1, "at least 1"),
-                 "mixed_precision": (self.mixed_precision in ("no", "bf16", "fp16"), "no, bf16 or fp16")}
-        for name,(fine,rule) in rules.items():
-            if not fine: raise ColaError(f"{name} is {getattr(self, name)}; it must be {rule}")
-
-# %% ../nbs/03_training.ipynb #make-optimizer
-def make_optimizer(
-    model,          # The network to train
-    config:Config,  # learning_rate, adam_epsilon, weight_decay, warmup
-    steps:int,      # Steps of the whole training
-):                  # The optimizer and its schedule
-    "AdamW, fused where the device has it, with a linear schedule"
-    import torch
-    from transformers import get_linear_schedule_with_warmup
-    fused = next(model.parameters()).device.type in ("cpu", "cuda", "mps", "xpu")
-    optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, eps=config.adam_epsilon, weight_decay=config.weight_decay, fused=fused)
-    return optimizer, get_linear_schedule_with_warmup(optimizer, round(config.warmup * steps), steps)
+__all__ = ['validate', 'Run', 'training', 'train', 'describe_epoch', 'plot_history', 'train_seeds']
 
 # %% ../nbs/03_training.ipynb #validate
 def validate(
@@ -111,33 +60,33 @@ class Run:
     def __repr__(self): return f"{self.config.model}, best epoch {self.best_epoch} of {len(self.history)}" + f", stopped before epoch {self.config.epochs} was done" * (len(self.history) < self.config.epochs)
     def _repr_html_(self): return f"<p>{self!r}</p>" + self.table()._repr_html_()
 
-# %% ../nbs/03_training.ipynb #settings-of
-def settings_of(
-    sentences:pd.DataFrame, # To train on
-    config:Config,          # The settings
-)->dict:                    # Name → value
-    "Everything that decides how a training goes"
-    return {name: value for name,value in asdict(config).items() if name not in KEEPING} | {"sentences": fingerprint({"train": sentences})}
-
 # %% ../nbs/03_training.ipynb #training
 def _steps(sentences, config, progress, folder, resume):
     import torch
     from accelerate import Accelerator
     from cola_nbdev.packing import Packed,Replayed,accumulate,pack_batch
     fitted,held_out = split_sentences(sentences, config.validation_fraction, config.seed) if config.validation_fraction else (sentences, None)
-    tokenizer,model = load_tokenizer(config.model), load_model(config.model, config.seed)
+    acceptable = fitted.sentence[fitted.label == 1].tolist()
+    if config.corrupted_epochs: real_and_fake(acceptable, 1) # refuses what cannot be spoiled before anything is loaded
+    tokenizer,model = load_tokenizer(config.model), prepare_network(load_model(config.model, config.seed), config)
     check_fit(model, tokenizer)
     positions = getattr(model.config, "max_position_embeddings", config.max_length)
     if config.max_length > positions: raise ColaError(f"max_length is {config.max_length}; {config.model} has only {positions} positions")
     accelerator = Accelerator(mixed_precision=config.mixed_precision)
     graphs = config.cuda_graphs and accelerator.device.type == "cuda"
-    examples = encode(fitted.sentence, tokenizer, config.max_length)
-    # a graph wants few shapes: batches drawn at random, whose strips are of about the same length, rather than batches of about the same sentence length
-    sampler = LengthSampler([len(ids) for ids in examples], config.batch_size, config.seed, **({"window": 1} if graphs else {}))
-    batches = make_batches(examples, sampler, fitted.label, collate=partial(pack_batch, multiple=64, longest=config.max_length) if graphs else pack_batch)
-    packed,batches = accelerator.prepare(Packed(model), batches)
+    known = encode(fitted.sentence, tokenizer, config.max_length)
+    def open_epoch(epoch, at): # its labels, and its batches from the one with that number on
+        lesson = real_and_fake(acceptable, len(fitted), config.seed, epoch) if epoch < config.corrupted_epochs else fitted
+        examples = known if lesson is fitted else encode(lesson.sentence, tokenizer, config.max_length)
+        # a graph wants few shapes: batches drawn at random, whose strips are of about the same length, rather than batches of about the same sentence length
+        sampler = LengthSampler([len(ids) for ids in examples], config.batch_size, config.seed, **({"window": 1} if graphs else {}))
+        batches = accelerator.prepare(make_batches(examples, sampler, lesson.label, collate=partial(pack_batch, multiple=64, longest=config.max_length) if graphs else pack_batch))
+        batches.set_epoch(epoch)
+        sampler.start = at
+        return lesson.label, batches
+    packed = accelerator.prepare(Packed(model, config.label_smoothing))
     network = Replayed(packed, config.batch_size, config.mixed_precision) if graphs else packed
-    steps,parts = len(batches),1
+    steps,parts = math.ceil(len(fitted) / config.batch_size),1
     optimizer,schedule = make_optimizer(packed, config, steps * config.epochs)
     optimizer = accelerator.prepare(optimizer)
     run,best,kept,fingerprints = Run(model, tokenizer, config), (-math.inf,), None, settings_of(sentences, config)
@@ -182,8 +131,8 @@ def _steps(sentences, config, progress, folder, resume):
             started = time.perf_counter()
             if not at: losses,seconds = torch.zeros(steps, device=accelerator.device), 0.
             if random and not at: random = set_random_state(random) # opening the batches draws a number: in the middle of an epoch that has been done
-            batches.set_epoch(epoch)
-            sampler.start = at
+            labels,batches = open_epoch(epoch, at)
+            packed.unacceptable_weight = config.unacceptable_weight if epoch >= config.corrupted_epochs else 1
             packed.train()
             for step,strip in enumerate(batches, at):
                 if random: random = set_random_state(random)
@@ -208,17 +157,17 @@ def _steps(sentences, config, progress, folder, resume):
                     if folder and not due: save(epoch, step + 1)
                     break
             if run.stopped: break
-            row = {"epoch": epoch + 1, "training_loss": losses.mean().item(), "training_seconds": seconds + time.perf_counter() - started}
+            row = {"epoch": epoch + 1, **({"task": "labels" if epoch >= config.corrupted_epochs else "spoiled or not"} if config.corrupted_epochs else {}), "training_loss": losses.mean().item(), "training_seconds": seconds + time.perf_counter() - started}
             if held_out is not None:
                 started = time.perf_counter()
                 row |= validate(model, tokenizer, held_out, config.max_length)
                 if not math.isfinite(row["validation_loss"]): raise ColaError(f"the validation loss became {row['validation_loss']} after epoch {epoch + 1}; lower learning_rate (it is {config.learning_rate:g})")
                 row["validation_seconds"] = time.perf_counter() - started
             run.history.append(row)
-            found = diagnose(row, losses, fitted.label, config)
+            found = diagnose(row, losses, labels, config)
             run.findings += [[epoch + 1, finding] for finding in found]
             score = (row.get("validation_mcc", epoch), -row.get("validation_loss", 0)) # without a validation set the last epoch is the best
-            if score > best:
+            if epoch >= config.corrupted_epochs and score > best:
                 best,run.best_epoch = score, epoch + 1
                 if epoch + 1 < config.epochs: kept = {name: values.detach().to("cpu", copy=True) for name,values in model.state_dict().items()}
             if progress: bar.write("\n".join([describe_epoch(row), *found]))

@@ -21,7 +21,7 @@ TORN = {"os": ("fsync", "rename"), "shutil": ("rmtree",), "hashlib": ("file_dige
 def small():
     "A corpus and settings whose training takes a second: 27 steps, a checkpoint after each"
     from cola_nbdev.data import Corpus, load_corpus
-    from cola_nbdev.training import Config
+    from cola_nbdev.settings import Config
     demo = load_corpus("demo")
     corpus = Corpus("demo", {split: frame[:300 if split == "train" else 60].reset_index(drop=True) for split, frame in demo.splits.items()})
     return corpus, Config(model="tiny", epochs=3, checkpoint_minutes=0)

@@ -23,7 +23,8 @@ import pytest
 from cola_nbdev import checkpoints, cli, data, packing, training
 from cola_nbdev.checkpoints import damage, latest_checkpoint, save_checkpoint
 from cola_nbdev.data import ColaError
-from cola_nbdev.training import Config, train
+from cola_nbdev.settings import Config
+from cola_nbdev.training import train
 
 LONG = bool(os.environ.get("COLA_NBDEV_LONG"))
 ROOT = Path(__file__).resolve().parent.parent
@@ -211,7 +212,7 @@ def test_the_stop_button_of_a_notebook(tmp_path, tried):
         while not list((tmp_path/"kept").glob("step-*")) and time.monotonic() < until: time.sleep(.05)
         manager.interrupt_kernel()
     try:
-        execute("import signal; from cola_nbdev.data import load_corpus; from cola_nbdev.training import Config, train; from cola_nbdev.model import predict_logits; before = signal.getsignal(signal.SIGINT)")
+        execute("import signal; from cola_nbdev.data import load_corpus; from cola_nbdev.settings import Config; from cola_nbdev.training import train; from cola_nbdev.model import predict_logits; before = signal.getsignal(signal.SIGINT)")
         execute("run = train(load_corpus('demo').train, Config(model='tiny', epochs=1000, checkpoint_minutes=.001), progress=False, folder='kept')", press_stop)
         said = execute("print(run.stopped == signal.SIGINT, signal.getsignal(signal.SIGINT) == before, predict_logits(run.model, run.tokenizer, ['He left.']).shape)")
         assert said == "True True (1, 2)\n"

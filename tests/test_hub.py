@@ -12,7 +12,8 @@ import pytest
 
 from cola_nbdev.data import load_corpus
 from cola_nbdev.prediction import save_judge
-from cola_nbdev.training import Config, train
+from cola_nbdev.settings import Config
+from cola_nbdev.training import train
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

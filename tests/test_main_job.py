@@ -9,7 +9,8 @@ from sklearn.metrics import matthews_corrcoef
 from cola_nbdev import cli, data
 from cola_nbdev.evaluation import read_predictions
 from cola_nbdev.prediction import Judge
-from cola_nbdev.training import Config, train
+from cola_nbdev.settings import Config
+from cola_nbdev.training import train
 
 pytestmark = pytest.mark.xdist_group("main_job") # one worker trains, once
 

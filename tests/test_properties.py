@@ -21,7 +21,7 @@ from cola_nbdev.reading import check_sentences, read_cola_tsv, read_csv
 from cola_nbdev.evaluation import bootstrap_mcc
 from cola_nbdev.model import load_model, predict_logits
 from cola_nbdev.tokenization import LengthSampler, encode, load_tokenizer
-from cola_nbdev.training import Config
+from cola_nbdev.settings import Config
 
 LONG = bool(os.environ.get("COLA_NBDEV_LONG"))
 FREQUENT, COSTLY = (3000, 1000) if LONG else (60, 25)
