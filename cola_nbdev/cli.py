@@ -130,13 +130,13 @@ def cola_glue(
 def cola_controls(
     data:str="demo",  # demo, cola, or the path of a .tsv or .csv file or of a folder of CoLA files
     model:str="minilm",  # The pretrained network to probe: minilm, bert, tiny, a Hub id, or a folder
-    beside:Path|None=None,  # The folder of a run on the same data, to put beside
+    beside:Path|None=None,  # The folder of a run or of several seeds on the same data, to put beside
 )->None:
     "What can be scored without knowing any syntax"
     from cola_nbdev.comparison import load_predictions
     from cola_nbdev.data import load_corpus
     from cola_nbdev.experiments import controls
-    print(controls(load_corpus(data), model, {str(beside): load_predictions(beside)[0]} if beside else None).round(3).to_string())
+    print(controls(load_corpus(data), model, {str(beside): load_predictions(beside)} if beside else None).round(3).to_string())
 
 # %% ../nbs/09_cli.ipynb #with-help
 COMMANDS = {"train": cola_train, "evaluate": cola_evaluate, "predict": cola_predict, "data": cola_data, "seeds": cola_seeds, "compare": cola_compare, "pairs": cola_pairs, "glue": cola_glue, "controls": cola_controls}

@@ -13,31 +13,38 @@ from .settings import KEEPING
 from .evaluation import Interval,mcc,mcc_of_counts,read_predictions
 
 # %% auto #0
-__all__ = ['load_predictions', 'recipe_of', 'check_same', 'draw_mcc_of_seeds', 'mcc_of_seeds', 'paired_draws', 'p_of_draws',
-           'mcnemar', 'majority', 'Comparison', 'compare']
+__all__ = ['load_predictions', 'metrics_of', 'recipe_of', 'check_same', 'draw_mcc_of_seeds', 'mcc_of_seeds', 'paired_draws',
+           'p_of_draws', 'mcnemar', 'majority', 'Comparison', 'compare']
 
 # %% ../nbs/04_comparison.ipynb #load-predictions
 def load_predictions(
     path:str|Path, # The folder of a run, a folder of such folders (as `cola seeds` makes it), or a predictions.csv
 )->list[pd.DataFrame]: # One table per run, each on the same sentences; `ColaError` if there are none
-    "The predictions of one run or of all runs in a folder"
+    "The predictions of one run or of all runs in a folder; `.attrs['together']` is what all splits together are called"
     path = Path(path)
     files = [path] if path.is_file() else [path/"predictions.csv"] if (path/"predictions.csv").is_file() else sorted(file for file in path.glob("*/predictions.csv") if not file.parent.name.startswith(".") and not file.parent.name.endswith(".unfinished"))
     if not files: raise ColaError(f"there are no predictions in {path}; expected predictions.csv, or folders that have one")
     runs = [read_predictions(file) for file in files]
+    for run,file in zip(runs, files): run.attrs["together"] = next((split for split in metrics_of(file.parent).get("splits", {}) if split not in set(run.split)), "all_dev")
     for run,file in zip(runs, files): check_same(runs[0], run, files[0], file)
     recipes = [recipe_of(file.parent) for file in files]
     if differ := [name for recipe in recipes[1:] for name in recipe if recipe[name] != recipes[0].get(name)]:
         raise ColaError(f"{path} holds runs of different recipes (they differ in {', '.join(sorted(set(differ)))}); several seeds of one recipe are expected")
     return runs
 
+def metrics_of(
+    folder:Path, # Of a run
+)->dict:         # What its metrics.json holds; empty if there is none that can be read
+    "The facts that a run was saved with"
+    try: facts = json.loads((folder/"metrics.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError): return {}
+    return facts if isinstance(facts, dict) else {}
+
 def recipe_of(
     folder:Path, # Of a run
-)->dict:         # Setting → value, without the seed; empty if there is no metrics.json
+)->dict:         # Setting → value, without the seed
     "The settings of a run that should be the same for all its seeds"
-    try: settings = json.loads((folder/"metrics.json").read_text(encoding="utf-8")).get("config", {})
-    except (OSError, ValueError, AttributeError): return {}
-    return {name: value for name,value in settings.items() if name not in ("seed", *KEEPING)}
+    return {name: value for name,value in (metrics_of(folder).get("config") or {}).items() if name not in ("seed", *KEEPING)}
 
 def check_same(
     first:pd.DataFrame,  # Predictions
@@ -161,7 +168,7 @@ def compare(
     first,                     # Predictions of one run, or a list of them that differ in the seed
     second,                    # Those to be compared with it, on the same sentences; `ColaError` otherwise
     names=("A", "B"),          # What to call the two
-    together:str="all_dev",    # What to call all splits taken together
+    together:str|None=None,    # What to call all splits taken together; None: as the runs do, or all_dev
     draws:int=10_000,          # How many samples
 )->Comparison:                 # `ColaError` if the predictions were made on different sentences
     "Is the second better than the first, or is it luck?"
@@ -173,7 +180,7 @@ def compare(
     if names[0] == names[1] or {"split", "phenomenon", "sentence", "label"} & set(names): raise ColaError(f"the names {names[0]} and {names[1]} cannot stand in one table; give two different ones")
     whole,rows,drawn = first[0], {}, np.zeros(0)
     parts = {split: (whole.split == split).to_numpy() for split in whole.split.unique()}
-    if len(parts) > 1: parts[together] = np.ones(len(whole), dtype=bool)
+    if len(parts) > 1: parts[together or whole.attrs.get("together", "all_dev")] = np.ones(len(whole), dtype=bool)
     one,other = majority(first), majority(second)
     for split,inside in parts.items():
         labels,predicted = whole.label.to_numpy()[inside], [np.array([run.predicted for run in runs])[:, inside] for runs in (first, second)]
@@ -183,7 +190,7 @@ def compare(
         needed = len(labels) * ((norm.ppf(.975) + norm.ppf(.8)) * drawn.std() / difference) ** 2 if difference else np.nan
         rows[split] = {"n": len(labels), f"MCC {names[0]}": scores[0], f"MCC {names[1]}": scores[1], "difference": difference, "low": np.quantile(drawn, .025), "high": np.quantile(drawn, .975),
                        "p": p_of_draws(drawn), f"P({names[1]} better)": float((drawn > 0).mean() + (drawn == 0).mean() / 2), "McNemar p": mcnemar(labels, one[inside], other[inside]),
-                       "changed": int((one != other)[inside].sum()), "sentences needed": np.ceil(needed)}
+                       **{f"degenerate {name}": int((runs == runs[:, :1]).all(1).sum()) for name,runs in zip(names, predicted)}, "changed": int((one != other)[inside].sum()), "sentences needed": np.ceil(needed)}
     changed = whole.assign(**{names[0]: one, names[1]: other})[one != other]
     return Comparison(pd.DataFrame(rows).T.astype({"n": int}), changed[[name for name in ("split", "phenomenon", "sentence", "label", *names) if name in changed]],
                       drawn, tuple(names))

@@ -36,15 +36,16 @@ class Seeds:
         return pd.concat(rows).rename_axis("split").reset_index()[["seed", "split", "n", "mcc", "mcc_low", "mcc_high", "accuracy", "judged_acceptable", "degenerate"]]
 
     def summary(self)->pd.DataFrame:
-        "One row per split: mean with interval (seeds and sentences), standard deviation, median, best, degenerate runs"
+        "One row per split: how many runs are degenerate, and of the others mean with interval (seeds and sentences), standard deviation, median, best; the mean of all runs"
         import numpy as np, pandas as pd
         table,rows,first = self.table(), {}, self.predictions[0]
         for split,part in table.groupby("split", sort=False):
             inside = (first.split == split).to_numpy() if split in set(first.split) else np.ones(len(first), dtype=bool)
-            labels,predicted = first.label.to_numpy()[inside], np.array([run.predicted for run in self.predictions])[:, inside]
-            interval = mcc_of_seeds(labels, predicted) if len(np.unique(labels)) == 2 else (np.nan,) * 3
-            rows[split] = {"seeds": len(part), "n": len(labels), "mean": part.mcc.mean(), "low": interval[1], "high": interval[2], "sd": part.mcc.std(), "median": part.mcc.median(),
-                           "best": part.mcc.max(), "degenerate": int(part.degenerate.sum())}
+            fine = part[~part.degenerate]
+            labels,predicted = first.label.to_numpy()[inside], np.array([run.predicted for run in self.predictions])[:, inside][~part.degenerate.to_numpy()]
+            interval = mcc_of_seeds(labels, predicted) if len(np.unique(labels)) == 2 and len(fine) else (np.nan,) * 3
+            rows[split] = {"seeds": len(part), "degenerate": len(part) - len(fine), "n": len(labels), "mean": fine.mcc.mean(), "low": interval[1], "high": interval[2],
+                           "sd": fine.mcc.std(), "median": fine.mcc.median(), "best": fine.mcc.max(), "mean of all": part.mcc.mean()}
         return pd.DataFrame(rows).T.astype({"seeds": int, "n": int, "degenerate": int})
 
     def plot(self,
@@ -56,7 +57,7 @@ class Seeds:
         table,summary = self.table(), self.summary()
         sns.stripplot(table, x="mcc", y="split", hue="split", palette=["#0173b2"] * len(summary), legend=False, size=7, alpha=.7, jitter=.1, ax=ax)
         for height,(split,row) in enumerate(summary.iterrows()):
-            ax.plot([row.low, row.high], [height + .25] * 2, color="#de8f05", linewidth=2, label="mean with 95% interval" if not height else None)
+            ax.plot([row.low, row.high], [height + .25] * 2, color="#de8f05", linewidth=2, label=("mean of those not degenerate" if summary.degenerate.sum() else "mean") + " with 95% interval" if not height else None)
             ax.plot(row["mean"], height + .25, "D", color="#de8f05")
         ax.set(title=f"MCC of {len(self.reports)} seeds", xlabel="MCC", ylabel="")
         ax.legend(loc="best")
@@ -135,7 +136,7 @@ def first_half(
 def controls(
     corpus:Corpus,         # `train` to learn from, every other split to report on
     model:str="minilm",    # The pretrained network to probe
-    beside:dict|None=None, # Name → predictions to put beside, made on the dev splits of this corpus
+    beside:dict|None=None, # Name → predictions to put beside, or a list of them that differ in the seed; made on the dev splits of this corpus
     seed:int=42,           # Decides how labels are shuffled
     progress:bool=True,    # Show a progress bar
 )->pd.DataFrame:           # One row per control, (mcc, low, high) of every split; `ColaError` if `beside` was asked about other sentences
@@ -146,9 +147,10 @@ def controls(
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
-    from cola_nbdev.evaluation import split_metrics
     dev,learned = pd.concat([frame.assign(split=split) for split,frame in corpus.dev.items()], ignore_index=True), corpus.train
-    for name,predictions in (beside or {}).items(): check_same(dev.assign(predicted=dev.label), predictions, f"the corpus {corpus.name}", name)
+    beside = {name: [runs] if isinstance(runs, pd.DataFrame) else list(runs) for name,runs in (beside or {}).items()}
+    for name,runs in beside.items():
+        for run in runs: check_same(dev.assign(predicted=dev.label), run, f"the corpus {corpus.name}", name)
     regression = lambda: LogisticRegression(max_iter=2000, class_weight="balanced")
     network,tokenizer = load_model(model), load_tokenizer(model)
     vectors = lambda sentences: cls_vectors(network, tokenizer, sentences, progress=progress)
@@ -161,6 +163,8 @@ def controls(
              "partial input": (make_pipeline(StandardScaler(), regression()), halves, labels),
              "shuffled labels": (make_pipeline(StandardScaler(), regression()), whole, shuffled),
              "frozen encoder": (make_pipeline(StandardScaler(), regression()), whole, labels)}
-    answers = {name: dev.assign(predicted=classifier.fit(train, given).predict(test)) for name,(classifier,(train,test),given) in known.items()} | (beside or {})
-    scores = {name: split_metrics(answer, corpus.together)[["mcc", "mcc_low", "mcc_high"]].stack() for name,answer in answers.items()}
-    return pd.DataFrame(scores).T[list(dict.fromkeys(split for split,_ in next(iter(scores.values())).index))].rename(columns={"mcc_low": "low", "mcc_high": "high"})
+    answers = {name: [classifier.fit(train, given).predict(test)] for name,(classifier,(train,test),given) in known.items()} | {name: [run.predicted for run in runs] for name,runs in beside.items()}
+    parts = {split: (dev.split == split).to_numpy() for split in corpus.dev} | ({corpus.together: np.ones(len(dev), dtype=bool)} if len(corpus.dev) > 1 else {})
+    scores = {name: {(split, part): value for split,inside in parts.items() if dev.label[inside].nunique() == 2
+                     for part,value in mcc_of_seeds(dev.label[inside], np.array(runs)[:, inside])._asdict().items()} for name,runs in answers.items()}
+    return pd.DataFrame(scores).T
