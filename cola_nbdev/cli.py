@@ -13,7 +13,7 @@ from .settings import Config
 
 # %% auto #0
 __all__ = ['COMMANDS', 'cola_train', 'cola_evaluate', 'cola_predict', 'cola_data', 'cola_seeds', 'cola_compare', 'cola_pairs',
-           'cola_glue', 'cola_controls', 'with_help', 'main']
+           'cola_glue', 'cola_search', 'cola_controls', 'with_help', 'main']
 
 # %% ../nbs/09_cli.ipynb #cola-train
 def cola_train(
@@ -127,6 +127,20 @@ def cola_glue(
     from cola_nbdev.prediction import Judge,glue_submission
     print(f"written: {glue_submission(Judge(model), test, out)}")
 
+def cola_search(
+    config:OmitArgPrefixes[Config],  # The settings to start from
+    out:Path,  # Gets search.db, trials.csv and best.json
+    data:str="demo",  # demo, cola, or the path of a .tsv or .csv file or of a folder of CoLA files; only its training set is used
+    trials:int=20,  # How many in all, those of earlier calls included
+    vary:tuple[str, ...]=("learning_rate", "warmup", "layer_decay", "corrupted_epochs"),  # Which settings
+    storage:str|None=None,  # The address of a database that several machines can reach; default: search.db in the folder
+)->None:
+    "Look for better settings on a slice of the training set; start it twice, and the two share the work"
+    from cola_nbdev.data import load_corpus
+    from cola_nbdev.search import search
+    found = search(load_corpus(data), config, trials, out, vary, storage)
+    print(f"\n{found!r}\n\nsaved in {out}; put the best to the test with other seeds, beside those of where it started from:\n  cola seeds --data {data} --model {config.model} {found.command()} --out {out}-seeds")
+
 def cola_controls(
     data:str="demo",  # demo, cola, or the path of a .tsv or .csv file or of a folder of CoLA files
     model:str="minilm",  # The pretrained network to probe: minilm, bert, tiny, a Hub id, or a folder
@@ -139,7 +153,7 @@ def cola_controls(
     print(controls(load_corpus(data), model, {str(beside): load_predictions(beside)} if beside else None).round(3).to_string())
 
 # %% ../nbs/09_cli.ipynb #with-help
-COMMANDS = {"train": cola_train, "evaluate": cola_evaluate, "predict": cola_predict, "data": cola_data, "seeds": cola_seeds, "compare": cola_compare, "pairs": cola_pairs, "glue": cola_glue, "controls": cola_controls}
+COMMANDS = {"train": cola_train, "evaluate": cola_evaluate, "predict": cola_predict, "data": cola_data, "seeds": cola_seeds, "search": cola_search, "compare": cola_compare, "pairs": cola_pairs, "glue": cola_glue, "controls": cola_controls}
 
 def with_help(
     command, # A function with a comment behind each parameter

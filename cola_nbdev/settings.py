@@ -81,7 +81,9 @@ def prepare_network(
     import torch
     layers = next((module for name,module in model.named_modules() if isinstance(module, torch.nn.ModuleList) and re.search(r"layers?$", name)), [])
     if config.reinitialized_layers > len(layers): raise ColaError(f"reinitialized_layers is {config.reinitialized_layers}; {config.model} has {len(layers)} layers")
-    for layer in list(layers)[len(layers)-config.reinitialized_layers:]: layer.apply(model._init_weights)
+    for layer in list(layers)[len(layers)-config.reinitialized_layers:]:
+        for part in (*layer.modules(), *layer.parameters()): part._is_hf_initialized = False # transformers spares what came from a file
+        layer.apply(model._init_weights)
     if config.dropout is not None:
         for module in model.modules():
             if isinstance(module, torch.nn.Dropout): module.p = config.dropout
