@@ -37,6 +37,10 @@ def _move(words, at, chance):
     rest = words[:at] + words[at+1:]
     to = chance.randrange(len(rest) + 1)
     return rest[:to] + [words[at]] + rest[to:]
+def _regroup(words, at, chance):
+    middle = at + chance.randint(1, 3)
+    end = middle + chance.randint(1 if middle > at + 1 else 2, 3)
+    return words[:at] + words[middle:end] + words[at:middle] + words[end:]
 def _drop(words, at, chance): return words[:at] + words[at+1:]
 def _repeat(words, at, chance): return words[:at+1] + words[at:]
 def _reinflect(words, at, chance):
@@ -44,7 +48,7 @@ def _reinflect(words, at, chance):
     return words[:at] + [(reinflect(word, chance) or word) + mark] + words[at+1:]
 def _insert(words, at, chance): return words[:at] + [chance.choice(sorted(RELATIVES))] + words[at:]
 
-WAYS = {"swap": _swap, "move": _move, "drop": _drop, "repeat": _repeat, "inflect": _reinflect, "exchange": _reinflect, "insert": _insert}
+WAYS = {"swap": _swap, "move": _move, "regroup": _regroup, "drop": _drop, "repeat": _repeat, "inflect": _reinflect, "exchange": _reinflect, "insert": _insert}
 
 # %% ../nbs/00_corruption.ipynb #corrupt
 def corrupt(

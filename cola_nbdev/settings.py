@@ -11,7 +11,7 @@ from .data import ColaError,fingerprint
 if TYPE_CHECKING: import pandas as pd
 
 # %% auto #0
-__all__ = ['LEARNING_RATES', 'KEEPING', 'Config', 'settings_of', 'prepare_network', 'depths_of', 'make_optimizer']
+__all__ = ['LEARNING_RATES', 'KEEPING', 'Config', 'settings_of', 'depths_of', 'prepare_network', 'make_optimizer']
 
 # %% ../nbs/03_settings.ipynb #config
 LEARNING_RATES = {"minilm": 1e-4, "tiny": 1e-3} # all others 2e-5
@@ -32,6 +32,7 @@ class Config:
     label_smoothing: float = 0.0       # How far the targets are drawn from 0 and 1 towards one half
     dropout: float|None = None         # Share of the values that are set to 0 while training; None: as the model came, mostly 0.1
     reinitialized_layers: int = 0      # So many of the layers, from the top, begin with random weights
+    frozen_embeddings: bool = False    # Leave the embeddings as they came; they are half of the weights of minilm
     adam_epsilon: float = 1e-8         # Keeps AdamW from dividing by 0
     gradient_clip: float = 1.0         # A longer gradient is shortened to this norm
     max_length: int = 64               # In word pieces; longer sentences are cut
@@ -73,11 +74,19 @@ def settings_of(
     return {name: value for name,value in asdict(config).items() if name not in KEEPING} | {"sentences": fingerprint({"train": sentences})}
 
 # %% ../nbs/03_settings.ipynb #prepare-network
+def depths_of(
+    model,           # Any network of transformers, or a module around one
+)->dict[str, int]:   # Name of a parameter → 0 for the embeddings, 1 for the first layer, …, one more than the last for the head
+    "How deep every parameter lies"
+    found = {name: re.search(r"\blayers?\.(\d+)\.", name) for name,_ in model.named_parameters()}
+    layers = 1 + max((int(layer[1]) for layer in found.values() if layer), default=-1)
+    return {name: int(layer[1]) + 1 if layer else 0 if "embedding" in name else layers + 1 for name,layer in found.items()}
+
 def prepare_network(
     model,         # From `load_model`; is changed
-    config:Config, # dropout, reinitialized_layers
+    config:Config, # dropout, reinitialized_layers, frozen_embeddings
 ):                 # The same network; `ColaError` if it has fewer layers
-    "Set dropout, and give the top layers random weights"
+    "Set dropout, give the top layers random weights, keep the embeddings from learning"
     import torch
     layers = next((module for name,module in model.named_modules() if isinstance(module, torch.nn.ModuleList) and re.search(r"layers?$", name)), [])
     if config.reinitialized_layers > len(layers): raise ColaError(f"reinitialized_layers is {config.reinitialized_layers}; {config.model} has {len(layers)} layers")
@@ -87,28 +96,27 @@ def prepare_network(
     if config.dropout is not None:
         for module in model.modules():
             if isinstance(module, torch.nn.Dropout): module.p = config.dropout
+    if config.frozen_embeddings:
+        for name,values in model.named_parameters(): values.requires_grad_(depths_of(model)[name] > 0)
     return model
 
 # %% ../nbs/03_settings.ipynb #make-optimizer
-def depths_of(
-    model,           # Any network of transformers, or a module around one
-)->dict[str, int]:   # Name of a parameter → 0 for the embeddings, 1 for the first layer, …, one more than the last for the head
-    "How deep every parameter lies"
-    found = {name: re.search(r"\blayers?\.(\d+)\.", name) for name,_ in model.named_parameters()}
-    layers = 1 + max((int(layer[1]) for layer in found.values() if layer), default=-1)
-    return {name: int(layer[1]) + 1 if layer else 0 if "embedding" in name else layers + 1 for name,layer in found.items()}
-
 def make_optimizer(
     model,          # The network to train
-    config:Config,  # learning_rate, layer_decay, adam_epsilon, weight_decay, warmup
+    config:Config,  # learning_rate, layer_decay, adam_epsilon, weight_decay, warmup, epochs, corrupted_epochs
     steps:int,      # Steps of the whole training
 ):                  # The optimizer and its schedule
     "AdamW, fused where the device has it, with a linear schedule"
     import torch
-    from transformers import get_linear_schedule_with_warmup
-    depths,parameters = depths_of(model), dict(model.named_parameters())
+    first = round(steps * config.corrupted_epochs / config.epochs)
+    def share(step): # of the highest rate
+        step,length = (step, first) if step < first else (step - first, steps - first)
+        rise = round(config.warmup * length)
+        return step / rise if step < rise else max(0, length - step) / max(1, length - rise)
+    parameters = {name: values for name,values in model.named_parameters() if values.requires_grad}
+    depths = {name: depth for name,depth in depths_of(model).items() if name in parameters}
     groups = [{"params": [parameters[name] for name in depths if depths[name] == depth], "lr": config.learning_rate * config.layer_decay ** (max(depths.values()) - depth)}
               for depth in sorted(set(depths.values()), reverse=True)] if config.layer_decay < 1 else parameters.values()
     fused = next(model.parameters()).device.type in ("cpu", "cuda", "mps", "xpu")
     optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, eps=config.adam_epsilon, weight_decay=config.weight_decay, fused=fused)
-    return optimizer, get_linear_schedule_with_warmup(optimizer, round(config.warmup * steps), steps)
+    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, share)
