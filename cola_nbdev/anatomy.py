@@ -164,7 +164,7 @@ class StepTimes:
 def measure_step(
     model,        # A network of transformers; weights, gradients and random numbers are left as they were
     batch:dict,   # Tensors with labels, as `make_batches` gives them
-    steps:int=7,  # How many steps to measure, after one to warm up
+    steps:int=5,  # How many steps to measure, after one to warm up
 )->StepTimes:     # `ColaError` if the batch has no labels or does not fit
     "Measure where the time of one training step goes"
     import pandas as pd, torch
