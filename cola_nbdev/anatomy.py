@@ -12,7 +12,7 @@ from .model import part_of
 if TYPE_CHECKING: import pandas as pd
 
 # %% auto #0
-__all__ = ['KINDS', 'HATCHES', 'blocks', 'first_tensor', 'hooked', 'run_batch', 'Trace', 'trace_forward', 'stages',
+__all__ = ['COLOURS', 'HATCHES', 'blocks', 'first_tensor', 'hooked', 'run_batch', 'Trace', 'trace_forward', 'stages',
            'plot_forward', 'StepTimes', 'measure_step', 'plot_step']
 
 # %% ../nbs/02_anatomy.ipynb #blocks
@@ -95,7 +95,7 @@ def trace_forward(
     return Trace(type(model).__name__, pd.DataFrame(list(rows.values())), tuple(first.shape))
 
 # %% ../nbs/02_anatomy.ipynb #stages
-KINDS = {"embeddings": "#0173b2", "attention": "#de8f05", "feed-forward": "#029e73", "head": "#cc78bc", "other": "#949494", "optimizer": "#ca9161"} # kind of work: its colour
+COLOURS = {"embeddings": "#0173b2", "attention": "#de8f05", "feed-forward": "#029e73", "head": "#cc78bc", "other": "#949494", "optimizer": "#ca9161"} # kind of work: its colour
 
 def stages(
     trace:Trace, # From `trace_forward`
@@ -134,7 +134,7 @@ def plot_forward(
         for row in rows.itertuples(index=False):
             y -= step
             name,times = row.name.split(".")[-1], f", {row.calls} times over"*(row.calls > 1)
-            box(y, name + f" ({row.kind})"*(name != row.kind) + times, KINDS.get(row.kind, KINDS["other"]))
+            box(y, name + f" ({row.kind})"*(name != row.kind) + times, COLOURS.get(row.kind, COLOURS["other"]))
             if row.shape:
                 handed_on(y, row.shape, last)
                 last = row.shape
@@ -170,8 +170,9 @@ def measure_step(
     import pandas as pd, torch
     if not hasattr(batch, "get") or batch.get("labels") is None: raise ColaError("the batch has no labels, and without them there is no loss; write make_batches(examples, sampler, labels)")
     if steps < 1: raise ColaError(f"steps is {steps}; it must be at least 1")
+    if not (trained := [values for values in model.parameters() if values.requires_grad]): raise ColaError("every parameter is frozen, there is no step to measure; set requires_grad for some")
     device,was_training,kept = next(model.parameters()).device, model.training, [(values, values.grad) for values in model.parameters()]
-    optimizer = torch.optim.AdamW([values for values in model.parameters() if values.requires_grad], lr=0., weight_decay=0.)
+    optimizer = torch.optim.AdamW(trained, lr=0., weight_decay=0.)
     def now():
         if device.type == "cuda": torch.cuda.synchronize(device) # a GPU works on while Python is ahead
         return time.perf_counter()
@@ -181,7 +182,8 @@ def measure_step(
             passed.append((block[3], now()))
             if tensor is not None and tensor.requires_grad: tensor.register_hook(lambda gradient: arrived.append((block[3], now())))
         start = now()
-        with hooked(model, note): loss = run_batch(model, batch).loss
+        with hooked(model, note): loss = getattr(run_batch(model, batch), "loss", None)
+        if loss is None: raise ColaError(f"{type(model).__name__} returns no loss; measure a network of transformers, e.g. load_model('minilm')")
         forward = now()
         loss.backward()
         backward = now()
@@ -213,8 +215,8 @@ def plot_step(
     import matplotlib.pyplot as plt
     ax,left,labelled = ax or plt.subplots(figsize=(9, 2.7), layout="constrained")[1], 0., set()
     for row in times.table.itertuples(index=False):
-        kind = row.kind if row.kind in KINDS else "other"
-        ax.barh(0, row.milliseconds, left=left, height=.6, color=KINDS[kind], hatch=HATCHES[kind], edgecolor="white", label=None if kind in labelled else kind)
+        kind = row.kind if row.kind in COLOURS else "other"
+        ax.barh(0, row.milliseconds, left=left, height=.6, color=COLOURS[kind], hatch=HATCHES[kind], edgecolor="white", label=None if kind in labelled else kind)
         labelled.add(kind)
         if row.share > .06: ax.text(left + row.milliseconds/2, 0, f"{row.kind}\n{row.milliseconds:.1f} ms", ha="center", va="center", fontsize=8, bbox={"boxstyle": "round,pad=.2", "facecolor": "white", "edgecolor": "none"})
         left += row.milliseconds

@@ -13,7 +13,7 @@ from .grammar import demo_corpus
 if TYPE_CHECKING: import numpy as np, pandas as pd, transformers
 
 # %% auto #0
-__all__ = ['MODELS', 'MINILM_SHA256', 'KINDS', 'TILE', 'find_minilm', 'find_model', 'from_pretrained', 'tiny_tokenizer',
+__all__ = ['MODELS', 'MINILM_SHA256', 'TILES', 'TILE', 'find_minilm', 'find_model', 'from_pretrained', 'tiny_tokenizer',
            'load_tokenizer', 'encode', 'Tokens', 'show_tokens', 'plot_token_lengths', 'LengthSampler', 'padding_waste',
            'plot_batches', 'pad_batch', 'make_batches']
 
@@ -95,7 +95,7 @@ def encode(
     return [encoding.ids for encoding in tokenizer.backend_tokenizer.encode_batch_fast(sentences)] # ids only: no masks, no offsets
 
 # %% ../nbs/01_tokenization.ipynb #show-tokens
-KINDS = { # kind of piece: the style of its tile; the background lets light and dark pages through, the text keeps their colour
+TILES = { # kind of piece: the style of its tile; the background lets light and dark pages through, the text keeps their colour
     "a word begins": "border:1px solid;background:rgba(1,115,178,.3)",
     "the word goes on": "border:1px solid;border-left:1px dotted;margin-left:0;border-radius:0 4px 4px 0;background:rgba(222,143,5,.3)",
     "special": "border:1px solid;border-radius:9px;background:none",
@@ -119,8 +119,8 @@ class Tokens:
     def _repr_html_(self):
         tile = lambda style, rows, title="": f'<span title="{html.escape(title)}" style="{TILE}{style}">' + "<br>".join(html.escape(str(row)) for row in rows) + "</span>"
         tiles = [tile("text-align:right;opacity:.7", self.frame.columns[:3].insert(0, "position").str.replace("_", " "))]
-        tiles += [tile(KINDS[row.kind], (row.Index, row.piece, row.id, row.attention_mask), f"position {row.Index}: {row.kind}") for row in self.frame.itertuples()]
-        legend = [tile(style + ";margin:3px 8px 3px 0;border-radius:4px", [kind]) for kind,style in KINDS.items() if (self.frame.kind == kind).any()]
+        tiles += [tile(TILES[row.kind], (row.Index, row.piece, row.id, row.attention_mask), f"position {row.Index}: {row.kind}") for row in self.frame.itertuples()]
+        legend = [tile(style + ";margin:3px 8px 3px 0;border-radius:4px", [kind]) for kind,style in TILES.items() if (self.frame.kind == kind).any()]
         return f"<div>{' '.join(tiles)}<p>{' '.join(legend)} {self.summary}</p></div>"
 
 # %% ../nbs/01_tokenization.ipynb #show-tokens-function
