@@ -13,7 +13,7 @@ if TYPE_CHECKING: import pandas as pd
 
 # %% auto #0
 __all__ = ['COLOURS', 'HATCHES', 'blocks', 'first_tensor', 'hooked', 'run_batch', 'Trace', 'trace_forward', 'stages',
-           'plot_forward', 'StepTimes', 'measure_step', 'plot_step']
+           'plot_forward', 'StepTimes', 'timed_step', 'measure_step', 'plot_step']
 
 # %% ../nbs/02_anatomy.ipynb #blocks
 def blocks(
@@ -108,6 +108,7 @@ def stages(
         else: found.append(([part], looks, rows))
     return [(f"layers {parts[0].split()[1]} to {parts[-1].split()[1]}, each" if len(parts) > 1 else parts[0], rows) for parts,_,rows in found]
 
+# %% ../nbs/02_anatomy.ipynb #plot-forward
 def plot_forward(
     trace:Trace, # From `trace_forward`
     ax=None,     # Axes to draw on
@@ -161,48 +162,59 @@ class StepTimes:
     def __repr__(self): return f"{self.summary}\n{self.table.round(3).to_string(index=False)}"
     def _repr_html_(self): return f"<p>{html.escape(self.summary)}</p>" + self.table.round(3).to_html(border=0, index=False)
 
+# %% ../nbs/02_anatomy.ipynb #timed-step
+def timed_step(
+    model,      # A network of transformers, in training mode
+    batch:dict, # Tensors with labels
+    optimizer,  # Of torch; it takes a step
+)->tuple[list, float]: # (phase, kind, milliseconds) of each stretch of the way, which add up to the whole; the whole, in milliseconds
+    "Take one training step and the time at every block"
+    import torch
+    device,passed,arrived = next(model.parameters()).device, [], []
+    def now():
+        if device.type == "cuda": torch.cuda.synchronize(device) # a GPU works on while Python is ahead
+        return time.perf_counter()
+    def note(block, tensor):
+        passed.append((block[3], now()))
+        if tensor is not None and tensor.requires_grad: tensor.register_hook(lambda gradient: arrived.append((block[3], now())))
+    start = now()
+    with hooked(model, note): loss = getattr(run_batch(model, batch), "loss", None)
+    if loss is None: raise ColaError(f"{type(model).__name__} returns no loss; measure a network of transformers, e.g. load_model('minilm')")
+    forward = now()
+    loss.backward()
+    backward = now()
+    optimizer.step()
+    optimizer.zero_grad()
+    end,last = now(), passed[-1][0] if passed else "other"       # the loss is counted to the last block, the head
+    stretches = [("forward", kind, until) for kind,until in passed + [(last, forward)]]
+    stretches += [("backward", kind, until) for kind,until in zip([last] + [kind for kind,_ in arrived], [at for _,at in arrived] + [backward])]
+    stretches += [("optimizer", "optimizer", end)]
+    moments = [start] + [until for _,_,until in stretches]
+    return [(phase, kind, 1000 * (until - since)) for (phase,kind,until),since in zip(stretches, moments)], 1000 * (end - start)
+
+# %% ../nbs/02_anatomy.ipynb #measure-step
 def measure_step(
     model,        # A network of transformers; weights, gradients and random numbers are left as they were
     batch:dict,   # Tensors with labels, as `make_batches` gives them
     steps:int=5,  # How many steps to measure, after one to warm up
-)->StepTimes:     # `ColaError` if the batch has no labels or does not fit
+)->StepTimes:     # `ColaError` if the batch has no labels or does not fit, or if there is nothing to train
     "Measure where the time of one training step goes"
     import pandas as pd, torch
     if not hasattr(batch, "get") or batch.get("labels") is None: raise ColaError("the batch has no labels, and without them there is no loss; write make_batches(examples, sampler, labels)")
     if steps < 1: raise ColaError(f"steps is {steps}; it must be at least 1")
     if not (trained := [values for values in model.parameters() if values.requires_grad]): raise ColaError("every parameter is frozen, there is no step to measure; set requires_grad for some")
-    device,was_training,kept = next(model.parameters()).device, model.training, [(values, values.grad) for values in model.parameters()]
+    device,was_training,kept = trained[0].device, model.training, [(values, values.grad) for values in model.parameters()]
     optimizer = torch.optim.AdamW(trained, lr=0., weight_decay=0.)
-    def now():
-        if device.type == "cuda": torch.cuda.synchronize(device) # a GPU works on while Python is ahead
-        return time.perf_counter()
-    def one_step():
-        passed,arrived = [], []
-        def note(block, tensor):
-            passed.append((block[3], now()))
-            if tensor is not None and tensor.requires_grad: tensor.register_hook(lambda gradient: arrived.append((block[3], now())))
-        start = now()
-        with hooked(model, note): loss = getattr(run_batch(model, batch), "loss", None)
-        if loss is None: raise ColaError(f"{type(model).__name__} returns no loss; measure a network of transformers, e.g. load_model('minilm')")
-        forward = now()
-        loss.backward()
-        backward = now()
-        optimizer.step()
-        optimizer.zero_grad()
-        end,last = now(), passed[-1][0] if passed else "other"
-        spans = [("forward", *span) for span in passed] + [("forward", last, forward)] # until a block has done its work
-        waits = [("backward", kind, until) for kind,until in zip([last] + [kind for kind,_ in arrived], [at for _,at in arrived] + [backward])]
-        moments = [start] + [at for _,_,at in spans + waits]
-        return [(phase, kind, 1000 * (at - since)) for (phase,kind,at),since in zip(spans + waits, moments)] + [("optimizer", "optimizer", 1000 * (end - backward))], 1000 * (end - start)
     try:
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             model.train()
-            rows,whole = min([one_step() for _ in range(steps + 1)][1:], key=lambda step: step[1])
+            optimizer.zero_grad()
+            rows,whole = min([timed_step(model, batch, optimizer) for _ in range(steps + 1)][1:], key=lambda step: step[1])
     finally:
         model.train(was_training)
         for values,gradient in kept: values.grad = gradient
     table = pd.DataFrame(rows, columns=["phase", "kind", "milliseconds"]).groupby(["phase", "kind"], sort=False, as_index=False).sum()
-    return StepTimes(type(model).__name__, table.assign(share=table.milliseconds / whole), whole, tuple(batch["input_ids"].shape), device.type, steps)
+    return StepTimes(type(model).__name__, table.assign(share=table.milliseconds / whole), whole, tuple(next(iter(batch.values())).shape), device.type, steps)
 
 # %% ../nbs/02_anatomy.ipynb #plot-step
 HATCHES = {"embeddings": "xx", "attention": "", "feed-forward": "//", "head": "..", "other": "++", "optimizer": "\\\\"}
