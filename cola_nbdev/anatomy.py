@@ -71,6 +71,7 @@ class Trace:
     name: str           # The network's class
     table: pd.DataFrame # One row per block in the order of their work: name, module (its class), part, kind, calls, shape (of what came out), parameters
     shape: tuple        # Of what went in
+    returned: tuple|None # Of what came out in the end: the logits, where there are any
 
     def __repr__(self): return f"{self.name}, a batch of shape {self.shape}\n{self.table.drop(columns='part').to_string(index=False)}"
     def _repr_html_(self): return f"<p>{html.escape(self.name)}, a batch of shape {self.shape}</p>" + self.table.to_html(border=0, index=False)
@@ -88,11 +89,12 @@ def trace_forward(
             "shape": None if tensor is None else tuple(tensor.shape), "parameters": sum(values.numel() for values in module.parameters())})
         row["calls"] += 1
     try:
-        with torch.no_grad(), hooked(model.eval(), note): run_batch(model, batch)
+        with torch.no_grad(), hooked(model.eval(), note): output = run_batch(model, batch)
     finally: model.train(was_training)
     if not rows: raise ColaError(f"{type(model).__name__} called no module with parameters: there is nothing to show of it")
     first = batch if isinstance(batch, torch.Tensor) else batch.get("input_ids", next(iter(batch.values())))
-    return Trace(type(model).__name__, pd.DataFrame(list(rows.values())), tuple(first.shape))
+    last = first_tensor(output.logits if hasattr(output, "logits") else output)
+    return Trace(type(model).__name__, pd.DataFrame(list(rows.values())), tuple(first.shape), None if last is None else tuple(last.shape))
 
 # %% ../nbs/02_anatomy.ipynb #stages
 COLOURS = {"embeddings": "#0173b2", "attention": "#de8f05", "feed-forward": "#029e73", "head": "#cc78bc", "other": "#949494", "optimizer": "#ca9161"} # kind of work: its colour
@@ -116,15 +118,15 @@ def plot_forward(
     "Draw a forward pass: what is done, and the shape of what is handed on"
     import matplotlib.pyplot as plt
     from matplotlib.patches import FancyBboxPatch
-    shown,step = stages(trace), 1.15
+    shown,step,has_pieces = stages(trace), 1.15, (trace.table.kind == "embeddings").any()
     count = sum(len(rows) for _,rows in shown)
     ax = ax or plt.subplots(figsize=(7.5, .62 * (count + 2)), layout="constrained")[1]
     def box(y, text, colour):
         if colour: ax.add_patch(FancyBboxPatch((-.85, y - .2), 1.7, .4, boxstyle="round,pad=.08", facecolor=colour, alpha=.3, edgecolor=colour))
-        ax.text(0, y, text, ha="center", va="center")
+        ax.text(0, y, text, ha="center", va="center", fontsize=10 if len(text) < 32 else 8)
     def handed_on(y, shape, before):
         ax.annotate("", (0, y - step + .32), (0, y - .32), arrowprops={"arrowstyle": "-|>", "color": "#333333"})
-        what = "one vector for each sentence" if len(shape) == 2 == len(before) - 1 else "sentences × positions" if shape is trace.shape else "sentences × positions × numbers" if len(shape) == 3 and len(before) == 2 else ""
+        what = "" if not has_pieces else "one vector for each sentence" if len(shape) == 2 == len(before) - 1 else "sentences × positions" if shape is trace.shape else "sentences × positions × numbers" if len(shape) == 3 and len(before) == 2 else ""
         ax.text(.06, y - step/2, " × ".join(map(str, shape)), va="center", family="monospace")
         ax.text(1.02, y - step/2, what, va="center", ha="left", fontsize=9, color="#555555")
     y,last = 0, trace.shape
@@ -141,7 +143,7 @@ def plot_forward(
                 last = row.shape
         ax.plot([-1.04, -1.08, -1.08, -1.04], [top + .34, top + .34, y - .34, y - .34], color="#333333", linewidth=1)
         ax.text(-1.12, (top + y) / 2, title, ha="right", va="center")
-    box(y - step, "what the network returns", None)
+    box(y - step, f"the network returns {' × '.join(map(str, trace.returned))}" if trace.returned else "the network returns no tensor", None)
     ax.set(xlim=(-2.1, 2.4), ylim=(y - step - .6, .6), title=f"{trace.name}: the shapes of one batch")
     ax.axis("off")
     return ax
