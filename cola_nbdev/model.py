@@ -12,7 +12,7 @@ from .tokenization import LengthSampler,encode,from_pretrained,make_batches,tiny
 if TYPE_CHECKING: import numpy as np, pandas as pd, transformers
 
 # %% auto #0
-__all__ = ['LABELS', 'quiet_transformers', 'tiny_model', 'load_model', 'parameter_table', 'check_fit', 'progress_bar',
+__all__ = ['LABELS', 'quiet_transformers', 'tiny_model', 'load_model', 'part_of', 'parameter_table', 'check_fit', 'progress_bar',
            'predict_logits', 'predict_splits']
 
 # %% ../nbs/02_model.ipynb #quiet-transformers
@@ -56,17 +56,28 @@ def load_model(
     if trained and missing: raise ColaError(f"{name} has no trained head (no weights for {', '.join(sorted(missing))}); fine-tune it first: cola train --model {name}")
     return model.eval()
 
-# %% ../nbs/02_model.ipynb #parameter-table
+# %% ../nbs/02_model.ipynb #part-of
+def part_of(
+    name:str,    # Of a parameter or module, e.g. bert.encoder.layer.0.attention.self.query.weight
+    base:str="", # How the network without its head is called: `model.base_model_prefix`
+)->tuple[str, str]: # Its part (embeddings, layer 1…, head, other) and its kind (embeddings, attention, feed-forward, head, other)
+    "Which part of a network a parameter belongs to, told by its name"
+    inside = name.removeprefix(f"{base}.")
+    if base and (inside == name or "pooler" in inside): return "head", "head"
+    if layer := re.search(r"(?:^|[._])(?:layers?|h|blocks?)\.(\d+)(?:\.|$)", inside):
+        return f"layer {int(layer[1]) + 1}", "attention" if re.search(r"att|sa_layer_norm|ln_1", inside[layer.end():]) else "feed-forward"
+    if re.search(r"emb|\bw[tp]e\b", inside): return "embeddings", "embeddings"
+    return ("other", "other") if base else (inside.split(".")[0],)*2
+
 def parameter_table(
-    model,          # Any network of transformers
-)->pd.DataFrame:    # One row per parameter: part (embeddings, layer 1…, head), name, shape, count
+    model,          # Any network of torch
+)->pd.DataFrame:    # One row per parameter: part, kind (see `part_of`), name, shape, parameters (how many numbers), bytes, share (of all numbers); tied ones stand once
     "Every parameter of a model and the part it belongs to"
     import pandas as pd
-    def part(name):
-        if layer := re.search(r"\blayers?\.(\d+)\.", name): return f"layer {int(layer[1]) + 1}"
-        return "embeddings" if "embedding" in name else "head"
-    rows = [(part(name), name, tuple(values.shape), values.numel()) for name,values in model.named_parameters()]
-    return pd.DataFrame(rows, columns=["part", "name", "shape", "parameters"])
+    base = getattr(model, "base_model_prefix", "")
+    rows = [(*part_of(name, base), name, tuple(values.shape), values.numel(), values.numel() * values.element_size()) for name,values in model.named_parameters()]
+    table = pd.DataFrame(rows, columns=["part", "kind", "name", "shape", "parameters", "bytes"])
+    return table.assign(share=table.parameters / max(1, table.parameters.sum()))
 
 # %% ../nbs/02_model.ipynb #check-fit
 def check_fit(

