@@ -285,7 +285,7 @@ def plot_probes(
     "The MCC of every layer, several probes in one plot"
     import matplotlib.pyplot as plt
     if axes is None: _,axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained", sharey=True)
-    for ax,vector,title in zip(axes, ("cls", "mean"), ("vector of [CLS]", "mean over the pieces")):
+    for ax,vector,title in zip(axes, ("cls", "mean"), ("Read from the vector of [CLS]", "Read from the mean over the pieces")):
         for (name,probe),color,style in zip(probes.items(), ["#0173b2", "#de8f05", "#029e73", "#cc78bc"], ["o-", "s--", "^-.", "d:"]):
             part = probe.table[probe.table.vector == vector]
             if not len(part): continue
