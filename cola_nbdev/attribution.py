@@ -22,7 +22,7 @@ class Pieces:
     "A sentence as a judge reads it"
     sentence: str # As it was given
     ids: list     # The number of each piece, those included that the tokenizer adds at both ends
-    names: list   # The pieces as text
+    names: list   # The pieces as text; as they stand in the sentence where the tokenizer has signs of its own for letters
     spans: list   # Where each piece begins and ends in the sentence; both are the same where the tokenizer has added it
     notes: list   # What was cut off, and what is unknown
 
@@ -41,7 +41,8 @@ def pieces_of(
     if not getattr(tokenizer, "is_fast", False): raise ColaError(f"{type(tokenizer).__name__} cannot say where its pieces come from; save the model with a fast tokenizer (one with a tokenizer.json)")
     read = tokenizer(sentence, truncation=True, max_length=judge.max_length, return_offsets_mapping=True)
     ids,notes = read["input_ids"], []
-    found = Pieces(sentence, ids, tokenizer.convert_ids_to_tokens(ids), read["offset_mapping"], notes)
+    names = [piece if piece.isascii() else sentence[start:end].strip() or piece for piece,(start,end) in zip(tokenizer.convert_ids_to_tokens(ids), read["offset_mapping"])]
+    found = Pieces(sentence, ids, names, read["offset_mapping"], notes)
     if not any(found.own): raise ColaError(f"the tokenizer finds no piece in {sentence[:40]!r}; there is nothing to look into")
     if whole > len(ids):
         rest = sentence[found.end:].strip()

@@ -58,9 +58,10 @@ class Attention:
     @property
     def caution(self):
         words = self.pieces.dropna()
-        looked,needed = words.piece[words.looked_at.idxmax()], words.piece[words.removed.abs().idxmax()]
+        looked,needed = words.looked_at.idxmax(), words.removed.abs().idxmax()
         alike = "" if len(words) < 3 or words[["looked_at", "removed"]].abs().nunique().min() < 2 else f" The rank correlation of the two is {signed(words.looked_at.corr(words.removed.abs(), method='spearman'))}."
-        return f"Attention is no explanation: of the words “{looked}” is looked at most, and “{needed}” moves the verdict most when it is gone.{alike}"
+        if looked == needed: return f"Attention is no explanation, even where it fits: here “{words.piece[looked]}” is looked at most and also moves the verdict most when it is gone.{alike}"
+        return f"Attention is no explanation: here “{words.piece[looked]}” is looked at most, but “{words.piece[needed]}” moves the verdict most when it is gone.{alike}"
 
     def plot(self,
         ax=None, # Axes to draw on
@@ -215,7 +216,7 @@ def minimal_pair(
     others=None, # Strangers to compare with, an iterable of str; default: 64 sentences of the demo corpus
 )->MinimalPair:  # `ColaError` if the two are the same, or one is empty
     "Put two sentences side by side, and find the layer where they part"
-    import pandas as pd
+    import numpy as np, pandas as pd
     if good == bad: raise ColaError(f"both sentences are {good[:40]!r}; a pair has to differ")
     sides,others = [attribution(judge, sentence) for sentence in (good, bad)], list(load_corpus("demo").dev["in_domain_dev"].sentence[:64] if others is None else others)
     if len(others) < 2: raise ColaError(f"{len(others)} other sentences were given to compare with; give at least two, or leave it at those of the demo corpus")
@@ -224,6 +225,9 @@ def minimal_pair(
     at = lambda side, place, column, without: without if place is None else words[side][column][place]
     rows = [(at(0, one, "word", ""), at(1, other, "word", ""), same, at(0, one, "attribution", float("nan")), at(1, other, "attribution", float("nan"))) for one,other,same in align(words[0].word, words[1].word)]
     vectors = layer_vectors(judge.model, judge.tokenizer, [good, bad, *others], max_length=judge.max_length)
+    if "cls" in vectors and np.allclose(vectors["cls"][-1], vectors["cls"][-1, :1]): # a network that reads from left to right
+        del vectors["cls"]
+        notes.append("in this network [CLS] does not see what follows; the mean of the pieces is looked at instead")
     layers = pd.DataFrame({name: stranger_distance(values) for name,values in vectors.items()}).rename_axis("layer")
     return MinimalPair(*sides, pd.DataFrame(rows, columns=["good", "bad", "same", "attribution_good", "attribution_bad"]), layers, notes)
 
