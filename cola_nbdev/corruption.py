@@ -10,7 +10,7 @@ from .reading import ColaError
 if TYPE_CHECKING: import pandas as pd
 
 # %% auto #0
-__all__ = ['FAMILIES', 'RELATIVES', 'WAYS', 'reinflect', 'corrupt', 'real_and_fake']
+__all__ = ['FAMILIES', 'RELATIVES', 'WAYS', 'TAUGHT', 'reinflect', 'corrupt', 'real_and_fake']
 
 # %% ../nbs/00_corruption.ipynb #function-words
 FAMILIES = [family.split() for family in ("is are am be was were been being", "has have had having", "do does did", "can could will would may must might", "he him his", "she her hers",
@@ -69,19 +69,22 @@ def corrupt(
         if [word.lower() for word in spoiled] != [word.lower() for word in words]: return " ".join(spoiled) + mark, way
 
 # %% ../nbs/00_corruption.ipynb #real-and-fake
+TAUGHT = ("swap", "move", "regroup", "drop", "insert")
+
 def real_and_fake(
     sentences:list[str], # Acceptable ones; `ColaError` if there are none that can be spoiled
     size:int,            # How many exercises to make
     seed:int=42,         # The same seed and epoch give the same exercises
     epoch:int=0,         # The number of the epoch
+    ways=TAUGHT,         # Of spoiling, from which to choose
 )->pd.DataFrame:         # [sentence, label]: 1 as it was, 0 spoiled; half of each, `size` rows in all
     "Exercises in telling sentences from spoiled ones (Warstadt et al. 2019, section 4.2)"
     import pandas as pd
     chance,rows,left = random.Random(f"{seed} {epoch}"), [], []
-    if not (sentences := [sentence for sentence in dict.fromkeys(sentences) if corrupt(sentence, random.Random(0))]):
+    if not (sentences := [sentence for sentence in dict.fromkeys(sentences) if corrupt(sentence, random.Random(0), ways)]):
         raise ColaError("no acceptable sentence has three words or more, so there is nothing to spoil; set corrupted_epochs to 0")
     while len(rows) < size:
         left = left or chance.sample(sentences, len(sentences))
         real = left.pop()
-        if fake := corrupt(real, chance): rows += [(real, 1), (fake[0], 0)]
+        if fake := corrupt(real, chance, ways): rows += [(real, 1), (fake[0], 0)]
     return pd.DataFrame(rows[:size], columns=["sentence", "label"])

@@ -12,8 +12,8 @@ from .tokenization import LengthSampler,encode,from_pretrained,make_batches,tiny
 if TYPE_CHECKING: import numpy as np, pandas as pd, transformers
 
 # %% auto #0
-__all__ = ['LABELS', 'quiet_transformers', 'tiny_model', 'load_model', 'part_of', 'parameter_table', 'check_fit', 'progress_bar',
-           'predict_logits', 'predict_splits']
+__all__ = ['LABELS', 'quiet_transformers', 'tiny_model', 'load_model', 'part_of', 'parameter_table', 'check_fit', 'positions_of',
+           'progress_bar', 'predict_logits', 'predict_splits']
 
 # %% ../nbs/02_model.ipynb #quiet-transformers
 LABELS = {0: "unacceptable", 1: "acceptable"}
@@ -87,6 +87,15 @@ def check_fit(
     "Refuse a tokenizer that belongs to another network"
     rows = model.get_input_embeddings().num_embeddings
     if len(tokenizer) > rows: raise ColaError(f"the tokenizer knows {len(tokenizer):,} pieces, the network only {rows:,}; they do not belong together: save both into the model's folder")
+
+# %% ../nbs/02_model.ipynb #positions-of
+def positions_of(
+    model,   # Any network of transformers
+)->int:      # In pieces, [CLS] and [SEP] included
+    "The longest sentence that a network can take"
+    rows = getattr(model.config, "max_position_embeddings", None) or -1
+    skipped = getattr(getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None), "padding_idx", None)
+    return 10**6 if rows < 0 else rows if skipped is None else rows - skipped - 1
 
 # %% ../nbs/02_model.ipynb #progress-bar
 def progress_bar(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from .data import ColaError,Corpus
 from .tokenization import encode,load_tokenizer
-from .model import LABELS,check_fit,load_model,predict_logits,predict_splits,quiet_transformers
+from .model import LABELS,check_fit,load_model,positions_of,predict_logits,predict_splits,quiet_transformers
 from .checkpoints import Stopped,checkpoints,commit,force,one_writer
 from .settings import KEEPING,Config
 from .training import Run,plot_history,train
@@ -47,7 +47,7 @@ class Judge:
         check_fit(self.model, self.tokenizer)
 
     @property
-    def max_length(self): return min(self.tokenizer.model_max_length, getattr(self.model.config, "max_position_embeddings", 512))
+    def max_length(self): return min(self.tokenizer.model_max_length, positions_of(self.model))
 
     def __call__(self, *sentences:str)->pd.DataFrame:
         "Judge sentences: one row each, in their order"

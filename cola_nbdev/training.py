@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from .corruption import real_and_fake
 from .data import ColaError,split_sentences
 from .tokenization import LengthSampler,encode,load_tokenizer,make_batches
-from .model import check_fit,load_model,predict_logits,progress_bar
+from .model import check_fit,load_model,positions_of,predict_logits,progress_bar
 from .settings import Config,make_optimizer,prepare_network,settings_of
 from .doctor import check_losses,diagnose
 from .checkpoints import StopSignals,checkpoints,clear_staging,discard,latest_checkpoint,one_writer,random_state,read_checkpoint,save_checkpoint,set_random_state,set_snapshot,snapshot
@@ -70,8 +70,7 @@ def _steps(sentences, config, progress, folder, resume):
     if config.corrupted_epochs: real_and_fake(acceptable, 1) # refuses what cannot be spoiled before anything is loaded
     tokenizer,model = load_tokenizer(config.model), prepare_network(load_model(config.model, config.seed), config)
     check_fit(model, tokenizer)
-    positions = getattr(model.config, "max_position_embeddings", config.max_length)
-    if config.max_length > positions: raise ColaError(f"max_length is {config.max_length}; {config.model} has only {positions} positions")
+    if config.max_length > (positions := positions_of(model)): raise ColaError(f"max_length is {config.max_length}; {config.model} has only {positions} positions")
     accelerator = Accelerator(mixed_precision=config.mixed_precision)
     graphs = config.cuda_graphs and accelerator.device.type == "cuda"
     known = encode(fitted.sentence, tokenizer, config.max_length)
