@@ -5,6 +5,7 @@
 # %% ../nbs/00_corruption.ipynb #imports
 from __future__ import annotations
 import random,re
+from collections import Counter
 from typing import TYPE_CHECKING
 from .reading import ColaError
 if TYPE_CHECKING: import pandas as pd
@@ -32,21 +33,21 @@ def reinflect(
     return (word[:-1] if word.endswith("e") else word) + chance.choice(("es", "es", "ing", "ed") if word.endswith("e") else ("s", "s", "ing", "ed"))
 
 # %% ../nbs/00_corruption.ipynb #ways
-def _swap(words, at, chance): return words[:at] + words[at+1:at+2] + words[at:at+1] + words[at+2:]
-def _move(words, at, chance):
+def _swap(words, at, chance, little): return words[:at] + words[at+1:at+2] + words[at:at+1] + words[at+2:]
+def _move(words, at, chance, little):
     rest = words[:at] + words[at+1:]
     to = chance.randrange(len(rest) + 1)
     return rest[:to] + [words[at]] + rest[to:]
-def _regroup(words, at, chance):
+def _regroup(words, at, chance, little):
     middle = at + chance.randint(1, 3)
     end = middle + chance.randint(1 if middle > at + 1 else 2, 3)
     return words[:at] + words[middle:end] + words[at:middle] + words[end:]
-def _drop(words, at, chance): return words[:at] + words[at+1:]
-def _repeat(words, at, chance): return words[:at+1] + words[at:]
-def _reinflect(words, at, chance):
+def _drop(words, at, chance, little): return words[:at] + words[at+1:]
+def _repeat(words, at, chance, little): return words[:at+1] + words[at:]
+def _reinflect(words, at, chance, little):
     word,mark = re.fullmatch(r"(\w*)(.*)", words[at], re.DOTALL).groups()
     return words[:at] + [(reinflect(word, chance) or word) + mark] + words[at+1:]
-def _insert(words, at, chance): return words[:at] + [chance.choice(sorted(RELATIVES))] + words[at:]
+def _insert(words, at, chance, little): return words[:at] + [chance.choice(little)] + words[at:]
 
 WAYS = {"swap": _swap, "move": _move, "regroup": _regroup, "drop": _drop, "repeat": _repeat, "inflect": _reinflect, "exchange": _reinflect, "insert": _insert}
 
@@ -55,6 +56,7 @@ def corrupt(
     sentence:str,         # Words separated by blanks
     chance:random.Random, # Decides the way and the place
     ways=tuple(WAYS),     # Of spoiling, from which to choose; `ColaError` if one is unknown
+    little=tuple(RELATIVES), # Words to insert
 )->tuple[str, str]|None:  # The spoiled sentence and the way; None if the sentence has fewer than 3 words or nothing changed it
     "Spoil a sentence at one place"
     if unknown := set(ways) - set(WAYS): raise ColaError(f"there is no way of spoiling called {sorted(unknown)[0]!r}; choose from {', '.join(WAYS)}")
@@ -65,7 +67,7 @@ def corrupt(
         way = chance.choice(ways)
         places = [at for at,word in enumerate(words) if way not in ("inflect", "exchange") or (re.match(r"\w*", word)[0].lower() in RELATIVES) == (way == "exchange")]
         if not places: continue
-        spoiled = WAYS[way](words, chance.choice(places), chance)
+        spoiled = WAYS[way](words, chance.choice(places), chance, little)
         if [word.lower() for word in spoiled] != [word.lower() for word in words]: return " ".join(spoiled) + mark, way
 
 # %% ../nbs/00_corruption.ipynb #real-and-fake
@@ -83,8 +85,9 @@ def real_and_fake(
     chance,rows,left = random.Random(f"{seed} {epoch}"), [], []
     if not (sentences := [sentence for sentence in dict.fromkeys(sentences) if corrupt(sentence, random.Random(0), ways)]):
         raise ColaError("no acceptable sentence has three words or more, so there is nothing to spoil; set corrupted_epochs to 0")
+    little = [word for word,_ in Counter(word for sentence in sentences for word in sentence.lower().split() if word.isalpha()).most_common(50)]
     while len(rows) < size:
         left = left or chance.sample(sentences, len(sentences))
         real = left.pop()
-        if fake := corrupt(real, chance, ways): rows += [(real, 1), (fake[0], 0)]
+        if fake := corrupt(real, chance, ways, little): rows += [(real, 1), (fake[0], 0)]
     return pd.DataFrame(rows[:size], columns=["sentence", "label"])
