@@ -25,7 +25,7 @@ from training import BATCH, choose
 from transformers import AutoConfig
 
 from cola_nbdev.tokenization import LengthSampler, encode, find_model, load_tokenizer
-from cola_nbdev.settings import Config
+from cola_nbdev.settings import PLAIN, Config
 from cola_nbdev.training import train
 
 SETTINGS = {"full": {"sentences": 50 * BATCH, "rounds": 3}, "quick": {"sentences": 12 * BATCH, "rounds": 1}, "tiny": {"sentences": 2 * BATCH, "rounds": 1}}
@@ -74,7 +74,7 @@ def seconds(products):
 
 def competitors(settings):
     "Name → function that returns milliseconds per step over all batches; `counted`, if given, gets the operations per step"
-    sentences, config = choose(settings["sentences"]), Config(model="minilm", batch_size=BATCH, epochs=1, validation_fraction=0)
+    sentences, config = choose(settings["sentences"]), Config(model="minilm", batch_size=BATCH, epochs=1, validation_fraction=0, **PLAIN)
     lengths = [len(ids) for ids in encode(sentences.sentence, load_tokenizer("minilm"))]
     batches = [[lengths[i] for i in batch] for batch in LengthSampler(lengths, BATCH, config.seed)] # as `train` makes them
     products = Products(AutoConfig.from_pretrained(find_model("minilm")))

@@ -26,7 +26,7 @@ from cola_nbdev.data import load_corpus
 from cola_nbdev.model import load_model, predict_logits
 from cola_nbdev.prediction import save_judge
 from cola_nbdev.tokenization import LengthSampler, encode, load_tokenizer
-from cola_nbdev.settings import Config
+from cola_nbdev.settings import PLAIN, Config
 from cola_nbdev.training import train
 
 ONE, BATCHES, SEED, PRODUCTS, INT8 = "pipeline, one at a time", "pipeline, batch 32", "seed's loop", "matrix products alone", "int8 (another answer)"
@@ -40,7 +40,7 @@ def fine_tune(folder, settings):
     """Save a network that has learned to give both labels: of one that has not, comparing labels would mean nothing
 
     It learns from the demo corpus, of which half is acceptable: there four epochs are enough, while on CoLA a network says *acceptable* to everything for longer than a benchmark may last."""
-    config = Config(epochs=settings["epochs"], validation_fraction=0)
+    config = Config(epochs=settings["epochs"], validation_fraction=0, **PLAIN)
     save_judge(train(load_corpus("demo").train.sample(settings["training_sentences"], random_state=0), config, progress=False), folder)
 
 # --- the competitors: text in, probability of "acceptable" out ---

@@ -25,7 +25,7 @@ from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from cola_nbdev.model import load_model
 from cola_nbdev.tokenization import LengthSampler, encode, load_tokenizer
-from cola_nbdev.settings import Config
+from cola_nbdev.settings import PLAIN, Config
 from cola_nbdev.training import train
 
 SEED, RUN_GLUE, DYNAMIC, GROUPED = "seed's loop", "Trainer as run_glue sets it", "Trainer, dynamic padding", "Trainer, grouped by length"
@@ -113,7 +113,7 @@ def competitors(settings):
     tokenizer = load_tokenizer("minilm")
     lengths = [len(ids) for ids in encode(sentences.sentence, tokenizer)]
     first = lambda name: sentences[:steps[name] * BATCH]
-    ours = lambda: train(sentences, Config(model="minilm", batch_size=BATCH, epochs=1, validation_fraction=0), progress=False).history[0]["training_seconds"]
+    ours = lambda: train(sentences, Config(model="minilm", batch_size=BATCH, epochs=1, validation_fraction=0, **PLAIN), progress=False).history[0]["training_seconds"]
     return {SEED: lambda: 1000 * seed_loop(load_model("minilm"), tokenizer, first(SEED)),
             RUN_GLUE: lambda: 1000 * trainer_loop(load_model("minilm"), tokenizer, first(RUN_GLUE), pad_to=128),
             DYNAMIC: lambda: 1000 * trainer_loop(load_model("minilm"), tokenizer, evenly(sentences, lengths, steps[DYNAMIC]), in_order=True),
