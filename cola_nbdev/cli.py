@@ -13,7 +13,7 @@ from .settings import Config
 
 # %% auto #0
 __all__ = ['COMMANDS', 'cola_train', 'cola_evaluate', 'cola_predict', 'cola_data', 'cola_seeds', 'cola_compare', 'cola_pairs',
-           'cola_glue', 'cola_search', 'cola_controls', 'with_help', 'main']
+           'cola_glue', 'cola_search', 'cola_export', 'cola_push', 'cola_controls', 'with_help', 'main']
 
 # %% ../nbs/09_cli.ipynb #cola-train
 def cola_train(
@@ -141,6 +141,27 @@ def cola_search(
     found = search(load_corpus(data), config, trials, out, vary, storage)
     print(f"\n{found!r}\n\nsaved in {out}; put the best to the test with other seeds, beside those of where it started from:\n  cola seeds --data {data} --model {config.model} {found.command()} --out {out}-seeds")
 
+def cola_export(
+    model:Positional[Path],  # A folder made by cola train
+    data:str="demo",  # demo, cola, or the path of a .tsv or .csv file or of a folder of CoLA files: to measure what changes
+    int8:bool=True,  # Also write the weights in eight bits
+)->None:
+    "Write a model as ONNX into its folder, and what that changes into its card"
+    from cola_nbdev.data import load_corpus
+    from cola_nbdev.export import export_onnx
+    print(export_onnx(model, load_corpus(data, dev_fraction=1), int8).astype(float).round(4).to_string())
+
+def cola_push(
+    model:Positional[Path],  # A folder made by cola train
+    repository:Positional[str],  # owner/name on the Hub
+    really:bool=False,  # Upload; without it, only say what would be uploaded
+    private:bool=True,  # Who may see a repository that is made anew
+)->None:
+    "Say what would be uploaded to the Hub; with --really, upload it"
+    from cola_nbdev.export import push
+    files = push(model, repository, really, private)
+    print(f"{files.to_string(index=False)}\n\n" + (f"uploaded to {repository}" if really else f"nothing was uploaded; to upload {files.MB.sum():.1f} MB to {repository}, add --really"))
+
 def cola_controls(
     data:str="demo",  # demo, cola, or the path of a .tsv or .csv file or of a folder of CoLA files
     model:str="minilm",  # The pretrained network to probe: minilm, bert, tiny, a Hub id, or a folder
@@ -153,7 +174,7 @@ def cola_controls(
     print(controls(load_corpus(data), model, {str(beside): load_predictions(beside)} if beside else None).round(3).to_string())
 
 # %% ../nbs/09_cli.ipynb #with-help
-COMMANDS = {"train": cola_train, "evaluate": cola_evaluate, "predict": cola_predict, "data": cola_data, "seeds": cola_seeds, "search": cola_search, "compare": cola_compare, "pairs": cola_pairs, "glue": cola_glue, "controls": cola_controls}
+COMMANDS = {"train": cola_train, "evaluate": cola_evaluate, "predict": cola_predict, "data": cola_data, "seeds": cola_seeds, "search": cola_search, "compare": cola_compare, "pairs": cola_pairs, "glue": cola_glue, "controls": cola_controls, "export": cola_export, "push": cola_push}
 
 def with_help(
     command, # A function with a comment behind each parameter

@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError,version
 from pathlib import Path
 from typing import TYPE_CHECKING
 from .data import ColaError,Corpus
-from .tokenization import encode,load_tokenizer
+from .tokenization import encode,find_model,load_tokenizer
 from .model import LABELS,check_fit,load_model,positions_of,predict_logits,predict_splits,quiet_transformers
 from .checkpoints import Stopped,checkpoints,commit,force,one_writer
 from .settings import KEEPING,Config
@@ -40,10 +40,12 @@ def save_judge(
 class Judge:
     "A fine-tuned network that judges sentences"
     def __init__(self,
-        model:str|Path # A folder made by `save_judge`, the folder of a run, or a Hub id; `ColaError` if it was never fine-tuned
+        model:str|Path,      # A folder made by `save_judge`, the folder of a run, or a Hub id; `ColaError` if it was never fine-tuned
+        onnx:str|None=None,  # fp32 or int8: the file that `cola export` wrote, computed by onnxruntime
     ):
         folder = Path(model)/"model" if not (Path(model)/"config.json").exists() and (Path(model)/"model"/"config.json").exists() else model
-        self.model,self.tokenizer = load_model(folder, trained=True), load_tokenizer(folder)
+        if onnx: from cola_nbdev.export import OnnxNetwork
+        self.model,self.tokenizer = OnnxNetwork(find_model(folder), onnx) if onnx else load_model(folder, trained=True), load_tokenizer(folder)
         check_fit(self.model, self.tokenizer)
 
     @property
