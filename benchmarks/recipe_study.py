@@ -52,7 +52,11 @@ CANDIDATES = { # group: name: what is done. An epoch has as many sentences as th
         "label smoothing .1": RECIPE + " smooth=.1",
         "no dropout": RECIPE + " dropout=0",
         "the mean of all pieces instead of [CLS]": RECIPE + " pool=mean",
-        "R-Drop, at twice the cost": RECIPE + " rdrop=1"}}
+        "R-Drop, at twice the cost": RECIPE + " rdrop=1"},
+    "twice as long": {
+        "learning rate 1e-4, 8 epochs": "spoiled=0 labelled=8",
+        "the recipe, 2 + 6": RECIPE + " spoiled=2 labelled=6",
+        "the recipe, 1 + 7": RECIPE + " labelled=7"}}
 DEFAULTS = dict(rate=1e-4, spoiled=1., labelled=3., warmup=.1, decay=1., reinit=0, freeze=0, ways=TAUGHT, grammar=0, one=0, balance=1., average=0., smooth=0., dropout=.1, pool="cls", rdrop=0., bf16=1)
 
 LITTLE, PREPOSITIONS, ENDINGS, WORDS = sorted(corruption.RELATIVES), "in on at to of from for with by about into out that".split(), ("ing", "ed", "ly", "s"), {}

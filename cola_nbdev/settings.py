@@ -11,11 +11,11 @@ from .data import ColaError,fingerprint
 if TYPE_CHECKING: import pandas as pd
 
 # %% auto #0
-__all__ = ['PLAIN', 'RECIPES', 'KEEPING', 'Config', 'settings_of', 'depths_of', 'prepare_network', 'make_optimizer']
+__all__ = ['PLAIN', 'RATES', 'KEEPING', 'Config', 'settings_of', 'depths_of', 'prepare_network', 'make_optimizer']
 
 # %% ../nbs/03_settings.ipynb #config
 PLAIN = {"learning_rate": 2e-5, "warmup": 0., "layer_decay": 1., "corrupted_epochs": 0, "reinitialized_layers": 0, "frozen_embeddings": False} # the tutorial's
-RECIPES = {"minilm": {"learning_rate": 2e-4, "warmup": .1, "layer_decay": .85, "corrupted_epochs": 1, "reinitialized_layers": 2, "frozen_embeddings": True}, "tiny": {"learning_rate": 1e-3}}
+RATES = {"minilm": 1e-4, "tiny": 1e-3} # learning rates of networks that want another one
 KEEPING = ("checkpoint_minutes", "keep_checkpoints") # settings that change what is kept on the way, not what is learned
 
 @dataclass(frozen=True)
@@ -23,17 +23,17 @@ class Config:
     "Every setting of a training run; `ColaError` if one cannot work"
     model: str = "minilm"              # minilm, bert, tiny, a Hub id, or a folder
     epochs: int = 4                    # Passes over the training set; the BERT paper tries 2, 3, 4
-    corrupted_epochs: int|None = None  # So many of the epochs, the first ones, learn to tell acceptable sentences from spoiled copies of them; None: minilm 1, others 0
+    corrupted_epochs: int = 0          # So many of the epochs, the first ones, learn to tell acceptable sentences from spoiled copies of them
     batch_size: int = 32               # Sentences per step; the BERT paper tries 16, 32
-    learning_rate: float|None = None   # At its highest; None: minilm 2e-4, tiny 1e-3, others 2e-5; the BERT paper tries 5e-5, 3e-5, 2e-5
-    warmup: float|None = None          # Share of the steps in which the learning rate rises from 0; after that it falls to 0 in a straight line; None: minilm 0.1, others 0
-    layer_decay: float|None = None     # The learning rate of a layer is so many times that of the one above it; None: minilm 0.85, others 1
+    learning_rate: float|None = None   # At its highest; None: minilm 1e-4, tiny 1e-3, others 2e-5; the BERT paper tries 5e-5, 3e-5, 2e-5
+    warmup: float = 0.0                # Share of the steps in which the learning rate rises from 0; after that it falls to 0 in a straight line
+    layer_decay: float = 1.0           # The learning rate of a layer is so many times that of the one above it
     weight_decay: float = 0.01         # How much AdamW shrinks the weights, per step and unit of learning rate
     unacceptable_weight: float = 1.0   # How much a mistake on an unacceptable sentence counts, where one on an acceptable sentence counts 1
     label_smoothing: float = 0.0       # How far the targets are drawn from 0 and 1 towards one half
     dropout: float|None = None         # Share of the values that are set to 0 while training; None: as the model came, mostly 0.1
-    reinitialized_layers: int|None = None # So many of the layers, from the top, begin with random weights; None: minilm 2, others 0
-    frozen_embeddings: bool|None = None # Leave the embeddings as they came, which are half of the weights of minilm; None: minilm yes, others no
+    reinitialized_layers: int = 0      # So many of the layers, from the top, begin with random weights
+    frozen_embeddings: bool = False    # Leave the embeddings as they came, which are half of the weights of minilm
     adam_epsilon: float = 1e-8         # Keeps AdamW from dividing by 0
     gradient_clip: float = 1.0         # A longer gradient is shortened to this norm
     max_length: int = 64               # In word pieces; longer sentences are cut
@@ -45,8 +45,7 @@ class Config:
     keep_checkpoints: int = 2          # How many stay on the disk; each is four times the size of the network
 
     def __post_init__(self):
-        for name,value in (PLAIN | RECIPES.get(str(self.model), {})).items():
-            if getattr(self, name) is None: object.__setattr__(self, name, min(value, max(0, self.epochs - 1)) if name == "corrupted_epochs" and isinstance(self.epochs, numbers.Integral) else value)
+        if self.learning_rate is None: object.__setattr__(self, "learning_rate", RATES.get(str(self.model), PLAIN["learning_rate"]))
         for setting in fields(self):
             value,kind = getattr(self, setting.name), setting.type.split("|")[0].strip()
             if value is None and setting.type.endswith("None"): continue
