@@ -20,7 +20,7 @@ from .checkpoints import StopSignals,checkpoints,clear_staging,discard,latest_ch
 if TYPE_CHECKING: import pandas as pd
 
 # %% auto #0
-__all__ = ['validate', 'Run', 'training', 'train', 'describe_epoch', 'plot_history', 'train_seeds']
+__all__ = ['validate', 'match_share', 'Run', 'training', 'train', 'describe_epoch', 'plot_history', 'train_seeds']
 
 # %% ../nbs/03_training.ipynb #validate
 def validate(
@@ -37,6 +37,21 @@ def validate(
     return {"validation_loss": torch.nn.functional.cross_entropy(logits, labels).item(),
             "validation_accuracy": (predicted == labels).double().mean().item(), "validation_mcc": float(matthews_corrcoef(labels, predicted)),
             "validation_acceptable": predicted.double().mean().item()}
+
+# %% ../nbs/03_training.ipynb #match-share
+def match_share(
+    model,                  # The network; the bias of its last layer is moved
+    tokenizer,              # The one that belongs to it
+    sentences:pd.DataFrame, # Held out from training
+    max_length:int=64,      # In pieces
+)->float:                   # By how much the log-odds of acceptable were moved
+    "Make a network judge as many held-out sentences acceptable as are labelled so"
+    import numpy as np, torch
+    logits = predict_logits(model, tokenizer, sentences.sentence, max_length=max_length).astype(float)
+    by = -float(np.quantile(logits[:, 1] - logits[:, 0], 1 - sentences.label.mean()))
+    head = [module for module in model.modules() if isinstance(module, torch.nn.Linear) and module.out_features == 2][-1]
+    with torch.no_grad(): head.bias += torch.tensor([-by / 2, by / 2], device=head.bias.device)
+    return by
 
 # %% ../nbs/03_training.ipynb #run
 @dataclass(repr=False)
@@ -176,6 +191,7 @@ def _steps(sentences, config, progress, folder, resume):
             if run.stopped: break
     if kept and run.best_epoch < config.epochs: model.load_state_dict(kept)
     model.eval()
+    if config.matched_share and not run.stopped: match_share(model, tokenizer, held_out, config.max_length)
     return run
 
 def training(
