@@ -3,7 +3,7 @@
 Scoring and training of 1×, 4× and 16× as many sentences, in turns: the time per sentence, and the peak memory of each in a process of its own.
 The sentences of 1× are repeated with a number behind each, so that no two are equal and every size has the same mix of lengths.
 
-Scoring a file as a stream does not exist yet. What is measured in its place is `predict_logits` over one chunk of sentences after the other, as a reader of a stream would call it:
+What is measured of scoring is `predict_logits` over one chunk of sentences after the other, as a reader of a stream would call it; files themselves are the matter of bulk.py:
 no more than a chunk of texts is held, and one logit per sentence.
 """
 import itertools
@@ -81,6 +81,6 @@ def main():
         question=f"Does the work per sentence stay the same when there are more sentences? minilm, fp32, sentences of {side_by_side.corpus_in_words()}.",
         tables=[side_by_side.table(["ms per sentence", *(f"{many}×" for many in TIMES), f"{large} over {small}", f"peak memory (MB) {small}", large], rows)],
         notes=[*notes, f"Flat: at {large} at most {FLAT} times the figure of {small}, memory being that of the whole process.",
-               f"Scoring a file as a stream does not exist yet: measured is `predict_logits` over chunks of {CHUNK} sentences."])
+               f"Of scoring, `predict_logits` over chunks of {CHUNK} sentences is measured; files are the matter of bulk."])
 
 if __name__ == "__main__": main()

@@ -179,8 +179,9 @@ def set_snapshot(
 # %% ../nbs/03_checkpoints.ipynb #one-writer
 @contextmanager
 def one_writer(
-    path:str|Path, # What is to be written; its lock stands beside it
-):                 # `ColaError` with the number of the process that was faster
+    path:str|Path,             # What is to be written; its lock stands beside it
+    other:str="another --out", # What one may choose instead
+):                             # `ColaError` with the number of the process that was faster
     "Hold the lock of a run"
     from filelock import FileLock,Timeout
     path = Path(path)
@@ -190,7 +191,7 @@ def one_writer(
         except Timeout:
             try: who = f"process {int(owner.read_text())}"
             except (OSError, ValueError): who = "another process"
-            raise ColaError(f"{path} is being written by {who}; wait until it is done, or choose another --out") from None
+            raise ColaError(f"{path} is being written by {who}; wait until it is done, or choose {other}") from None
         if Path(lock.lock_file).exists(): break # else its owner has just removed it, and the next one would lock a new file
         lock.release()
     try:

@@ -12,8 +12,8 @@ from .data import ColaError
 from .settings import Config
 
 # %% auto #0
-__all__ = ['COMMANDS', 'cola_train', 'cola_evaluate', 'cola_predict', 'cola_data', 'cola_seeds', 'cola_compare', 'cola_pairs',
-           'cola_glue', 'cola_search', 'cola_export', 'cola_push', 'cola_controls', 'with_help', 'main']
+__all__ = ['COMMANDS', 'cola_train', 'cola_evaluate', 'cola_predict', 'cola_score', 'cola_data', 'cola_seeds', 'cola_compare',
+           'cola_pairs', 'cola_glue', 'cola_search', 'cola_export', 'cola_push', 'cola_controls', 'with_help', 'main']
 
 # %% ../nbs/09_cli.ipynb #cola-train
 def cola_train(
@@ -64,6 +64,22 @@ def cola_predict(
     if json: print(verdicts.to_json(orient="records", force_ascii=False, indent=1))
     else:
         for row in verdicts.itertuples(): print(f"{row.probability:5.1%}  {row.label:<12}  {row.sentence}" + "  (cut: too long)" * row.truncated)
+
+def cola_score(
+    model:Positional[str],  # A folder made by cola train, or a Hub id
+    source:Positional[Path],  # The sentences: a .txt, .csv, .tsv, .jsonl or .parquet file, or - for standard input
+    out:Positional[Path],  # The same with their scores: one of these kinds, or - for standard output
+    column:str|None=None,  # The column with the sentences; default: sentence or text, or the only one
+    format:str|None=None,  # What is in a pipe, or in a file whose name does not say it: text, csv, tsv or jsonl; default: text
+    overwrite:bool=False,  # Replace a file that is there, and start over where another job was interrupted
+)->None:
+    "Judge a file of any size; what was interrupted goes on with the same command"
+    from cola_nbdev.scoring import check_files,score_file
+    check_files(source, out, format, overwrite) # before anything is loaded
+    from cola_nbdev.prediction import Judge
+    done = score_file(Judge(model), source, out, column, format, overwrite)
+    said = ", ".join([f"{done['rows']:,} rows", *(f"{done[what]:,} {words}" for what,words in {"earlier": "of them earlier", "empty": "without a sentence", "truncated": "too long and cut"}.items() if done[what])])
+    if str(out) != "-": print(f"scored in {out}: {said}")
 
 # %% ../nbs/09_cli.ipynb #cola-data
 def cola_data(
@@ -124,7 +140,8 @@ def cola_glue(
     out:Path=Path("CoLA.tsv"),  # The file to be sent
 )->None:
     "Write the file with verdicts on GLUE's test sentences"
-    from cola_nbdev.prediction import Judge,glue_submission
+    from cola_nbdev.prediction import Judge
+    from cola_nbdev.scoring import glue_submission
     print(f"written: {glue_submission(Judge(model), test, out)}")
 
 def cola_search(
@@ -174,7 +191,7 @@ def cola_controls(
     print(controls(load_corpus(data), model, {str(beside): load_predictions(beside)} if beside else None).round(3).to_string())
 
 # %% ../nbs/09_cli.ipynb #with-help
-COMMANDS = {"train": cola_train, "evaluate": cola_evaluate, "predict": cola_predict, "data": cola_data, "seeds": cola_seeds, "search": cola_search, "compare": cola_compare, "pairs": cola_pairs, "glue": cola_glue, "controls": cola_controls, "export": cola_export, "push": cola_push}
+COMMANDS = {"train": cola_train, "evaluate": cola_evaluate, "predict": cola_predict, "score": cola_score, "data": cola_data, "seeds": cola_seeds, "search": cola_search, "compare": cola_compare, "pairs": cola_pairs, "glue": cola_glue, "controls": cola_controls, "export": cola_export, "push": cola_push}
 
 def with_help(
     command, # A function with a comment behind each parameter

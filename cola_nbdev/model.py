@@ -13,7 +13,7 @@ if TYPE_CHECKING: import numpy as np, pandas as pd, transformers
 
 # %% auto #0
 __all__ = ['LABELS', 'quiet_transformers', 'tiny_model', 'load_model', 'part_of', 'parameter_table', 'check_fit', 'positions_of',
-           'progress_bar', 'predict_logits', 'predict_splits']
+           'progress_bar', 'example_logits', 'predict_logits', 'predict_splits']
 
 # %% ../nbs/02_model.ipynb #quiet-transformers
 LABELS = {0: "unacceptable", 1: "acceptable"}
@@ -110,18 +110,16 @@ def progress_bar(
     return tqdm(iterable, desc=description, total=total, unit=unit, leave=False, mininterval=.5, **({} if show else {"disable": True}))
 
 # %% ../nbs/02_model.ipynb #predict-logits
-def predict_logits(
+def example_logits(
     model,                # From `load_model`
-    tokenizer,            # The one that belongs to the model
-    sentences,            # An iterable of str
+    examples:list,        # From `encode`
     batch_size:int=64,    # Sentences per forward pass; halved by itself where memory is too small
-    max_length:int=64,    # In pieces; longer sentences are cut
     progress:bool=False,  # Show a progress bar
-)->np.ndarray:            # Logits, shape (sentences, 2): column 1 is for acceptable; in the order of the sentences
-    "The two logits of every sentence"
+    done=None,            # Called after every batch with the number of its sentences; if it raises an error, that is the end
+)->np.ndarray:            # Logits, shape (examples, 2): column 1 is for acceptable; in the order of the examples
+    "The two logits of sentences that are encoded"
     import numpy as np, torch
     from cola_nbdev.packing import Packed,in_parts,pack_batch
-    examples = encode(sentences, tokenizer, max_length)
     sampler = LengthSampler([len(ids) for ids in examples], batch_size, shuffle=False)
     order = [i for batch in sampler for i in batch]
     was_training,packed,found,parts = model.training, Packed(model), [], 1
@@ -134,10 +132,22 @@ def predict_logits(
             if needed > parts and progress: bar.write(f"out of memory: every batch of {batch_size} now goes through in {needed} parts, with the same result")
             parts = needed
             bar.update()
+            if done: done(len(strip["starts"]))
     model.train(was_training)
     logits = np.empty((len(examples), 2), dtype=np.float32)
     if found: logits[order] = torch.cat(found).cpu().numpy()
     return logits
+
+def predict_logits(
+    model,                # From `load_model`
+    tokenizer,            # The one that belongs to the model
+    sentences,            # An iterable of str
+    batch_size:int=64,    # Sentences per forward pass; halved by itself where memory is too small
+    max_length:int=64,    # In pieces; longer sentences are cut
+    progress:bool=False,  # Show a progress bar
+)->np.ndarray:            # Logits, shape (sentences, 2): column 1 is for acceptable; in the order of the sentences
+    "The two logits of every sentence"
+    return example_logits(model, encode(sentences, tokenizer, max_length), batch_size, progress)
 
 # %% ../nbs/02_model.ipynb #predict-splits
 def predict_splits(

@@ -4,21 +4,22 @@
 
 # %% ../nbs/05_prediction.ipynb #run-from-future-import-annotations
 from __future__ import annotations
-import dataclasses,json,os,platform,shutil
+import dataclasses,hashlib,json,os,platform,shutil,threading
 from importlib.metadata import PackageNotFoundError,version
 from pathlib import Path
+from functools import cached_property
 from typing import TYPE_CHECKING
 from .data import ColaError,Corpus
 from .tokenization import encode,find_model,load_tokenizer
-from .model import LABELS,check_fit,load_model,positions_of,predict_logits,predict_splits,quiet_transformers
+from .model import LABELS,check_fit,example_logits,load_model,positions_of,predict_logits,predict_splits,quiet_transformers
 from .checkpoints import Stopped,checkpoints,commit,force,one_writer
 from .settings import KEEPING,Config
 from .training import Run,plot_history,train
-if TYPE_CHECKING: import pandas as pd
+if TYPE_CHECKING: import numpy as np, pandas as pd
 
 # %% auto #0
-__all__ = ['BASE_MODELS', 'RUN_FILES', 'OVERWRITES', 'save_judge', 'Judge', 'model_card', 'unfinished', 'read_metrics',
-           'check_recipe', 'tidy', 'check_output', 'versions', 'write_results', 'fine_tune', 'glue_submission']
+__all__ = ['BASE_MODELS', 'RUN_FILES', 'OVERWRITES', 'save_judge', 'Classifier', 'beginning', 'Judge', 'model_card', 'unfinished',
+           'read_metrics', 'check_recipe', 'tidy', 'check_output', 'versions', 'write_results', 'fine_tune']
 
 # %% ../nbs/05_prediction.ipynb #save-judge
 def save_judge(
@@ -36,8 +37,51 @@ def save_judge(
     (folder/"model.safetensors").chmod(0o644) # safetensors writes files that only their owner may read
     return folder
 
+# %% ../nbs/05_prediction.ipynb #classifier
+class Classifier:
+    "What scikit-learn asks of a classifier, for whoever can `weigh` sentences"
+    @property
+    def classes_(self):
+        "What the columns of `predict_proba` are: 0 is unacceptable, 1 is acceptable"
+        import numpy as np
+        return np.array([0, 1])
+
+    def predict_proba(self,
+        sentences # One sentence or an iterable of them; `ColaError` if one is empty or not text
+    )->np.ndarray: # Shape (sentences, 2); each row adds up to 1
+        "The probabilities of unacceptable and acceptable"
+        import numpy as np
+        if hasattr(sentences, "columns"): raise ColaError(f"a table was given where a list of sentences is expected; give one of its columns ({', '.join(map(str, sentences.columns))})")
+        probability = self.weigh([sentences] if isinstance(sentences, str) else sentences)[0]
+        return np.stack([1 - probability, probability], 1)
+
+    def predict(self,
+        sentences # As for `predict_proba`
+    )->np.ndarray: # 0 or 1, shape (sentences,)
+        "The label of each sentence: 1 where the probability of acceptable reaches one half"
+        return (self.predict_proba(sentences)[:, 1] >= .5).astype(int)
+
+    def fit(self,
+        sentences,   # Not looked at
+        labels=None, # Not looked at
+    ):               # The judge itself
+        "Nothing: scikit-learn wants every classifier to have it"
+        return self
+
+    def __sklearn_tags__(self):
+        from sklearn.utils import ClassifierTags,InputTags,Tags,TargetTags
+        return Tags(estimator_type="classifier", target_tags=TargetTags(required=False), classifier_tags=ClassifierTags(multi_class=False),
+                    input_tags=InputTags(one_d_array=True, two_d_array=False, string=True), requires_fit=False)
+
 # %% ../nbs/05_prediction.ipynb #judge
-class Judge:
+def beginning(
+    sentence:str, # Of any length
+    most:int,     # Characters
+)->str:           # The very same string if it is not longer
+    "What a sentence of absurd length begins with, up to a space: the rest of a megabyte need not be taken apart only to be cut off"
+    return sentence[:most].rpartition(" ")[0] or sentence if isinstance(sentence, str) and len(sentence) > most else sentence
+
+class Judge(Classifier):
     "A fine-tuned network that judges sentences"
     def __init__(self,
         model:str|Path,      # A folder made by `save_judge`, the folder of a run, or a Hub id; `ColaError` if it was never fine-tuned
@@ -47,19 +91,45 @@ class Judge:
         if onnx: from cola_nbdev.export import OnnxNetwork
         self.model,self.tokenizer = OnnxNetwork(find_model(folder), onnx) if onnx else load_model(folder, trained=True), load_tokenizer(folder)
         check_fit(self.model, self.tokenizer)
+        self._encoding = threading.Lock() # a tokenizer keeps its limit inside itself: one thread at a time
+
+    @cached_property
+    def fingerprint(self):
+        "16 digits that follow from the weights, the vocabulary and the length to which sentences are cut"
+        import torch
+        found = hashlib.sha256(json.dumps([sorted(self.tokenizer.get_vocab().items()), self.max_length]).encode())
+        for name,values in self.model.state_dict().items():
+            found.update(name.encode())
+            found.update(values.cpu().contiguous().flatten().view(torch.uint8).numpy())
+        return found.hexdigest()[:16]
 
     @property
     def max_length(self): return min(self.tokenizer.model_max_length, positions_of(self.model))
 
+    def weigh(self,
+        sentences,          # An iterable of str; `ColaError` if one is empty or not text
+        batch_size:int=64,  # Sentences per forward pass
+        done=None,          # Called after every batch with the number of its sentences
+    )->tuple[np.ndarray, np.ndarray]: # Probabilities of *acceptable*, and whether a sentence was too long and was cut; both of shape (sentences,)
+        "Judge sentences, each of them encoded once"
+        import numpy as np
+        sentences,most = list(sentences), self.max_length
+        with self._encoding:
+            texts = [beginning(sentence, 32 * most) for sentence in sentences] if self.tokenizer.truncation_side == "right" else sentences.copy()
+            examples = encode(texts, self.tokenizer, most + 1) # one piece more than fits, to see who is too long
+            for row,ids in enumerate(examples):
+                if len(ids) <= most and texts[row] is not sentences[row]: texts[row],examples[row] = sentences[row], encode([sentences[row]], self.tokenizer, most + 1)[0]
+            cut = np.array([len(ids) > most for ids in examples], dtype=bool)
+            for row,ids in zip(cut.nonzero()[0], encode([texts[row] for row in cut.nonzero()[0]], self.tokenizer, most)): examples[row] = ids
+        if empty := [number for number,sentence in enumerate(sentences, 1) if not sentence.strip()]: raise ColaError(f"sentence {empty[0]} is empty; there is nothing to judge")
+        logits = example_logits(self.model, examples, batch_size, done=done).astype(float)
+        return 1 / (1 + np.exp(logits[:, 0] - logits[:, 1])), cut
+
     def __call__(self, *sentences:str)->pd.DataFrame:
         "Judge sentences: one row each, in their order"
         import numpy as np, pandas as pd
-        lengths = [len(ids) for ids in encode(sentences, self.tokenizer, 10**6)]
-        if empty := [number for number,sentence in enumerate(sentences, 1) if not sentence.strip()]: raise ColaError(f"sentence {empty[0]} is empty; there is nothing to judge")
-        logits = predict_logits(self.model, self.tokenizer, sentences, max_length=self.max_length).astype(float)
-        probability = 1 / (1 + np.exp(logits[:, 0] - logits[:, 1]))
-        return pd.DataFrame({"sentence": sentences, "label": np.where(probability >= .5, LABELS[1], LABELS[0]), "probability": probability,
-                             "truncated": np.array(lengths, dtype=int) > self.max_length})
+        probability,cut = self.weigh(sentences)
+        return pd.DataFrame({"sentence": sentences, "label": np.where(probability >= .5, LABELS[1], LABELS[0]), "probability": probability, "truncated": cut})
 
 # %% ../nbs/05_prediction.ipynb #model-card
 BASE_MODELS = {"minilm": "sentence-transformers/all-MiniLM-L6-v2", "bert": "google-bert/bert-base-uncased"} # what the short names are called on the Hub
@@ -243,23 +313,3 @@ def fine_tune(
             tidy(out)
     except OSError as error: raise ColaError(f"{out} cannot be written ({(error.strerror or str(error)).lower()}); choose another --out, or make room") from None
     return report
-
-# %% ../nbs/05_prediction.ipynb #glue-submission
-def glue_submission(
-    judge:Judge,      # A fine-tuned network
-    test:str|Path,    # GLUE's test.tsv, with the columns index and sentence
-    out:str|Path="CoLA.tsv", # The file to be sent; must not exist
-)->Path:              # The same; `ColaError` if the test file has another shape or the other exists
-    "Judge GLUE's test sentences and write the file to be sent"
-    from cola_nbdev.reading import read_table
-    out,(table,name,lines) = Path(out), read_table(test, "\t")
-    if missing := {"index", "sentence"} - set(table): raise ColaError(f"{name}: no column {' or '.join(sorted(missing))}; GLUE's test.tsv has index and sentence")
-    if out.exists(): raise ColaError(f"{out} exists already; choose another --out or remove it")
-    if not len(table): raise ColaError(f"{name} holds no sentences")
-    if not table["index"].str.fullmatch(r"\d+").all() or table["index"].duplicated().any(): raise ColaError(f"{name}: the column index must hold different whole numbers")
-    if not out.parent.is_dir(): raise ColaError(f"there is no folder {out.parent}; make it, or choose another --out")
-    for line,sentence in zip(lines, table.sentence):
-        if not sentence.strip(): raise ColaError(f"{name} line {line}: the sentence is empty; GLUE expects a verdict for each")
-    logits = predict_logits(judge.model, judge.tokenizer, table.sentence, max_length=judge.max_length)
-    out.write_text("index\tprediction\n" + "".join(f"{index}\t{int(bad <= good)}\n" for index,(bad,good) in zip(table["index"], logits)), encoding="utf-8")
-    return out
