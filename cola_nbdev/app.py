@@ -30,14 +30,15 @@ def note(
 def verdict_card(
     row,           # A row of a judge's table: sentence, label, probability, truncated
     shown:str="",  # HTML in place of the sentence
+    before:str="50", # Where the bar comes from, in percent
 )->str:            # HTML
     "A sentence with its verdict and a bar"
     good,percent = row.probability >= .5, 100 * row.probability
     number = f"{percent:.1f}%" if .1 <= percent <= 99.9 else "under 0.1%" if percent < .1 else "over 99.9%"
     cut = note("The sentence is longer than this judge reads; it has judged the beginning.") if row.truncated else ""
     return (f'<div class="cola-card {"good" if good else "bad"}" role="status"><p class="said">{shown or html.escape(row.sentence)}</p>'
-            f'<p><b class="label">{html.escape(row.label)}</b><span class="number">probability of acceptable: {number}</span></p>'
-            f'<div class="bar" aria-hidden="true"><span style="width:{percent:.2f}%"></span></div>{cut}</div>')
+            f'<p class="verdict"><b class="label">{html.escape(row.label)}</b><span>probability of acceptable: {number}</span></p>'
+            f'<div class="bar" aria-hidden="true"><span style="width:{percent:.2f}%;--before:{before}%"></span></div>{cut}</div>')
 
 # %% ../nbs/08_app.ipynb #pair-view
 def marked(
@@ -55,17 +56,19 @@ def marked(
 
 def pair_view(
     table:pd.DataFrame, # What a judge says of two sentences
+    before:str="",      # What this function made last time: the bars move from there
 )->str:                 # HTML
     "Two sentences side by side, and which is preferred"
+    starts = re.findall(r'<span style="width:([\d.]+)%', before)[:2] or ["50", "50"]
     (first,second),log_odds = table.itertuples(), [math.log(p / (1 - p)) for p in table.probability.clip(1e-12, 1 - 1e-12)]
     difference = log_odds[0] - log_odds[1]
     said = "The judge sees no difference." if abs(difference) < .005 else f"The judge prefers the {'first' if difference > 0 else 'second'}: its log-odds are {signed(abs(difference))[1:]} higher."
     one,other = marked(first.sentence, second.sentence)
-    return f'<div class="cola-pair">{verdict_card(first, one)}{verdict_card(second, other)}</div><p class="cola-said" role="status">{said}</p>'
+    return f'<div class="cola-pair">{verdict_card(first, one, starts[0])}{verdict_card(second, other, starts[-1])}</div><p class="cola-said" role="status">{said}</p>'
 
 # %% ../nbs/08_app.ipynb #example-pairs
 def example_pairs(
-    phenomena=("reflexive_agreement", "question_inversion", "verb_complement", "mass_count", "adjective_order"), # Names from the grammar
+    phenomena=("question_inversion", "verb_complement", "adjective_order", "mass_count", "reflexive_agreement"), # Names from the grammar
 )->list[tuple[str, str]]: # The acceptable sentence of each pair, then the unacceptable one
     "The shortest held-out pair of each phenomenon"
     rows = demo_corpus()["in_domain_dev"]
@@ -123,21 +126,21 @@ def results_view(
     "The first verdicts, and a link to all of them as CSV"
     good,rest = int((table.probability >= .5).sum()), len(table) - most
     data = base64.b64encode(table.to_csv(index=False).encode()).decode()
-    rows = "".join(f'<tr><td class="{"good" if row.probability >= .5 else "bad"}">{html.escape(row.label)}</td><td>{row.probability:.3f}</td><td>{html.escape(row.sentence)}{" (cut: too long)" * row.truncated}</td></tr>' for row in table.head(most).itertuples())
-    return (f'<div class="cola-file" role="status"><p>{html.escape(name)}: {len(table):,} sentence{"s" * (len(table) != 1)}, {good:,} of them acceptable.</p>'
+    rows = "".join(f'<tr><td class="{"good" if row.probability >= .5 else "bad"}">{html.escape(row.label)}<br><small>{row.probability:.3f}</small></td><td>{html.escape(row.sentence)}{" (cut: too long)" * row.truncated}</td></tr>' for row in table.head(most).itertuples())
+    return (f'<div class="cola-table" role="status"><p>{html.escape(name)}: {len(table):,} sentence{"s" * (len(table) != 1)}, {good:,} of them acceptable.</p>'
             f'<p><a class="cola-download" download="{html.escape(Path(name).stem, quote=True)}-judged.csv" href="data:text/csv;charset=utf-8;base64,{data}">Download all as CSV</a></p>'
-            f'<table><thead><tr><th>verdict</th><th>probability</th><th>sentence</th></tr></thead><tbody>{rows}</tbody></table>' + (f"<p>and {rest:,} more in the CSV</p>" if rest > 0 else "") + "</div>")
+            f'<table><thead><tr><th>verdict</th><th>sentence</th></tr></thead><tbody>{rows}</tbody></table>' + (f"<p>and {rest:,} more in the CSV</p>" if rest > 0 else "") + "</div>")
 
 # %% ../nbs/08_app.ipynb #about-model
 def about(
     model:str|Path="", # What the judge was loaded from
-)->tuple[str, str, str]: # One line of text; the scores as HTML; the card as Markdown, without its head and its pictures
+)->tuple[str, str, str]: # One line of text; the scores as HTML; the card as Markdown, without its head, its pictures, and HTML
     "What is known about a model"
     folder = Path(model)
     folders = [path for path in (folder, folder/"model", folder.parent) if model and path.is_dir()]
     run = next((path for path in folders if (path/"metrics.json").is_file()), None)
     readme = next((path/"README.md" for path in folders[:2] if (path/"README.md").is_file()), None)
-    card = re.sub(r"\A---\n.*?\n---\n", "", readme.read_text(encoding="utf-8", errors="replace"), flags=re.DOTALL).replace("![", "[") if readme else ""
+    card = re.sub(r"\A---\n.*?\n---\n", "", readme.read_text(encoding="utf-8", errors="replace"), flags=re.DOTALL).replace("![", "[").replace("<", "&lt;") if readme else ""
     unknown = "Its score is not known here: there is no metrics.json beside the model. cola evaluate finds it out."
     try: facts = read_metrics(run) if run else {}
     except ColaError as error: facts,unknown = {}, str(error)
@@ -145,25 +148,29 @@ def about(
     splits = {split: row for split,row in (facts.get("splits") or {}).items() if isinstance(row, dict) and all(isinstance(row.get(key), (int, float)) for key in ("n", "mcc", "mcc_low", "mcc_high", "accuracy"))}
     if not splits: return f"{name}. {unknown}", note(unknown), card
     last = list(splits.values())[-1] # all together
-    rows = "".join(f"<tr><td>{html.escape(split)}</td><td>{row['n']:,.0f}</td><td>{row['mcc']:.2f}</td><td>{row['mcc_low']:.2f} to {row['mcc_high']:.2f}</td><td>{row['accuracy']:.0%}</td></tr>" for split,row in splits.items())
+    rows = "".join(f"<tr><td>{html.escape(split).replace('_', ' ')}</td><td>{row['mcc']:.2f} ({row['mcc_low']:.2f} to {row['mcc_high']:.2f})</td><td>{row['accuracy']:.0%}</td><td>{row['n']:,.0f}</td></tr>" for split,row in splits.items())
     return (f"{name}. MCC {last['mcc']:.2f}, 95% interval {last['mcc_low']:.2f} to {last['mcc_high']:.2f}, on {last['n']:,.0f} sentences it has not learned from.",
-            f'<div class="cola-file"><table><thead><tr><th>split</th><th>sentences</th><th>MCC</th><th>95% interval</th><th>accuracy</th></tr></thead><tbody>{rows}</tbody></table></div>', card)
+            f'<div class="cola-table"><table><thead><tr><th>split</th><th>MCC (95% interval)</th><th>accuracy</th><th>sentences</th></tr></thead><tbody>{rows}</tbody></table></div>', card)
 
 # %% ../nbs/08_app.ipynb #style
 STYLE = """
-.gradio-container {max-width: 860px !important; margin: 0 auto !important}
+.gradio-container {max-width: min(860px, 100vw) !important; min-width: 0 !important; margin: 0 auto !important} .gradio-container :is(main, .wrap, .column, .tabs, .tabitem) {min-width: 0 !important; max-width: 100%}
+.html-container {padding: 0 !important}
 .cola-head h1 {font-size: 1.6rem; margin: .4rem 0 .2rem} .cola-head p {margin: 0; opacity: .8}
 .cola-card {border: 1px solid var(--border-color-primary); border-left: 6px solid var(--tone); border-radius: 8px; padding: .8rem 1rem; background: var(--background-fill-secondary)}
 .cola-card p {margin: 0 0 .6rem} .cola-card .said {font-size: 1.15rem; overflow-wrap: anywhere}
-.cola-card .label {background: var(--tone); color: #fff; border-radius: 6px; padding: .15rem .6rem; margin-right: .7rem} .cola-card .number {white-space: nowrap}
+.cola-card .verdict {display: flex; flex-wrap: wrap; gap: .3rem .7rem; align-items: center} .cola-card .label {background: var(--tone); color: #fff; border-radius: 6px; padding: .1rem .6rem}
 .good {--tone: #0173b2} .bad {--tone: #b35600}
-.cola-card .bar {height: 12px; border-radius: 6px; overflow: hidden; background: linear-gradient(90deg, transparent calc(50% - 1px), var(--body-text-color) calc(50% - 1px), var(--body-text-color) calc(50% + 1px), transparent calc(50% + 1px)), var(--border-color-primary)}
-.cola-card .bar span {display: block; height: 100%; background: var(--tone); opacity: .85; transition: width .35s, background .35s}
-.cola-card mark {background: none; color: inherit; font-weight: 700; text-decoration: underline; text-decoration-thickness: 3px; text-decoration-color: var(--tone); text-underline-offset: 4px}
-.cola-pair {display: grid; grid-template-columns: repeat(auto-fit, minmax(260px, 1fr)); gap: .8rem} .cola-said {margin: .8rem 0 0; font-weight: 600}
+.cola-card .bar {position: relative; height: 12px; border-radius: 6px; overflow: hidden; background: var(--border-color-primary)}
+.cola-card .bar span {display: block; height: 100%; background: var(--tone); animation: cola-move .4s} @keyframes cola-move {from {width: var(--before)}} @media (prefers-reduced-motion) {.cola-card .bar span {animation: none}}
+.cola-card .bar::after {content: ""; position: absolute; left: calc(50% - 1px); top: 0; width: 2px; height: 100%; background: var(--body-text-color)}
+.cola-card mark {background: none; color: inherit; font-weight: 700; text-decoration: underline 3px var(--tone); text-underline-offset: 4px}
+.cola-pair {display: grid; grid-template-columns: repeat(auto-fit, minmax(min(260px, 100%), 1fr)); gap: .8rem} .cola-said {margin: .8rem 0 0; font-weight: 600}
 .cola-note {border-left: 4px solid var(--border-color-accent); padding: .4rem .8rem; margin: .4rem 0; overflow-wrap: anywhere}
-.cola-file {overflow-x: auto} .cola-file table {border-collapse: collapse; width: 100%} .cola-file th, .cola-file td {text-align: left; padding: .3rem .6rem; border-bottom: 1px solid var(--border-color-primary); vertical-align: top}
-.cola-file td.good, .cola-file td.bad {box-shadow: inset 4px 0 var(--tone)} .cola-download {display: inline-block; padding: .4rem 1rem; border-radius: 8px; background: #0173b2; color: #fff !important}
+.cola-table, .prose {overflow-x: auto; max-width: 100%} .cola-table td, .cola-table th, .prose td, .prose th {border: 0 !important; border-bottom: 1px solid var(--border-color-primary) !important; padding: .35rem .5rem !important; text-align: left; vertical-align: top; word-break: normal !important; overflow-wrap: normal !important}
+.cola-table tr, .prose tr, .prose table {border: 0 !important}
+.cola-table table {width: 100%; border: 0 !important; border-collapse: collapse} .cola-table td.good, .cola-table td.bad {box-shadow: inset 4px 0 var(--tone); white-space: nowrap}
+.cola-download {display: inline-block; padding: .4rem 1rem; border-radius: 8px; background: #0173b2; color: #fff !important; text-decoration: none !important} button.gallery-item {text-align: left}
 :focus-visible {outline: 3px solid #0173b2 !important; outline-offset: 2px} .dark :focus-visible {outline-color: #56b4e9 !important}
 """
 
@@ -190,7 +197,7 @@ class Answers:
         return pd.concat(parts, ignore_index=True)
 
     def sentence(self, sentence:str): return self._shown(lambda: verdict_card(self.table([sentence]).iloc[0]))
-    def pair(self, first:str, second:str): return self._shown(lambda: pair_view(self.table([first, second])) if first.strip() and second.strip() else note("Write a sentence into each box."))
+    def pair(self, first:str, second:str, before:str=""): return self._shown(lambda: pair_view(self.table([first, second]), before or "") if first.strip() and second.strip() else note("Write a sentence into each box."))
     def file(self, path:str, progress=lambda done: None): return self._shown(lambda: results_view(self.table(read_upload(path, self.limits), progress=progress), Path(path).name))
     def words(self, sentence:str):
         with self.other: return self._shown(lambda: explain(self.twin, *self.limits.check([sentence])))
@@ -224,17 +231,17 @@ def build_page(
             why.click(answers.words, sentence, words, api_visibility="private", show_progress="full")
         with gr.Tab("Pair"):
             gr.HTML("<p>Edit a word and watch the bars.</p>")
-            with gr.Row(): first,second = gr.Textbox(pairs[0][0], label="First", lines=1, max_lines=1), gr.Textbox(pairs[0][1], label="Second", lines=1, max_lines=1)
+            with gr.Row(): first,second = (gr.Textbox(text, label=label, lines=1, max_lines=1, min_width=300) for label,text in zip(("First", "Second"), pairs[0]))
             bars = gr.HTML(answers.pair(*pairs[0]))
-            gr.on([first.input, second.input], answers.pair, [first, second], bars, trigger_mode="always_last", **quiet)
-            gr.Examples([list(pair) for pair in pairs], [first, second], bars, answers.pair, run_on_click=True, cache_examples=False, label="Try one of these", api_visibility="private")
+            gr.on([first.change, second.change], answers.pair, [first, second, bars], bars, trigger_mode="always_last", **quiet)
+            gr.Examples([list(pair) for pair in pairs], [first, second], label="Try one of these", api_visibility="private")
         with gr.Tab("File"):
             gr.HTML(f"<p>A text with a sentence a line (.txt), or a table with a column <code>sentence</code> (.csv, .tsv): up to {answers.limits.sentences:,} sentences. It stays on this machine and is deleted when it has been judged.</p>")
             file,results = gr.File(label="File", file_types=[".txt", ".csv", ".tsv"], type="filepath", height=150), gr.HTML()
             file.upload(uploaded, file, [file, results], api_visibility="private", show_progress_on=[results])
         with gr.Tab("Model"):
             gr.HTML(scores)
-            gr.Markdown(card or "The model has no card.", sanitize_html=True)
+            with gr.Accordion("The model's card", open=False): gr.Markdown(card or "The model has no card.", sanitize_html=True)
     return made.queue(max_size=answers.limits.waiting, api_open=False)
 
 # %% ../nbs/08_app.ipynb #web-app
@@ -265,7 +272,8 @@ def web_app(
     app.add_route("/judge", for_programs, methods=["POST"])
     app.add_middleware(Gate, limits=limits)
     app.state.answers,app.state.uploads = answers, uploads # the folder goes when the application goes
-    theme = gr.themes.Default(primary_hue="blue", neutral_hue="slate", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+    theme = gr.themes.Default(primary_hue="blue", neutral_hue="slate", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]).set(
+        button_primary_background_fill="#0173b2", button_primary_background_fill_hover="#015f94", button_primary_background_fill_dark="#0173b2", button_primary_background_fill_hover_dark="#015f94")
     return gr.mount_gradio_app(app, build_page(answers, model), path="/", theme=theme, css=STYLE, footer_links=[], run_history=False, enable_monitoring=False,
                                ssr_mode=False, mcp_server=False, pwa=False, show_error=False, max_file_size=limits.upload)
 
