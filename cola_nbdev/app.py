@@ -196,10 +196,31 @@ class Answers:
             progress(min(1, (start + portion) / len(sentences)))
         return pd.concat(parts, ignore_index=True)
 
-    def sentence(self, sentence:str): return self._shown(lambda: verdict_card(self.table([sentence]).iloc[0]))
-    def pair(self, first:str, second:str, before:str=""): return self._shown(lambda: pair_view(self.table([first, second]), before or "") if first.strip() and second.strip() else note("Write a sentence into each box."))
-    def file(self, path:str, progress=lambda done: None): return self._shown(lambda: results_view(self.table(read_upload(path, self.limits), progress=progress), Path(path).name))
-    def words(self, sentence:str):
+    def sentence(self,
+        sentence:str # What was typed
+    )->str:          # HTML
+        "A verdict"
+        return self._shown(lambda: verdict_card(self.table([sentence]).iloc[0]))
+
+    def pair(self,
+        first:str,     # What was typed on the left
+        second:str,    # What was typed on the right
+        before:str="", # What was shown so far
+    )->str:            # HTML
+        "Two verdicts"
+        return self._shown(lambda: pair_view(self.table([first, second]), before or "") if first.strip() and second.strip() else note("Write a sentence into each box."))
+
+    def file(self,
+        path:str|Path, # What was uploaded
+        progress=lambda done: None, # Is told which share is done
+    )->str:            # HTML
+        "The verdicts on a file"
+        return self._shown(lambda: results_view(self.table(read_upload(path, self.limits), progress=progress), Path(path).name))
+
+    def words(self,
+        sentence:str # What was typed
+    )->str:          # HTML
+        "Which words it was"
         with self.other: return self._shown(lambda: explain(self.twin, *self.limits.check([sentence])))
 
     def _shown(self, make):
@@ -234,7 +255,7 @@ def build_page(
             with gr.Row(): first,second = (gr.Textbox(text, label=label, lines=1, max_lines=1, min_width=300) for label,text in zip(("First", "Second"), pairs[0]))
             bars = gr.HTML(answers.pair(*pairs[0]))
             gr.on([first.change, second.change], answers.pair, [first, second, bars], bars, trigger_mode="always_last", **quiet)
-            gr.Examples([list(pair) for pair in pairs], [first, second], label="Try one of these", api_visibility="private")
+            gr.Examples([list(pair) for pair in pairs], [first, second], example_labels=[good for good,_ in pairs], label="Try one of these", api_visibility="private")
         with gr.Tab("File"):
             gr.HTML(f"<p>A text with a sentence a line (.txt), or a table with a column <code>sentence</code> (.csv, .tsv): up to {answers.limits.sentences:,} sentences. It stays on this machine and is deleted when it has been judged.</p>")
             file,results = gr.File(label="File", file_types=[".txt", ".csv", ".tsv"], type="filepath", height=150), gr.HTML()

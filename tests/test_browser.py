@@ -37,7 +37,7 @@ def folder(tmp_path_factory):
     "A run with a network that has learned nothing and still has opinions, with scores and a card that somebody made up"
     run = tmp_path_factory.mktemp("runs")/"tiny"
     model, tokenizer = load_model("tiny"), load_tokenizer("tiny")
-    for number, weights in enumerate(model.parameters()): weights.data.normal_(0, .3, generator=torch.Generator().manual_seed(number))
+    for number, weights in enumerate(each for each in model.parameters() if each.ndim > 1): weights.data.normal_(0, .3, generator=torch.Generator().manual_seed(number))
     tokenizer.model_max_length = 64
     for part in (model, tokenizer): part.save_pretrained(run/"model")
     splits = {"all_dev": {"n": 800, "mcc": .5634, "mcc_low": .5093, "mcc_high": .6161, "accuracy": .77}}
@@ -321,4 +321,4 @@ def test_pictures_are_taken(opened, name, settings):
         if each == "File": upload(view, "mine.txt", b"He left.\nHim left.\n"); view.get_by_text("2 sentences").wait_for()
         else: tab(view, each)
         assert view.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{name}: the tab {each} is wider than the window"
-        view.screenshot(path=PICTURES/f"{name}-{each.lower()}.png", full_page=True)
+        view.screenshot(path=PICTURES/f"{name}-{each.lower()}.png", full_page=True, animations="disabled")
