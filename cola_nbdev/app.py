@@ -277,6 +277,7 @@ def web_app(
     os.environ["GRADIO_TEMP_DIR"] = uploads.name
     try: import gradio as gr
     except ImportError: raise ColaError('the page needs Gradio, which is not installed; run: pip install "cola_nbdev[app]"') from None
+    import matplotlib.pyplot # or Gradio does it at the first question, which would wait a second for nothing
     from fastapi import FastAPI
     from starlette.concurrency import run_in_threadpool
     from starlette.responses import JSONResponse

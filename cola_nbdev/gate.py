@@ -4,7 +4,7 @@
 
 # %% ../nbs/08_gate.ipynb #imports
 from __future__ import annotations
-import contextlib,errno,json,os,re,socket,threading
+import contextlib,errno,json,logging,os,re,socket,threading
 from dataclasses import dataclass
 from .reading import ColaError
 
@@ -104,7 +104,12 @@ def server_of(
 ):       # `uvicorn.Server`, which writes down nothing of what it is asked
     "A server that stops within a second"
     import uvicorn
-    return uvicorn.Server(uvicorn.Config(app, log_level="error", access_log=False, timeout_graceful_shutdown=1))
+    class Server(uvicorn.Server):
+        async def shutdown(self, sockets=None):
+            logging.getLogger("uvicorn.error").disabled = True # a browser that still listens is cut off, which is no error
+            await super().shutdown(sockets)
+    logging.getLogger("uvicorn.error").disabled = False
+    return Server(uvicorn.Config(app, log_level="error", access_log=False, timeout_graceful_shutdown=1))
 
 @contextlib.contextmanager
 def served(

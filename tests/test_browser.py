@@ -165,8 +165,11 @@ def browser():
         browser.close()
 
 @pytest.fixture(scope="module")
-def url(judge, folder):
-    with served(web_app(judge, folder)) as url: yield url
+def app(judge, folder): return web_app(judge, folder)
+
+@pytest.fixture(scope="module")
+def url(app):
+    with served(app) as url: yield url
 
 @pytest.fixture
 def opened(browser, url):
@@ -256,7 +259,7 @@ def test_what_is_typed_is_shown_and_not_run(opened, typed):
     assert view.evaluate("window.hacked") is None
 
 @needs_browser
-def test_a_file_is_judged_and_comes_back_as_csv(opened, judge):
+def test_a_file_is_judged_and_comes_back_as_csv(opened, judge, app):
     sentences = [f"The {word} left, he said." for word in ("doctor", "keys", "nurses", "lake")] * 50
     view = opened()
     upload(view, "mine.csv", ("id,sentence\n" + "".join(f'{number},"{sentence}"\n' for number, sentence in enumerate(sentences))).encode())
@@ -265,6 +268,7 @@ def test_a_file_is_judged_and_comes_back_as_csv(opened, judge):
     assert download.value.suggested_filename == "mine-judged.csv"
     table = pd.read_csv(download.value.path())
     assert table.sentence.tolist() == sentences and table.probability.tolist() == pytest.approx(judge(*sentences).probability.tolist(), abs=1e-5)
+    assert not [path for path in Path(app.state.uploads.name).rglob("*") if path.is_file() and path.stat().st_size], "what was uploaded is still there" # Gradio leaves an empty file until the page is closed
 
 @needs_browser
 @pytest.mark.parametrize("name, content, message", [
