@@ -9,7 +9,7 @@ stated  := settings.ini setup.py pyproject.toml constraints.txt
 merge   := if [ -x .venv/bin/nbdev_merge ]; then .venv/bin/nbdev_merge %O %A %B %P; else git merge-file %A %O %B; fi
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults audit lab bench clean export readme outputs hooks
+.PHONY: help demo test faults browser audit lab bench clean export readme outputs hooks
 
 help: ## say what there is
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -31,6 +31,19 @@ test: .venv/.dev ## run every check: what is generated is up to date, the notebo
 faults: .venv/.dev ## break trainings on purpose and make up input by the thousand (about 10 minutes), into docs/reliability.md
 	@echo "Killing, filling, flipping, and making up input"
 	@COLA_NBDEV_LONG=1 OMP_NUM_THREADS=1 .venv/bin/python -m pytest -q -n 2 --dist loadscope tests/test_faults.py tests/test_scoring.py tests/test_properties.py $(args)
+
+browser: .venv/.dev ## try the page of cola serve in Chromium, under load too (installs Gradio, Playwright, and Chromium where apt may)
+	@echo "Installing Gradio and Playwright into .venv"
+	@$(install) -e ".[app]" playwright
+	@if command -v chromium || command -v chromium-browser || command -v google-chrome; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get; then \
+	    echo "Installing Chromium with apt"; \
+	    apt-get update -qq && apt-get install -y -qq chromium || echo "  apt could not install Chromium: the tests that need a browser are skipped"; \
+	else \
+	    echo "There is no Chromium, and only root may install it: sudo apt install chromium, then make browser again."; \
+	    echo "Until then the tests that need a browser are skipped."; \
+	fi >&2
+	@COLA_NBDEV_LONG=1 OMP_NUM_THREADS=1 .venv/bin/python -m pytest -q -rs tests/test_browser.py $(args)
 
 audit: .venv/.dev ## look up the pinned versions in the advisory databases (needs the network)
 	@echo "Looking up the versions of constraints.txt"
@@ -86,4 +99,4 @@ hooks: .venv/.dev ## have git merge notebooks cell by cell, and Jupyter save the
 .venv/.dev: $(stated) | .venv/.made
 	@echo "Installing the package and the tools of its development into .venv (a few minutes the first time)"
 	@$(install) -e ".[offline,dev]" && touch .venv/.offline $@
-	@$(MAKE) --no-print-directory hooks || echo "  not done: fine as long as you merge no notebook (make hooks tries again)"
+	@$(MAKE) --no-print-directory -o .venv/.dev hooks || echo "  not done: fine as long as you merge no notebook (make hooks tries again)"

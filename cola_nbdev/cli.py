@@ -13,7 +13,8 @@ from .settings import Config
 
 # %% auto #0
 __all__ = ['COMMANDS', 'cola_train', 'cola_evaluate', 'cola_predict', 'cola_score', 'cola_data', 'cola_seeds', 'cola_compare',
-           'cola_pairs', 'cola_glue', 'cola_search', 'cola_export', 'cola_push', 'cola_controls', 'with_help', 'main']
+           'cola_pairs', 'cola_glue', 'cola_search', 'cola_export', 'cola_push', 'cola_controls', 'cola_serve',
+           'with_help', 'main']
 
 # %% ../nbs/09_cli.ipynb #cola-train
 def cola_train(
@@ -190,8 +191,17 @@ def cola_controls(
     from cola_nbdev.experiments import controls
     print(controls(load_corpus(data), model, {str(beside): load_predictions(beside)} if beside else None).round(3).to_string())
 
+# %% ../nbs/09_cli.ipynb #cola-serve
+def cola_serve(
+    model:Positional[str],  # A folder made by cola train, or a Hub id
+    port:int=7860,  # Of 127.0.0.1, which other machines cannot reach; 0 takes any that is free
+)->None:
+    "Try a model in the browser; everything stays on this machine"
+    from cola_nbdev.app import serve
+    serve(model, port)
+
 # %% ../nbs/09_cli.ipynb #with-help
-COMMANDS = {"train": cola_train, "evaluate": cola_evaluate, "predict": cola_predict, "score": cola_score, "data": cola_data, "seeds": cola_seeds, "search": cola_search, "compare": cola_compare, "pairs": cola_pairs, "glue": cola_glue, "controls": cola_controls, "export": cola_export, "push": cola_push}
+COMMANDS = {"train": cola_train, "evaluate": cola_evaluate, "predict": cola_predict, "score": cola_score, "serve": cola_serve, "data": cola_data, "seeds": cola_seeds, "search": cola_search, "compare": cola_compare, "pairs": cola_pairs, "glue": cola_glue, "controls": cola_controls, "export": cola_export, "push": cola_push}
 
 def with_help(
     command, # A function with a comment behind each parameter
