@@ -201,7 +201,8 @@ def check_recipe(
 ):
     "Refuse a run of another recipe"
     expected = {**dataclasses.asdict(config), "corpus": corpus.fingerprint}
-    found = {**facts.get("config", {}), "corpus": facts.get("fingerprint")}
+    unknown_then = {setting.name: setting.default for setting in dataclasses.fields(Config)} # a run from before a setting was there did as it does by default
+    found = {**unknown_then, **facts.get("config", {}), "corpus": facts.get("fingerprint")}
     if differ := [f"{setting} {found.get(setting)} (now {value})" for setting,value in expected.items() if setting not in KEEPING and found.get(setting) != value]:
         raise ColaError(f"{name} is a run of another recipe: {', '.join(differ)}; choose another --out, or add --overwrite to replace it")
 
