@@ -89,7 +89,9 @@ class OnnxNetwork(torch.nn.Module):
 
     def train(self, mode=True): return self # there is no dropout to switch on
 
-    def get_input_embeddings(self): return SimpleNamespace(num_embeddings=self.config.vocab_size)
+    def get_input_embeddings(self):
+        "How many pieces it knows"
+        return SimpleNamespace(num_embeddings=self.config.vocab_size)
 
     def forward(self,
         input_ids:torch.Tensor,           # Shape (sentences, pieces)
