@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING
 import torch
 from .data import ColaError,Corpus
-from .model import load_model,positions_of,predict_splits
+from .model import load_model,model_folder,positions_of,predict_splits
 from .tokenization import load_tokenizer
 if TYPE_CHECKING: import pandas as pd
 
@@ -114,7 +114,7 @@ def export_onnx(
     "Write a model as ONNX and measure what that changes"
     import pandas as pd
     from sklearn.metrics import matthews_corrcoef
-    folder = Path(folder)/"model" if not (Path(folder)/"config.json").exists() and (Path(folder)/"model"/"config.json").exists() else Path(folder)
+    folder = Path(model_folder(folder))
     if not (folder/"config.json").is_file(): raise ColaError(f"{folder} is not the folder of a model (no config.json); train one first: cola train --out runs/mine")
     if not corpus.dev: raise ColaError(f"the corpus {corpus.name} has no dev split to measure with")
     network,tokenizer = load_model(folder, trained=True), load_tokenizer(folder)
@@ -149,7 +149,7 @@ def push(
     import pandas as pd
     from huggingface_hub import HfApi
     from huggingface_hub.utils import validate_repo_id
-    folder = Path(folder)/"model" if not (Path(folder)/"config.json").exists() and (Path(folder)/"model"/"config.json").exists() else Path(folder)
+    folder = Path(model_folder(folder))
     for name in ("config.json", "model.safetensors", "README.md"):
         if not (folder/name).is_file(): raise ColaError(f"{folder} has no {name}; " + ("a model is published with its card: train it with cola train, or write README.md" if name == "README.md" else "it is not the folder of a model"))
     try: validate_repo_id(repository)

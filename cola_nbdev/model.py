@@ -13,7 +13,7 @@ if TYPE_CHECKING: import numpy as np, pandas as pd, transformers
 
 # %% auto #0
 __all__ = ['LABELS', 'quiet_transformers', 'tiny_model', 'load_model', 'part_of', 'parameter_table', 'check_fit', 'positions_of',
-           'progress_bar', 'example_logits', 'predict_logits', 'predict_splits']
+           'model_folder', 'progress_bar', 'example_logits', 'predict_logits', 'predict_splits']
 
 # %% ../nbs/02_model.ipynb #quiet-transformers
 LABELS = {0: "unacceptable", 1: "acceptable"}
@@ -96,6 +96,14 @@ def positions_of(
     rows = getattr(model.config, "max_position_embeddings", None) or -1
     skipped = getattr(getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None), "padding_idx", None)
     return 10**6 if rows < 0 else rows if skipped is None else rows - skipped - 1
+
+# %% ../nbs/02_model.ipynb #model-folder
+def model_folder(
+    path:str|Path, # The folder of a model or of a run, or a Hub id
+)->str|Path:       # The folder of the model; anything else as it came
+    "The model itself, where the folder of its run was given"
+    inside = Path(path)/"model"
+    return inside if (inside/"config.json").exists() and not (Path(path)/"config.json").exists() else path
 
 # %% ../nbs/02_model.ipynb #progress-bar
 def progress_bar(

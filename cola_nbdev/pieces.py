@@ -106,13 +106,13 @@ def rarity_table(
 )->pd.DataFrame:            # One row per group that occurs: sentences, acceptable (share), low and high (95% Wilson interval)
     "The share of acceptable sentences, by the rarest piece in them"
     import pandas as pd
+    from scipy.stats import binomtest
     rarest,rows = rarest_pieces(sentences.sentence, tokenizer).to_numpy(), {}
     for name,(low,high) in RARITY.items():
-        labels,z = sentences.label[(low <= rarest) & (rarest <= high)], 1.96
+        labels = sentences.label[(low <= rarest) & (rarest <= high)]
         if not (n := len(labels)): continue
-        share = labels.mean()
-        middle,half = (share + z*z/(2*n)) / (1 + z*z/n), z * (share*(1 - share)/n + z*z/(4*n*n))**.5 / (1 + z*z/n)
-        rows[name] = {"sentences": n, "acceptable": share, "low": max(0., middle - half), "high": min(1., middle + half)}
+        interval = binomtest(int(labels.sum()), n).proportion_ci(method="wilson")
+        rows[name] = {"sentences": n, "acceptable": labels.mean(), "low": interval.low, "high": interval.high}
     return pd.DataFrame.from_dict(rows, orient="index", columns=["sentences", "acceptable", "low", "high"])
 
 def plot_rarest(

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 from .data import ColaError,Corpus
 from .tokenization import encode,find_model,load_tokenizer
-from .model import LABELS,check_fit,example_logits,load_model,positions_of,predict_logits,predict_splits,quiet_transformers
+from .model import LABELS,check_fit,example_logits,load_model,model_folder,positions_of,predict_splits,quiet_transformers
 from .checkpoints import Stopped,checkpoints,commit,force,one_writer
 from .settings import KEEPING,Config
 from .training import Run,plot_history,train
@@ -87,7 +87,7 @@ class Judge(Classifier):
         model:str|Path,      # A folder made by `save_judge`, the folder of a run, or a Hub id; `ColaError` if it was never fine-tuned
         onnx:str|None=None,  # fp32 or int8: the file that `cola export` wrote, computed by onnxruntime
     ):
-        folder = Path(model)/"model" if not (Path(model)/"config.json").exists() and (Path(model)/"model"/"config.json").exists() else model
+        folder = model_folder(model)
         if onnx: from cola_nbdev.export import OnnxNetwork
         self.model,self.tokenizer = OnnxNetwork(find_model(folder), onnx) if onnx else load_model(folder, trained=True), load_tokenizer(folder)
         check_fit(self.model, self.tokenizer)

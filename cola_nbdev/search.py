@@ -4,7 +4,7 @@
 
 # %% ../nbs/06_search.ipynb #imports
 from __future__ import annotations
-import dataclasses,html,json,warnings
+import dataclasses,json,warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING

@@ -18,6 +18,14 @@ def needs_cola():
         pytest.skip(f"needs the real corpus: COLA_NBDEV_DATA={folder} has no in_domain_train.tsv")
     return Path(folder)
 
+@pytest.fixture
+def tried(record_property):
+    "Call it with the name of a fault, once for every time it was survived"
+    counts = {}
+    def note(fault): counts[fault] = counts.get(fault, 0) + 1
+    yield note
+    for fault, count in counts.items(): record_property("fault", (fault, count))
+
 # The table of the fault suite: every test says which faults it tried and how many cases were made up for it
 
 def pytest_terminal_summary(terminalreporter):

@@ -30,14 +30,6 @@ LONG = bool(os.environ.get("COLA_NBDEV_LONG"))
 ROOT = Path(__file__).resolve().parent.parent
 pytestmark = pytest.mark.xdist_group("faults") # they share the undisturbed run
 
-@pytest.fixture
-def tried(record_property):
-    "Call it with the name of a fault, once for every time it was survived"
-    counts = {}
-    def note(fault): counts[fault] = counts.get(fault, 0) + 1
-    yield note
-    for fault, count in counts.items(): record_property("fault", (fault, count))
-
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     "What the training gives when nobody disturbs it, how long it takes, and how many calls a killer has to choose from"

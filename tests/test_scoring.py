@@ -18,19 +18,12 @@ import pytest
 from cola_nbdev import cli
 from cola_nbdev.data import load_corpus
 from cola_nbdev.scoring import beside, score_file
+from test_bad_input import refused
 
 LONG = bool(os.environ.get("COLA_NBDEV_LONG"))
 ROOT = Path(__file__).resolve().parent.parent
 KINDS = ("csv", "jsonl", "parquet" if importlib.util.find_spec("pyarrow") else "csv")
 pytestmark = pytest.mark.xdist_group("scoring") # they share the model and the undisturbed files
-
-@pytest.fixture
-def tried(record_property):
-    "Call it with the name of a fault, once for every time it was survived"
-    counts = {}
-    def note(fault): counts[fault] = counts.get(fault, 0) + 1
-    yield note
-    for fault, count in counts.items(): record_property("fault", (fault, count))
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
@@ -56,12 +49,6 @@ def cola(capsys, monkeypatch, tmp_path, model):
         printed = capsys.readouterr()
         return printed.out, printed.err, code
     return run
-
-def refused(outcome, message):
-    _, error, code = outcome
-    lines = error.strip().splitlines()
-    assert code == 2 and len(lines) == 1 and lines[0].startswith("cola: "), error
-    assert message in lines[0], lines[0]
 
 # kill -9
 
