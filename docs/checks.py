@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,9 +58,11 @@ def links():
 
 def markup():
     "A line for every violation of HTML"
-    done = node("node_modules/html-validate/bin/html-validate.mjs", "--config", ".htmlvalidate.json", "--formatter", "json", *(str(SITE/page) for page in pages()))
-    try: found = json.loads(done.stdout)
-    except ValueError: return [f"html-validate ended with {done.returncode}: {done.stderr[-300:]}"]
+    with tempfile.TemporaryDirectory() as folder: # through a pipe long results are cut off
+        out = Path(folder)/"found.json"
+        done = node("node_modules/html-validate/bin/html-validate.mjs", "--config", ".htmlvalidate.json", "--formatter", f"json={out}", *(str(SITE/page) for page in pages()))
+        if not out.exists(): return [f"html-validate ended with {done.returncode}: {done.stderr[-300:]}"]
+        found = json.loads(out.read_text(encoding="utf-8"))
     return [f"{Path(one['filePath']).relative_to(SITE)}:{message['line']}: {message['message']} ({message['ruleId']})" for one in found for message in one["messages"]]
 
 def names():
@@ -150,6 +153,7 @@ def searching(base, chrome):
                     page.wait_for_selector("#search-results li a", timeout=10_000)
                     page.wait_for_timeout(300)
                     page.click("#search-results li a")
+                    page.wait_for_selector("article h1")
                     found = page.evaluate(HEADING)
                 except Exception as error: found = f"nothing ({error})"
                 if f"{language}{wanted}" not in page.url or heading not in found.lower(): complaints.append(f"searching for {words} ({start[:4]}) leads to {page.url.removeprefix(start)}, {found!r}")

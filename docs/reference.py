@@ -13,6 +13,8 @@ from pathlib import Path
 
 from fastcore.docments import docments
 
+from portuguese import page_of
+
 ROOT = Path(__file__).resolve().parent.parent
 WORDS = {"en": {"title": "API", "promise": "Every public name of the package, with its parameters.", "module": "module", "what": "what it is for", "parameter": "parameter", "field": "field", "type": "type", "default": "default", "meaning": "meaning",
                 "returns": "returns", "source": "source", "page": "where it is built", "command": "Command line", "command_promise": "Every command of `cola` with its options, as `--help` prints them.",
@@ -94,7 +96,7 @@ def entry(found, full, module, words, link, level=3):
     is_class_docstring_made = inspect.isclass(found) and text.startswith(f"{found.__name__}(")
     try: line = inspect.getsourcelines(function)[1]
     except (OSError, TypeError): line = 1
-    places = [f"[{words['source']}]({link(module, line)})"] + ([f"[{words['page']}](project:../{module.__name__.split('.')[-1]}.ipynb)"] if level == 3 else [])
+    places = [f"[{words['source']}]({link(module, line)})"] + ([f"[{words['page']}](project:../{page_of(module.__name__.split('.')[-1])}.ipynb)"] if level == 3 else [])
     shown = "" if kind == "property" else signature(function)
     inner = "" if kind == "property" else table(function, words)
     parts = [plain(text) if text and not is_class_docstring_made else "", inner, f"{{.places}}\n{' · '.join(places)}"]
@@ -106,7 +108,7 @@ def constant(value, name, module, words):
     "A public name that is no function and no class: its value, as far as it can be read at a glance"
     shown = repr(value)
     body = code(shown) if len(shown) <= 200 else ", ".join(code(key) for key in list(value)[:20]) + (", …" if len(value) > 20 else "") if isinstance(value, (dict, list, tuple, set, frozenset)) else code(type(value).__name__)
-    return f"`````{{py:data}} {name}\n:module: {module.__name__}\n\n{body}\n\n{{.places}}\n[{words['page']}](project:../{module.__name__.split('.')[-1]}.ipynb)\n`````"
+    return f"`````{{py:data}} {name}\n:module: {module.__name__}\n\n{body}\n\n{{.places}}\n[{words['page']}](project:../{page_of(module.__name__.split('.')[-1])}.ipynb)\n`````"
 
 def api_page(module, words, link):
     "The page of one module"

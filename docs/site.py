@@ -56,6 +56,7 @@ def stage(language):
     for old in (folder, extra): shutil.rmtree(old, ignore_errors=True)
     (folder/"api").mkdir(parents=True)
     (extra/"notebooks").mkdir(parents=True)
+    shutil.copytree(ROOT/"docs/static", folder/"pictures", ignore=shutil.ignore_patterns("*.css", "*.svg"))
     pages = {}
     for path in notebooks(language):
         notebook, pages[staging.page_of(path)] = staging.stage_notebook(path, language)
@@ -98,6 +99,7 @@ def build(language):
     environment = os.environ | {"SITE_LANGUAGE": language, "SITE_EXTRA": str(STAGE/f"{language}-extra")}
     command = [sys.executable, "-m", "sphinx", "-b", "html", "-n", "-q", "-E", "-j", "2", "-c", str(ROOT/"docs"), "-d", str(STAGE/f"{language}-doctrees"), str(STAGE/language), str(out)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    shutil.rmtree(ROOT/"jupyter_execute", ignore_errors=True) # myst-nb's copy of the notebooks
     complaints = [located(line, language) for line in re.sub(r"\x1b\[[0-9;]*m", "", done.stderr).splitlines() if line.strip()]
     return complaints or ([f"Sphinx ended with {done.returncode}"] if done.returncode else [])
 
@@ -107,11 +109,13 @@ def main():
     languages = parser.parse_args().language or ["en", "pt"]
     os.chdir(ROOT) # nbdev looks for settings.ini from here
     started = time.perf_counter()
-    path = ROOT/"README.md"
-    if path.read_text(encoding="utf-8") != readme.readme(): sys.exit("README.md is not what nbs/index.ipynb makes: run `make readme`")
+    for name in readme.FIRST_LINE:
+        if not (ROOT/name).exists() or (ROOT/name).read_text(encoding="utf-8") != readme.readme(name): sys.exit(f"{name} is not what nbs/index.ipynb makes: run `make readme`")
     shutil.rmtree(SITE, ignore_errors=True)
     for language in languages:
-        if language == "pt": portuguese.write()
+        if language == "pt":
+            if complaints := list(portuguese.complaints()): sys.exit("\n".join(complaints))
+            portuguese.write()
         try: pages = stage(language)
         except staging.Unknown as error: sys.exit(f"{error}")
         if language == "en": (STAGE/"en-extra/llms.txt").write_text(llms(pages), encoding="utf-8")

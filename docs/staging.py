@@ -18,7 +18,7 @@ from nbdev.frontmatter import FrontmatterProc
 from nbdev.processors import clean_magics, hide_, hide_line, populate_language, rm_header_dash, strip_ansi
 from nbdev.process import NBProcessor
 
-from portuguese import FENCE
+from portuguese import FENCE, page_of
 
 ROOT = Path(__file__).resolve().parent.parent
 PROCESSORS = [FrontmatterProc, populate_language, strip_ansi, hide_line, rm_header_dash, clean_magics, hide_] # nbdev's, in nbdev's order
@@ -41,8 +41,6 @@ class Unknown(Exception):
 
 def settings(): return get_config(path=ROOT)
 
-def page_of(path): return re.sub(r"^\d+_", "", Path(path).stem)
-
 def repository(path): return f"{settings().git_url}/blob/{settings().branch}/{path}"
 
 # --- addresses ---
@@ -62,6 +60,7 @@ def address(target, # As it stands in the source
         if part == "..": parts = parts[:-1]
         elif part != ".": parts.append(part)
     found = "/".join(parts)
+    if found.startswith("docs/static/"): return f"pictures/{path.rpartition('/')[2]}"
     if found in files(): return f"{files()[found]}{'.ipynb' if found.startswith('nbs/') else '.md'}" + (f"#{anchor}" if anchor else "")
     if (ROOT/found).exists(): return repository(found)
     raise Unknown(f"the link {target} leads nowhere: there is no {found}")
@@ -130,9 +129,10 @@ END = "\n```\n\n</details>"
 FOLDED = '<details class="folded"><summary>{}</summary>\n\n```python\n{}' + END
 
 def anchors(source, taken):
-    "The places that nbdev's own links name, page.html#symbol; `taken`: the names that headings have already"
-    names = [node.name.lower() for node in ast.parse(source).body if isinstance(node, (ast.FunctionDef, ast.ClassDef))]
-    return "".join(f'<span class="anchor" id="{html.escape(name)}"></span>' for name in names if name not in taken)
+    "The places that nbdev's own links name, page.html#symbol; `taken` holds the names that the page has already"
+    names = {node.name.lower() for node in ast.parse(source).body if isinstance(node, (ast.FunctionDef, ast.ClassDef))} - taken
+    taken |= names # `Attribution` and `attribution` are one place
+    return "".join(f'<span class="anchor" id="{html.escape(name)}"></span>' for name in sorted(names))
 
 def headings(notebook): return {make_id(title) for cell in notebook.cells if cell.cell_type == "markdown" for title in re.findall(r"^#+ (.+)$", cell.source, re.MULTILINE)}
 
@@ -198,7 +198,7 @@ def with_terms(cells, terms, path, language):
     by_id = {cell.id: cell for cell in cells}
     for id, names in terms.items():
         if id not in by_id: raise Unknown(f"nbs/{path.name} has no cell {id}, where docs/staging.py lets the search find {names[0]}")
-        by_id[id].source = re.sub(r"^(?=##)", f"```{{index}} {names[language == 'pt']}\n```\n\n", by_id[id].source, count=1, flags=re.MULTILINE)
+        by_id[id].source = re.sub(r"^(?=##)", f"```{{index}} ! {names[language == 'pt']}\n```\n\n", by_id[id].source, count=1, flags=re.MULTILINE)
     return cells
 
 # --- pages ---
@@ -229,7 +229,7 @@ def stage_notebook(path,     # A notebook, English or Portuguese
                    language, # en or pt
                   ):
     "The notebook that Sphinx reads, and its (title, description)"
-    module, folder, words = page_of(path), "nbs", WORDS[language]
+    module, folder, words = re.sub(r"^\d+_", "", path.stem), "nbs", WORDS[language]
     processor = NBProcessor(path)
     processor.procs = []
     ids = {cell.idx_: cell.id for cell in processor.nb.cells}
@@ -240,7 +240,7 @@ def stage_notebook(path,     # A notebook, English or Portuguese
             except Unknown as error: raise Unknown(f"nbs/{path.name}, cell {ids[cell.idx_]}: {error}") from None
     processor = NBProcessor(path, procs=PROCESSORS)
     processor.process()
-    facts, cells, taken = processor.nb.frontmatter_, [], headings(processor.nb)
+    facts, cells, taken = processor.nb.frontmatter_, [], headings(processor.nb) | {make_id(processor.nb.frontmatter_["title"])}
     for cell in processor.nb.cells:
         try: cells += stage_cell(cell, folder, module, words, taken)
         except Unknown as error: raise Unknown(f"nbs/{path.name}, cell {cell.get('id', '?')}: {error}") from None
