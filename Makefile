@@ -94,7 +94,9 @@ dist: .venv/.made ## build the source archive and the wheel into dist/, and chec
 	@[ -z "$$tag" ] || [ "$$tag" = "v$(version)" ] || { echo "The tag is $$tag, and settings.ini says version = $(version): make them the same"; exit 1; }
 	@echo "Building cola_nbdev $(version) into dist/"
 	@$(install) build twine==7.0.0
-	@rm -rf dist && PIP_CONSTRAINT="$(CURDIR)/constraints.txt" .venv/bin/python -m build --installer pip . >/dev/null && .venv/bin/twine check --strict dist/*
+	@rm -rf dist
+	@said=$$(PIP_CONSTRAINT="$(CURDIR)/constraints.txt" .venv/bin/python -m build . 2>&1) || { echo "$$said"; exit 1; }
+	@.venv/bin/twine check --strict dist/*
 
 # The environment. Each empty file below is a stamp: make repeats a step only when something it depends on has changed.
 

@@ -52,8 +52,8 @@ def lab(tmp_path_factory):
     with open(home/"log", "w") as log: server = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
     address, headers = f"127.0.0.1:{port}", {"Authorization": f"token {token}"}
     try:
-        with httpx.Client(base_url=f"http://{address}", headers=headers, timeout=20) as client:
-            for _ in range(200):
+        with httpx.Client(base_url=f"http://{address}", headers=headers, timeout=60) as client:
+            for _ in range(600):
                 assert server.poll() is None, (home/"log").read_text()
                 with contextlib.suppress(httpx.TransportError):
                     if client.get("/api/status").status_code == 200: break
@@ -100,7 +100,7 @@ def test_a_notebook_runs_in_our_kernel_and_is_saved_clean(lab, tmp_path):
     assert list(client.get("/api/kernelspecs").json()["kernelspecs"]) == ["python3"], "only the kernel of this environment is offered"
     session = client.post("/api/sessions", json={"path": NAME, "name": NAME, "type": "notebook", "kernel": {"name": "python3"}}).raise_for_status().json()
     notebook = nbformat.from_dict(client.get(f"/api/contents/{NAME}").raise_for_status().json()["content"])
-    channels = websocket.create_connection(f"ws://{address}/api/kernels/{session['kernel']['id']}/channels", header=[f"Authorization: {client.headers['Authorization']}"], timeout=20)
+    channels = websocket.create_connection(f"ws://{address}/api/kernels/{session['kernel']['id']}/channels", header=[f"Authorization: {client.headers['Authorization']}"], timeout=60)
     with contextlib.closing(channels):
         python = execute(channels, "import sys; print(sys.executable, sys.prefix, sep='\\n')")[0].text.split()
         assert [os.path.realpath(python[0]), python[1]] == [os.path.realpath(sys.executable), sys.prefix]
