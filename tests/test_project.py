@@ -10,7 +10,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 MAKEFILE = (ROOT/"Makefile").read_text(encoding="utf-8")
-COMING = {"docs", "docs-check", "pt", "pt-update"} # their recipes come with the site; then this line goes
+COMING = {"docs", "docs-check", "docs-serve", "pt", "pt-update"} # their recipes come with the site; then this line goes
 TARGETS = set(re.findall(r"^([a-z][\w-]*):", MAKEFILE, flags=re.MULTILINE)) | COMING
 TEXTS = [ROOT/name for name in ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "README.md", "nbs/pt/README.md")]
 WORKFLOWS = sorted((ROOT/".github"/"workflows").glob("*.y*ml"))
