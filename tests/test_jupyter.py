@@ -62,11 +62,11 @@ def lab(tmp_path_factory):
             yield client, address, folder
             for session in client.get("/api/sessions").json(): client.delete(f"/api/sessions/{session['id']}") # its kernel ends with it
             client.post("/api/shutdown")
-        server.wait(10)
+            server.wait(30)
     finally:
-        if server.poll() is None:
-            server.terminate() # ends the kernels too
-            server.wait(10)
+        server.terminate() # ends the kernels too
+        try: server.wait(30)
+        except subprocess.TimeoutExpired: server.kill() # a kernel ends when it has lost its server
 
 def execute(channels, code):
     "Run code in the kernel, and return what a cell would show; an error is one of its outputs"
