@@ -10,9 +10,8 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 MAKEFILE = (ROOT/"Makefile").read_text(encoding="utf-8")
-COMING = {"docs", "docs-check", "docs-serve", "pt", "pt-update"} # their recipes come with the site; then this line goes
-TARGETS = set(re.findall(r"^([a-z][\w-]*):", MAKEFILE, flags=re.MULTILINE)) | COMING
-TEXTS = [ROOT/name for name in ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "README.md", "nbs/pt/README.md")]
+TARGETS = set(re.findall(r"^([a-z][\w-]*):", MAKEFILE, flags=re.MULTILINE))
+TEXTS = [ROOT/name for name in ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "README.md", "README.pt.md", "nbs/pt/README.md")]
 WORKFLOWS = sorted((ROOT/".github"/"workflows").glob("*.y*ml"))
 PINNED = re.compile(r"uses: ([\w./-]+)@([0-9a-f]{40}) # (v[\d.]+)")
 
