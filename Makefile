@@ -59,7 +59,7 @@ bench: .venv/.offline ## measure speed and memory beside the peers (about 10 min
 
 docs: .venv/.docs ## build the site into _docs, in English and Portuguese (a minute; nothing but registry packages)
 	@echo "Building the site into _docs"
-	@.venv/bin/python docs/site.py
+	@.venv/bin/python docs/build_site.py
 
 docs-serve: docs ## build the site and show it at http://127.0.0.1:8000
 	@echo "http://127.0.0.1:8000 (Ctrl-C here to stop it)"

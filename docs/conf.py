@@ -1,4 +1,4 @@
-"Sphinx reads this; docs/site.py says which language and where the pages are"
+"Sphinx reads this; docs/build_site.py says which language and where the pages are"
 import configparser
 import os
 import re

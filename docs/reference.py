@@ -1,4 +1,4 @@
-"""The API pages, a table for every public name, and the page of the command `cola`. Called by docs/site.py.
+"""The API pages, a table for every public name, and the page of the command `cola`. Called by docs/build_site.py.
 
 nbdev's show_doc would look at the names as a notebook defines them, where the comments behind the fields of a dataclass are lost; here they come from the package itself.
 """

@@ -1,4 +1,4 @@
-"""From notebooks to pages: what Sphinx gets to read. Called by docs/site.py.
+"""From notebooks to pages: what Sphinx gets to read. Called by docs/build_site.py.
 
 nbdev's processors read the directives, the title and the description of a notebook; what follows turns its cells into MyST. Code that is exported
 stays on the page, for this package is read; its parameters stand in the tables of the API. A construct that is not known stops the build and names notebook and cell.
@@ -121,6 +121,7 @@ def prose(text, folder, module=""):
     for name, pattern in QUARTO.items():
         if found := re.search(pattern, text if "fence" in name or "HTML" in name else without_math, re.MULTILINE):
             raise Unknown(f"{name} of Quarto, which the site does not know: {found[0].strip()}")
+    text = re.sub(r" \*[\w ]+: \[README\S*\]\(\S+\)\.\*", "", text) # on the site a switch leads to the other language
     return outside_code(text, lambda part: link_symbols(link_files(answers(callouts(part)), folder), module))
 
 # --- cells ---

@@ -1,6 +1,5 @@
 """The site: built from this checkout, looked at in Chromium; and what stops a build. Skipped where there is no Chromium, no npm or no Sphinx, save in CI."""
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT/"docs"))
 
 try:
+    import build_site
     import checks
     import staging
     missing = checks.what_is_missing()
@@ -28,7 +28,7 @@ def python(*arguments):
 def site():
     "The site of this checkout, built as `make docs` does"
     assert not missing, f"cannot be done without {missing}"
-    result = python("docs/site.py")
+    result = python("docs/build_site.py")
     assert result.returncode == 0, result.stdout + result.stderr
     return ROOT/"_docs"
 
@@ -82,16 +82,11 @@ def test_a_term_of_the_index_needs_its_cell(staged, monkeypatch):
     with pytest.raises(staging.Unknown, match="has no cell gone"): staged(markdown("text"))
 
 def test_a_broken_reference_names_notebook_and_cell(tmp_path, monkeypatch):
-    import site as _ # the module of Python's own has this name; ours is loaded from its file
-    from importlib.util import module_from_spec, spec_from_file_location
-    spec = spec_from_file_location("the_site", ROOT/"docs/site.py")
-    ours = module_from_spec(spec)
-    spec.loader.exec_module(ours)
     (tmp_path/"en").mkdir()
-    monkeypatch.setattr(ours, "STAGE", tmp_path)
+    monkeypatch.setattr(build_site, "STAGE", tmp_path)
     nbformat.write(nbformat.v4.new_notebook(cells=[markdown("# evaluation", id="top"), markdown("text", id="lost")]), tmp_path/"en/evaluation.ipynb")
     line = f"{tmp_path}/en/evaluation.ipynb:20003: WARNING: 'myst' cross-reference target not found: 'x' [myst.xref_missing]"
-    assert ours.located(line, "en") == "nbs/04_evaluation.ipynb, cell lost: WARNING: 'myst' cross-reference target not found: 'x' [myst.xref_missing]"
+    assert build_site.located(line, "en") == "nbs/04_evaluation.ipynb, cell lost: WARNING: 'myst' cross-reference target not found: 'x' [myst.xref_missing]"
 
 def test_links_to_symbols_go_to_their_entry(staged):
     page, _ = staged(markdown("`mcc` and `mcc()` and `no_such_name`, [`mcc`](00_data.ipynb)\n\n## `mcc`"))

@@ -1,4 +1,4 @@
-"""Builds the site: python docs/site.py, which `make docs` calls.
+"""Builds the site: python docs/build_site.py, which `make docs` calls.
 
 The notebooks go through nbdev's processors and a staging step (docs/staging.py) into _proc/en and _proc/pt, the API and command pages join them (docs/reference.py), and Sphinx makes
 _docs from _proc/en and _docs/pt from _proc/pt, every warning an error. What is wrong is told with notebook and cell.
