@@ -47,9 +47,11 @@ def write(path, count):
         table.writerows(enumerate(numbered(count)))
     return path
 
-def score(judge, source):
+def score_to(judge, source, out):
     "What `cola score` does once the model is loaded"
-    score_file(judge, source, source.with_name("scored.csv"), overwrite=True, progress=False)
+    score_file(judge, source, out, overwrite=True, progress=False)
+
+def score(judge, source): score_to(judge, source, source.with_name("scored.csv"))
 
 def competitors(settings, folder):
     "Name → function that returns seconds"

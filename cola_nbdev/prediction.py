@@ -132,7 +132,7 @@ class Judge(Classifier):
         return pd.DataFrame({"sentence": sentences, "label": np.where(probability >= .5, LABELS[1], LABELS[0]), "probability": probability, "truncated": cut})
 
 # %% ../nbs/05_prediction.ipynb #model-card
-BASE_MODELS = {"minilm": "sentence-transformers/all-MiniLM-L6-v2", "bert": "google-bert/bert-base-uncased"} # what the short names are called on the Hub
+BASE_MODELS = {"minilm": "sentence-transformers/all-MiniLM-L6-v2", "bert": "google-bert/bert-base-uncased"} # what the short names are called on the Hub; both are under Apache 2.0
 
 def model_card(
     report,         # A `Report` of the run
@@ -140,11 +140,11 @@ def model_card(
 )->str:             # Markdown with a YAML head
     "A card for the Hub: facts of the run, its scores with their intervals, and its limits"
     from huggingface_hub import EvalResult,ModelCardData
-    facts,corpus = report.facts, report.facts["corpus"]
+    facts,corpus,base = report.facts, report.facts["corpus"], BASE_MODELS.get(config.model)
     results = [EvalResult(task_type="text-classification", dataset_type=corpus, dataset_name=corpus, dataset_split=split, metric_type=metric, metric_value=round(float(row[key]), 4))
                for split,row in report.metrics.iterrows() for metric,key in (("matthews_correlation", "mcc"), ("accuracy", "accuracy")) if row[key] == row[key]]
     head = ModelCardData(model_name=f"cola-{config.model.strip('./').split('/')[-1]}-{corpus}", language="en", library_name="transformers", pipeline_tag="text-classification",
-        base_model=BASE_MODELS.get(config.model), tags=["linguistic-acceptability", "cola"], eval_results=results).to_yaml()
+        base_model=base, license="apache-2.0" if base else None, tags=["linguistic-acceptability", "cola"], eval_results=results).to_yaml()
     scores = "\n".join(f"| {split} | {row.n:.0f} | {row.mcc:.3f} | {row.mcc_low:.3f} to {row.mcc_high:.3f} | {row.accuracy:.1%} |" for split,row in report.metrics.iterrows())
     settings = "\n".join(f"| {name} | {value} |" for name,value in dataclasses.asdict(config).items())
     return f"""---
@@ -153,7 +153,7 @@ def model_card(
 
 # {config.model}, fine-tuned to judge acceptability
 
-Says of an English sentence whether it is acceptable (label 1) or not (label 0).
+Says of an English sentence whether it is acceptable (label 1) or not (label 0). Meant for teaching, for research on acceptability, and for a first look at sentences that a person then reads.
 
 | split | sentences | MCC | 95% interval | accuracy |
 |---|---|---|---|---|
@@ -163,7 +163,7 @@ The intervals are bootstrap intervals over the sentences of one run; another see
 
 ## Training
 
-Corpus `{corpus}`, fingerprint `{facts['fingerprint']}`; {facts['seconds']:.0f} seconds; {', '.join(f'{name} {number}' for name,number in facts['versions'].items())}.
+Corpus `{corpus}`, fingerprint `{facts['fingerprint']}`; {facts['seconds']:.0f} seconds; {', '.join(f'{name} {number}' for name,number in facts['versions'].items())}. Energy and carbon were not measured. {f"The licence is that of the base model, `{base}`." if base else f"The licence of the base model, `{config.model}`, holds for this one too."}
 
 | setting | value |
 |---|---|
