@@ -50,7 +50,7 @@ PORTUGUESE = {
     "MCC (−1 to 1)": "MCC (−1 a 1)", "all sentences": "todas as frases", "one class only: undefined": "uma só classe: não definido", "one class only": "uma só classe", "MCC with 95% interval (sentences in brackets)": "MCC com intervalo de 95% (frases entre parênteses)",
     "MCC of each split": "MCC de cada parte", "MCC by length": "MCC por comprimento", "MCC by phenomenon": "MCC por fenômeno", "MCC by sentence source": "MCC por fonte", "1 to 5 words": "1 a 5 palavras", "6 to 8": "6 a 8", "9 to 11": "9 a 11", "12 to 15": "12 a 15", "16 and more": "16 ou mais",
     "CoLA report": "Relatório do CoLA", "Scores": "Pontuações", "Where the errors live": "Onde moram os erros", "Worst first; a dash where only one label occurs.": "Os piores primeiro; um travessão onde só há um rótulo.",
-    "The most confident mistakes": "Os erros mais seguros de si", "None: every sentence was judged rightly.": "Nenhum: todas as frases foram julgadas corretamente.",
+    "The most confident mistakes": "Os erros cometidos com mais certeza", "None: every sentence was judged rightly.": "Nenhum: todas as frases foram julgadas corretamente.",
     "before": "antes", "after": "depois", "How sure, and how often acceptable": "Quanta certeza, e quantas vezes aceitável", "probability given": "probabilidade dada", "share acceptable": "fração de aceitáveis",
     "{second} minus {first}": "{second} menos {first}", "difference of mean MCC": "diferença do MCC médio", "draws": "sorteios", "95% of the draws": "95% dos sorteios",
     "MCC of {count} seeds": "MCC de {count} sementes", "mean with 95% interval": "média com intervalo de 95%", "mean of those not degenerate with 95% interval": "média das não degeneradas com intervalo de 95%",
@@ -58,9 +58,9 @@ PORTUGUESE = {
     "{count:,} sentences, as they were learned": "{count:,} frases, como foram aprendidas", "easy": "fáceis", "hard": "difíceis", "ambiguous": "ambíguas", "correctness (share of epochs)": "acerto (fração das épocas)",
     "variability (standard deviation over the epochs)": "variabilidade (desvio padrão nas épocas)", "confidence (mean probability of the label)": "confiança (probabilidade média do rótulo)",
     # inspection
-    "Attention in layer {layer}, head {head}": "Atenção na camada {layer}, cabeça {head}", "Attention in layer {layer}, mean of all heads": "Atenção na camada {layer}, média de todas as cabeças",
+    "Attention in layer {layer}, head {head}": "Atenção na camada {layer}, cabeça {head}", "Attention in layer {layer}, mean of all heads": "Atenção na camada {layer}, média das cabeças",
     "attention weight": "peso de atenção", "piece that is asked": "pedaço a quem se pergunta", "piece that asks": "pedaço que pergunta",
-    "The two are as far apart as strangers from layer {layer}": "As duas estão tão distantes quanto forasteiras a partir da camada {layer}", "The two are as far apart as strangers in no layer": "As duas não estão tão distantes quanto forasteiras em nenhuma camada",
+    "The two are as far apart as strangers from layer {layer}": "Distantes como forasteiras a partir da camada {layer}", "The two are as far apart as strangers in no layer": "Mais próximas que forasteiras em todas as camadas",
     "mean of the pieces": "média dos pedaços", "strangers": "forasteiras", "layer (0: embeddings)": "camada (0: embeddings)", "distance, strangers = 1": "distância, forasteiras = 1",
     "Read from the vector of [CLS]": "Lido do vetor de [CLS]", "Read from the mean over the pieces": "Lido da média dos pedaços", "probe": "sonda", "MCC of the probe": "MCC da sonda",
 }
