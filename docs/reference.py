@@ -102,7 +102,7 @@ def entry(found, full, module, words, link, level=3):
     name = full.removeprefix(f"{module.__name__}.")
     return f"{fence}{{py:{kind}}} {name}{shown}\n:module: {module.__name__}\n\n" + "\n\n".join(filter(None, parts)) + f"\n{fence}"
 
-def constant(value, name, full, module, words, link):
+def constant(value, name, module, words):
     "A public name that is no function and no class: its value, as far as it can be read at a glance"
     shown = repr(value)
     body = code(shown) if len(shown) <= 200 else ", ".join(code(key) for key in list(value)[:20]) + (", …" if len(value) > 20 else "") if isinstance(value, (dict, list, tuple, set, frozenset)) else code(type(value).__name__)
@@ -112,9 +112,10 @@ def api_page(module, words, link):
     "The page of one module"
     name = module.__name__.split(".")[-1]
     blocks = [f"# {module.__name__}\n\n{plain(module.__doc__)}", f"```{{py:module}} {module.__name__}\n```"]
-    for symbol in module.__all__:
-        found, full = getattr(module, symbol), f"{module.__name__}.{symbol}"
-        blocks.append(f"## {symbol.replace('_', chr(92) + '_')}\n\n" + (entry if inspect.isclass(found) or inspect.isfunction(found) else lambda *a: constant(a[0], symbol, *a[1:]))(found, full, module, words, link))
+    values = {symbol: getattr(module, symbol) for symbol in module.__all__}
+    is_built = lambda found: inspect.isclass(found) or inspect.isfunction(found)
+    blocks += [entry(found, f"{module.__name__}.{symbol}", module, words, link) for symbol, found in values.items() if is_built(found)]
+    blocks += [constant(found, symbol, module, words) for symbol, found in values.items() if not is_built(found)]
     return "\n\n".join(blocks) + "\n"
 
 def api_pages(language, link):

@@ -33,9 +33,16 @@ CAPTIONS = {"en": {"start": "Start", "reference": "Reference", "project": "Proje
 NOT_FOUND = {"en": "# There is no such page\n\nThe address may be old or have a typing error. The search on the left knows all pages, and [home](index.ipynb) is a good place to start again.\n",
              "pt": "# Esta página não existe\n\nO endereço pode ser antigo ou conter um erro de digitação. A busca à esquerda conhece todas as páginas, e a [página inicial](index.ipynb) é um bom lugar para recomeçar.\n"}
 
+def reading_order():
+    "Stems of the numbered notebooks as the home page lists them"
+    home = nbformat.read(ROOT/"nbs/index.ipynb", as_version=4)
+    listed = list(dict.fromkeys(re.findall(r"\]\((\d\d_\w+)\.ipynb\)", "\n".join(re.findall(r"^\|.*", "\n".join(cell.source for cell in home.cells if cell.cell_type == "markdown"), re.MULTILINE)))))
+    if missing := {path.stem for path in (ROOT/"nbs").glob("[0-9]*.ipynb")} - set(listed): sys.exit(f"nbs/index.ipynb: the table of notebooks has no {', '.join(sorted(missing))}")
+    return listed
+
 def toctrees(language):
     "What the menu shows, in the order of reading: hidden lists on the home page"
-    captions, stems = CAPTIONS[language], sorted(path.stem for path in (ROOT/"nbs").glob("[0-9]*.ipynb"))
+    captions, stems = CAPTIONS[language], reading_order()
     lists = [(captions["start"], ["tutorial"])]
     lists += [(f"{number} · {name}", [staging.page_of(stem) for stem in stems if int(stem[:2]) == number]) for number, name in enumerate(GROUPS[language])]
     lists += [(captions["reference"], ["api/index", "commands"]), (captions["project"], [page for page in staging.TEXTS.values() if (STAGE/language/f"{page}.md").exists()])]
@@ -63,7 +70,6 @@ def stage(language):
     written = reference.api_pages(language, link) | {"commands": reference.command_page(language), "404": "---\norphan: true\n---\n\n" + NOT_FOUND[language]}
     for page, text in written.items(): (folder/f"{page}.md").write_text(text, encoding="utf-8")
     index.cells.append(nbformat.v4.new_markdown_cell(toctrees(language)))
-    index.cells.append(nbformat.v4.new_markdown_cell("```{toctree}\n:hidden:\n:glob:\n\napi/*\n```") if False else nbformat.v4.new_markdown_cell(""))
     nbformat.write(index, folder/"index.ipynb")
     api_index = folder/"api/index.md"
     api_index.write_text(api_index.read_text(encoding="utf-8") + "\n```{toctree}\n:hidden:\n\n" + "\n".join(module.__name__.split(".")[-1] for module in reference.modules()) + "\n```\n", encoding="utf-8")
