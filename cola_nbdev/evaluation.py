@@ -149,7 +149,7 @@ def plot_mcc(
         ax.plot([row.mcc_low, row.mcc_high], [height, height], color="#0173b2", linewidth=2)
         ax.plot(row.mcc, height, "o", color="#0173b2")
         if np.isnan(row.mcc): ax.text(0, height, " – " + say("one class only", language), va="center", color="#6e6e6e")
-    ax.set_yticks(range(len(table)), [f"{say(name, language) if name in LENGTHS else name} ({n})".replace("$", r"\$") for name,n in zip(table.index, table.n)]) # a $ would begin a formula
+    ax.set_yticks(range(len(table)), [f"{name} ({n})".replace("$", r"\$") for name,n in zip(table.index, table.n)]) # a $ would begin a formula
     ax.axvline(0, color="grey", linewidth=1)
     ax.set(title=title, xlabel=say("MCC with 95% interval (sentences in brackets)", language), xlim=(-1.05, 1.05), ylim=(len(table) - .5, -.5))
     return commas(ax, language)
@@ -158,10 +158,11 @@ def plot_mcc(
 LENGTHS = {"1 to 5 words": 5, "6 to 8": 8, "9 to 11": 11, "12 to 15": 15, "16 and more": float("inf")}
 
 def length_of(
-    sentences:pd.Series, # Of str
-)->pd.Series:            # "1 to 5 words" and so on, in order
+    sentences:pd.Series,    # Of str
+    language:str|None="en", # Of the names: en or pt; None: COLA_NBDEV_LANGUAGE, or en
+)->pd.Series:               # "1 to 5 words" and so on, in order
     "The length of sentences, in five classes"
-    return pd.cut(sentences.str.split().str.len(), [0, *LENGTHS.values()], labels=list(LENGTHS)).rename("length")
+    return pd.cut(sentences.str.split().str.len(), [0, *LENGTHS.values()], labels=[say(name, language) for name in LENGTHS]).rename("length")
 
 def error_map(
     predictions:pd.DataFrame, # From `predict_splits`
@@ -222,7 +223,7 @@ class Report:
         keep("batch_mcc", plot_batch_mcc(last, language=language))
         plots["batch_mcc"].axes[0].set_title(say("MCC of every batch of {count}, {split}", language, count=32, split=last.split.iloc[0]))
         column = "phenomenon" if "phenomenon" in self.predictions else "sentence_source"
-        keep("mcc_by_length", plot_mcc(mcc_by(self.predictions.assign(length=length_of(self.predictions.sentence)).sort_values("length"), "length"), say("MCC by length", language), language=language))
+        keep("mcc_by_length", plot_mcc(mcc_by(self.predictions.assign(length=length_of(self.predictions.sentence, language)).sort_values("length"), "length"), say("MCC by length", language), language=language))
         if self.predictions[column].nunique() > 1: keep(f"mcc_by_{column}", plot_mcc(mcc_by(self.predictions, column).sort_values("mcc", ascending=False), say("MCC by phenomenon" if column == "phenomenon" else "MCC by sentence source", language), language=language))
         return plots
 

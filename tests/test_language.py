@@ -76,7 +76,7 @@ def small():
     runs = [judged(1), judged(2)]
     degenerate = Report(runs[0].assign(predicted=1))
     mixed = runs[0].assign(label=runs[0].label.where(runs[0].index >= 32, 1)) # its first batch is of one class
-    table = mcc_by(mixed.assign(length=length_of(mixed.sentence)).sort_values("length"), "length")
+    by_length = lambda language: mcc_by(mixed.assign(length=length_of(mixed.sentence, language)).sort_values("length"), "length")
     history = [{"epoch": epoch, "training_loss": .7 / epoch, "validation_loss": .75 / epoch, "validation_accuracy": .5, "validation_mcc": .1 * epoch} for epoch in (1, 2)]
     trials = [SimpleNamespace(number=number, state=SimpleNamespace(name="COMPLETE"), value=.1 * number, intermediate_values={}, duration=None, params=dict.fromkeys(SPACE, .1 * number + .01)) for number in range(3)]
     pieces = ["[CLS]", "he", "left", "[SEP]"]
@@ -105,7 +105,7 @@ DRAWN = {
     "comparison.Comparison.plot": [lambda s, language: compare(*s.runs, draws=200).plot(language=language)],
     "evaluation.plot_confusion": [lambda s, language: plot_confusion(s.runs[0], language=language)],
     "evaluation.plot_batch_mcc": [lambda s, language: plot_batch_mcc(s.mixed, language=language)],
-    "evaluation.plot_mcc": [lambda s, language: plot_mcc(s.table, language=language), lambda s, language: plot_mcc(mcc_by(s.mixed.assign(half=s.mixed.index < 32), "half"), language=language)],
+    "evaluation.plot_mcc": [lambda s, language: plot_mcc(s.by_length(language), language=language), lambda s, language: plot_mcc(mcc_by(s.mixed.assign(half=s.mixed.index < 32), "half"), language=language)],
     "evaluation.Report.figures": [lambda s, language: Report(s.runs[0]).figures(language),
         lambda s, language: Report(s.runs[0].drop(columns="phenomenon").assign(sentence_source=[f"s{number % 2}" for number in range(len(s.runs[0]))])).figures(language)["mcc_by_sentence_source"]],
     "experiments.Seeds.plot": [lambda s, language: Seeds({seed: Report(run) for seed, run in enumerate(s.runs)}).plot(language=language), lambda s, language: Seeds({1: Report(s.runs[0]), 2: s.degenerate}).plot(language=language)],
