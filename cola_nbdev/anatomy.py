@@ -8,6 +8,7 @@ import contextlib,html,time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from .data import ColaError
+from .language import commas,say
 from .model import part_of
 if TYPE_CHECKING: import pandas as pd
 
@@ -100,25 +101,30 @@ def trace_forward(
 COLOURS = {"embeddings": "#0173b2", "attention": "#de8f05", "feed-forward": "#029e73", "head": "#cc78bc", "other": "#949494", "optimizer": "#ca9161"} # kind of work: its colour
 
 def stages(
-    trace:Trace, # From `trace_forward`
-)->list[tuple]:  # (title, rows of the table) in the order of work; layers that look alike are one stage
+    trace:Trace,            # From `trace_forward`
+    language:str|None="en", # Of the titles: en or pt; None: COLA_NBDEV_LANGUAGE, or en
+)->list[tuple]:             # (title, rows of the table) in the order of work; layers that look alike are one stage
     "The parts of a network, with equal layers next to each other taken together"
     found = []
     for part,rows in trace.table.groupby("part", sort=False):
         looks = [(row.name.split(".")[-1], row.shape, row.calls) for row in rows.itertuples(index=False)]
         if part.startswith("layer ") and found and found[-1][1] == looks and found[-1][0][0].startswith("layer "): found[-1][0].append(part)
         else: found.append(([part], looks, rows))
-    return [(f"layers {parts[0].split()[1]} to {parts[-1].split()[1]}, each" if len(parts) > 1 else parts[0], rows) for parts,_,rows in found]
+    def title(first, *rest):
+        if rest: return say("layers {first} to {last}, each", language, first=first.split()[1], last=rest[-1].split()[1])
+        return say("layer {number}", language, number=first.split()[1]) if first.startswith("layer ") else say(first, language)
+    return [(title(*parts), rows) for parts,_,rows in found]
 
 # %% ../nbs/02_anatomy.ipynb #plot-forward
 def plot_forward(
-    trace:Trace, # From `trace_forward`
-    ax=None,     # Axes to draw on
-):               # The axes
+    trace:Trace,            # From `trace_forward`
+    ax=None,                # Axes to draw on
+    language:str|None=None, # en or pt; default: COLA_NBDEV_LANGUAGE, or en
+):                          # The axes
     "Draw a forward pass: what is done, and the shape of what is handed on"
     import matplotlib.pyplot as plt
     from matplotlib.patches import FancyBboxPatch
-    shown,step,has_pieces = stages(trace), 1.15, (trace.table.kind == "embeddings").any()
+    shown,step,has_pieces = stages(trace, language), 1.15, (trace.table.kind == "embeddings").any()
     count = sum(len(rows) for _,rows in shown)
     ax = ax or plt.subplots(figsize=(7.5, .62 * (count + 2)), layout="constrained")[1]
     def box(y, text, colour):
@@ -128,25 +134,26 @@ def plot_forward(
         ax.annotate("", (0, y - step + .32), (0, y - .32), arrowprops={"arrowstyle": "-|>", "color": "#333333"})
         what = "" if not has_pieces else "one vector for each sentence" if len(shape) == 2 == len(before) - 1 else "sentences × positions" if shape is trace.shape else "sentences × positions × numbers" if len(shape) == 3 and len(before) == 2 else ""
         ax.text(.06, y - step/2, " × ".join(map(str, shape)), va="center", family="monospace")
-        ax.text(1.02, y - step/2, what, va="center", ha="left", fontsize=9, color="#555555")
+        ax.text(1.02, y - step/2, say(what, language), va="center", ha="left", fontsize=9, color="#555555")
     y,last = 0, trace.shape
-    box(y, "the batch", None)
+    box(y, say("the batch", language), None)
     handed_on(y, trace.shape, ())
     for title,rows in shown:
         top = y - step
         for row in rows.itertuples(index=False):
             y -= step
-            name,times = row.name.split(".")[-1], f", {row.calls} times over"*(row.calls > 1)
-            box(y, name + f" ({row.kind})"*(name != row.kind) + times, COLOURS.get(row.kind, COLOURS["other"]))
+            name,kind = row.name.split(".")[-1], say(row.kind, language)
+            name = (f"{name} ({kind})" if name != row.kind else kind) + (", " + say("{count} times over", language, count=row.calls) if row.calls > 1 else "")
+            box(y, name, COLOURS.get(row.kind, COLOURS["other"]))
             if row.shape:
                 handed_on(y, row.shape, last)
                 last = row.shape
         ax.plot([-1.04, -1.08, -1.08, -1.04], [top + .34, top + .34, y - .34, y - .34], color="#333333", linewidth=1)
         ax.text(-1.12, (top + y) / 2, title, ha="right", va="center")
-    box(y - step, f"the network returns {' × '.join(map(str, trace.returned))}" if trace.returned else "the network returns no tensor", None)
-    ax.set(xlim=(-2.1, 2.4), ylim=(y - step - .6, .6), title=f"{trace.name}: the shapes of one batch")
+    box(y - step, say("the network returns {shape}" if trace.returned else "the network returns no tensor", language, shape=" × ".join(map(str, trace.returned or ()))), None)
+    ax.set(xlim=(-2.1, 2.4), ylim=(y - step - .6, .6), title=say("{name}: the shapes of one batch", language, name=trace.name))
     ax.axis("off")
-    return ax
+    return commas(ax, language)
 
 # %% ../nbs/02_anatomy.ipynb #step-times
 @dataclass(repr=False)
@@ -222,24 +229,26 @@ def measure_step(
 HATCHES = {"embeddings": "xx", "attention": "", "feed-forward": "//", "head": "..", "other": "++", "optimizer": "\\\\"}
 
 def plot_step(
-    times:StepTimes, # From `measure_step`
-    ax=None,         # Axes to draw on
-):                   # The axes
+    times:StepTimes,        # From `measure_step`
+    ax=None,                # Axes to draw on
+    language:str|None=None, # en or pt; default: COLA_NBDEV_LANGUAGE, or en
+):                          # The axes
     "Draw where the time of a training step goes, as one bar from left to right"
     import matplotlib.pyplot as plt
     ax,left,labelled = ax or plt.subplots(figsize=(9, 2.7), layout="constrained")[1], 0., set()
     for row in times.table.itertuples(index=False):
         kind = row.kind if row.kind in COLOURS else "other"
-        ax.barh(0, row.milliseconds, left=left, height=.6, color=COLOURS[kind], hatch=HATCHES[kind], edgecolor="white", label=None if kind in labelled else kind)
+        ax.barh(0, row.milliseconds, left=left, height=.6, color=COLOURS[kind], hatch=HATCHES[kind], edgecolor="white", label=None if kind in labelled else say(kind, language))
         labelled.add(kind)
-        if row.share > .06: ax.text(left + row.milliseconds/2, 0, f"{row.kind}\n{row.milliseconds:.1f} ms", ha="center", va="center", fontsize=8, bbox={"boxstyle": "round,pad=.2", "facecolor": "white", "edgecolor": "none"})
+        if row.share > .06: ax.text(left + row.milliseconds/2, 0, say(row.kind, language) + "\n" + say("{milliseconds:.1f} ms", language, milliseconds=row.milliseconds), ha="center", va="center", fontsize=8, bbox={"boxstyle": "round,pad=.2", "facecolor": "white", "edgecolor": "none"})
         left += row.milliseconds
     left = 0.
     for phase,spent in times.table.groupby("phase", sort=False).milliseconds.sum().items():
         ax.plot([left, left, left + spent, left + spent], [.36, .42, .42, .36], color="#333333", linewidth=1, clip_on=False)
-        ax.text(left + spent/2, .46, f"{phase} {spent:.1f} ms", ha="center", va="bottom", fontsize=9)
+        ax.text(left + spent/2, .46, say(phase, language) + " " + say("{milliseconds:.1f} ms", language, milliseconds=spent), ha="center", va="bottom", fontsize=9)
         left += spent
-    ax.set(title=f"One training step, {times.shape[0]} sentences of {times.shape[1]} pieces: {times.whole:.1f} ms", xlabel="milliseconds since the step began", yticks=[], xlim=(0, times.whole), ylim=(-.4, .75))
+    ax.set(title=say("One training step, {sentences} sentences of {pieces} pieces: {milliseconds:.1f} ms", language, sentences=times.shape[0], pieces=times.shape[1], milliseconds=times.whole),
+           xlabel=say("milliseconds since the step began", language), yticks=[], xlim=(0, times.whole), ylim=(-.4, .75))
     ax.spines[["left", "right", "top"]].set_visible(False)
     ax.legend(loc="upper center", bbox_to_anchor=(.5, -.32), ncols=len(labelled), frameon=False, fontsize=8)
-    return ax
+    return commas(ax, language)

@@ -7,6 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 import numpy as np,pandas as pd
 from .data import ColaError
+from .language import commas,say
 from .evaluation import mcc_of_counts
 
 # %% auto #0
@@ -93,19 +94,20 @@ class Calibration:
         return sigmoid(np.asarray(logit, dtype=float) / self.temperature)
 
     def plot(self,
-        bins:int=10, # Of about equally many sentences
-        ax=None      # Axes to draw on
-    ):               # The axes
+        bins:int=10,            # Of about equally many sentences
+        ax=None,                # Axes to draw on
+        language:str|None=None, # en or pt; default: COLA_NBDEV_LANGUAGE, or en
+    ):                          # The axes
         "How often right, over how sure, before and after"
         import matplotlib.pyplot as plt
         if ax is None: _,ax = plt.subplots(figsize=(4.5, 4), layout="constrained")
         ax.plot([0, 1], [0, 1], color="grey", linewidth=1)
         for name,probability,style in (("before", sigmoid(self.reported.logit), "o--"), ("after", self.probability(self.reported.logit), "s-")):
             table = reliability(self.reported.label, probability, bins)
-            ax.plot(table.probability, table.acceptable, style, label=name, color={"before": "#de8f05", "after": "#0173b2"}[name])
-        ax.set(title="How sure, and how often acceptable", xlabel="probability given", ylabel="share acceptable", xlim=(0, 1), ylim=(0, 1))
+            ax.plot(table.probability, table.acceptable, style, label=say(name, language), color={"before": "#de8f05", "after": "#0173b2"}[name])
+        ax.set(title=say("How sure, and how often acceptable", language), xlabel=say("probability given", language), ylabel=say("share acceptable", language), xlim=(0, 1), ylim=(0, 1))
         ax.legend()
-        return ax
+        return commas(ax, language)
 
 def calibrate(
     held_out:pd.DataFrame, # Predictions to fit on, with the columns sentence, label, logit

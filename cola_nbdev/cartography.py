@@ -6,6 +6,7 @@
 from __future__ import annotations
 from typing import TYPE_CHECKING
 from .data import ColaError
+from .language import commas,say
 from .model import predict_logits
 from .checkpoints import random_state,set_random_state
 from .settings import Config
@@ -50,15 +51,16 @@ def cartography(
     return watched.assign(confidence=dynamics.mean(0), variability=dynamics.std(0), correctness=(dynamics > .5).mean(0)).sort_values("confidence")
 
 def plot_cartography(
-    table:pd.DataFrame, # From `cartography`
-    ax=None,            # Axes to draw on
-):                      # The axes
+    table:pd.DataFrame,     # From `cartography`
+    ax=None,                # Axes to draw on
+    language:str|None=None, # en or pt; default: COLA_NBDEV_LANGUAGE, or en
+):                          # The axes
     "Every sentence as a point: confidence over variability, coloured by correctness"
     import matplotlib.pyplot as plt
     if ax is None: _,ax = plt.subplots(figsize=(6, 4.2), layout="constrained")
     points = ax.scatter(table.variability, table.confidence, c=table.correctness, cmap="cividis", s=9, alpha=.7, vmin=0, vmax=1)
-    ax.figure.colorbar(points, ax=ax, label="correctness (share of epochs)")
-    for x,y,name in ((.01, .97, "easy"), (.01, .03, "hard")): ax.text(x, y, name, va="center", fontsize=11)
-    ax.text(.98, .5, "ambiguous", ha="right", fontsize=11, transform=ax.get_yaxis_transform())
-    ax.set(title=f"{len(table):,} sentences, as they were learned", xlabel="variability (standard deviation over the epochs)", ylabel="confidence (mean probability of the label)", ylim=(-.03, 1.03))
-    return ax
+    ax.figure.colorbar(points, ax=ax, label=say("correctness (share of epochs)", language))
+    for x,y,name in ((.01, .97, "easy"), (.01, .03, "hard")): ax.text(x, y, say(name, language), va="center", fontsize=11)
+    ax.text(.98, .5, say("ambiguous", language), ha="right", fontsize=11, transform=ax.get_yaxis_transform())
+    ax.set(title=say("{count:,} sentences, as they were learned", language, count=len(table)), xlabel=say("variability (standard deviation over the epochs)", language), ylabel=say("confidence (mean probability of the label)", language), ylim=(-.03, 1.03))
+    return commas(ax, language)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 import numpy as np,pandas as pd
 from .data import ColaError
+from .language import commas,say
 from .settings import KEEPING
 from .evaluation import Interval,mcc,mcc_of_counts,read_predictions
 
@@ -151,18 +152,19 @@ class Comparison:
     def _repr_html_(self): return f"<p>{html.escape(self.names[1])} against {html.escape(self.names[0])}: {len(self.changed)} sentences changed sides</p>" + self.table.round(4).to_html(border=0)
 
     def plot(self,
-        ax=None # Axes to draw on
-    ):          # The axes
+        ax=None,                # Axes to draw on
+        language:str|None=None, # en or pt; default: COLA_NBDEV_LANGUAGE, or en
+    ):                          # The axes
         "The draws of the difference, with its 95% interval"
         import matplotlib.pyplot as plt
         if ax is None: _,ax = plt.subplots(figsize=(6, 2.8), layout="constrained")
         low,high = np.quantile(self.draws, [.025, .975])
         ax.hist(self.draws, bins=60, color="#0173b2")
-        ax.axvspan(low, high, color="#de8f05", alpha=.2, label="95% of the draws")
+        ax.axvspan(low, high, color="#de8f05", alpha=.2, label=say("95% of the draws", language))
         ax.axvline(0, color="black", linewidth=1)
-        ax.set(title=f"{self.names[1]} minus {self.names[0]}", xlabel="difference of mean MCC", ylabel="draws")
+        ax.set(title=say("{second} minus {first}", language, second=self.names[1], first=self.names[0]), xlabel=say("difference of mean MCC", language), ylabel=say("draws", language))
         ax.legend()
-        return ax
+        return commas(ax, language)
 
 def compare(
     first,                     # Predictions of one run, or a list of them that differ in the seed

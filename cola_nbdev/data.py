@@ -8,6 +8,7 @@ import hashlib,os,tempfile,zipfile,zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from .language import commas,say
 from .grammar import COLUMNS,demo_corpus
 from .reading import ColaError,check_sentences,read_cola_tsv
 from .corpora import read_corpus_folder,read_shaped
@@ -193,29 +194,32 @@ def corpus_of(
 
 # %% ../nbs/00_data.ipynb #plot-labels
 def plot_labels(
-    corpus:Corpus, # Any corpus
-    ax=None,       # Axes to draw on
-):                 # The axes
+    corpus:Corpus,          # Any corpus
+    ax=None,                # Axes to draw on
+    language:str|None=None, # en or pt; default: COLA_NBDEV_LANGUAGE, or en
+):                          # The axes
     "Acceptable and unacceptable sentences of each split, as bars"
     import pandas as pd
     counts = pd.DataFrame({split: frame.label.value_counts() for split,frame in corpus.splits.items()}).T[[1, 0]]
-    ax = counts.rename(columns={1: "acceptable", 0: "unacceptable"}).plot.barh(stacked=True, color=["#0173b2", "#de8f05"], ax=ax, figsize=(7, 2.4))
-    ax.set(title=f"Labels in the corpus {corpus.name}", xlabel="sentences", ylabel="")
+    ax = counts.set_axis([say("acceptable", language), say("unacceptable", language)], axis=1).rename_axis(columns=say("label", language)).plot.barh(stacked=True, color=["#0173b2", "#de8f05"], ax=ax, figsize=(7, 2.4))
+    ax.set(title=say("Labels in the corpus {name}", language, name=corpus.name), xlabel=say("sentences", language), ylabel="")
     ax.invert_yaxis()
-    return ax
+    return commas(ax, language)
 
 # %% ../nbs/00_data.ipynb #plot-lengths
 def plot_lengths(
     sentences:pd.DataFrame, # With the columns `sentence` and `label`
     ax=None,                # Axes to draw on
+    language:str|None=None, # en or pt; default: COLA_NBDEV_LANGUAGE, or en
 ):                          # The axes
     "How many words the sentences have, by label"
     import seaborn as sns
-    shown = sentences.assign(words=sentences.sentence.str.split().str.len(), label=sentences.label.map({1: "acceptable", 0: "unacceptable"}))
-    ax = sns.histplot(shown, x="words", hue="label", hue_order=["acceptable", "unacceptable"], palette=["#0173b2", "#de8f05"], discrete=True, multiple="stack", ax=ax)
-    ax.set(title="Length of the sentences", xlabel="words per sentence", ylabel="sentences")
+    names,label = [say("acceptable", language), say("unacceptable", language)], say("label", language)
+    shown = sentences.assign(words=sentences.sentence.str.split().str.len(), **{label: sentences.label.map(dict(zip((1, 0), names)))})
+    ax = sns.histplot(shown, x="words", hue=label, hue_order=names, palette=["#0173b2", "#de8f05"], discrete=True, multiple="stack", ax=ax)
+    ax.set(title=say("Length of the sentences", language), xlabel=say("words per sentence", language), ylabel=say("sentences", language))
     ax.xaxis.get_major_locator().set_params(integer=True)
-    return ax
+    return commas(ax, language)
 
 # %% ../nbs/00_data.ipynb #source-table
 def source_table(

@@ -10,6 +10,7 @@ from dataclasses import dataclass,field
 from pathlib import Path
 import numpy as np,pandas as pd
 from sklearn.metrics import accuracy_score,confusion_matrix,matthews_corrcoef
+from .language import chosen,commas,say
 from .data import ColaError
 
 # %% auto #0
@@ -92,15 +93,16 @@ def split_metrics(
 def plot_confusion(
     predictions:pd.DataFrame, # With the columns `label` and `predicted`
     ax=None,                  # Axes to draw on
+    language:str|None=None,   # en or pt; default: COLA_NBDEV_LANGUAGE, or en
 ):                            # The axes
     "How many sentences of each label were judged how"
     import matplotlib.pyplot as plt, seaborn as sns
     if ax is None: _,ax = plt.subplots(figsize=(4, 3.2), layout="constrained")
-    names = ["unacceptable", "acceptable"]
+    names = [say("unacceptable", language), say("acceptable", language)]
     counts = pd.DataFrame(confusion_matrix(predictions.label, predictions.predicted, labels=[0, 1]), index=names, columns=names)
     sns.heatmap(counts, annot=True, fmt="d", cmap="Blues", cbar=False, square=True, ax=ax)
-    ax.set(title="Confusion matrix", xlabel="predicted", ylabel="label")
-    return ax
+    ax.set(title=say("Confusion matrix", language), xlabel=say("predicted", language), ylabel=say("label", language))
+    return commas(ax, language)
 
 # %% ../nbs/04_evaluation.ipynb #batch-mcc
 def batch_mcc(
@@ -116,6 +118,7 @@ def plot_batch_mcc(
     predictions:pd.DataFrame, # With the columns `label` and `predicted`, in the order of the corpus
     batch_size:int=32,        # Sentences per batch
     ax=None,                  # Axes to draw on
+    language:str|None=None,   # en or pt; default: COLA_NBDEV_LANGUAGE, or en
 ):                            # The axes
     "The MCC of every batch as a bar; a batch of one class is marked with ×"
     import matplotlib.pyplot as plt
@@ -123,20 +126,21 @@ def plot_batch_mcc(
     scores = batch_mcc(predictions, batch_size)
     ax.bar(range(len(scores)), np.nan_to_num(scores), color="#0173b2")
     if missing := [number for number,score in enumerate(scores) if np.isnan(score)]:
-        ax.plot(missing, [0]*len(missing), "x", color="#d55e00", label="one class only: undefined")
-    ax.axhline(mcc(predictions.label, predictions.predicted), color="#de8f05", linestyle="--", label="all sentences")
-    ax.set(title=f"MCC of every batch of {batch_size}", xlabel="batch", ylabel="MCC (−1 to 1)", ylim=(-1.05, 1.05))
+        ax.plot(missing, [0]*len(missing), "x", color="#d55e00", label=say("one class only: undefined", language))
+    ax.axhline(mcc(predictions.label, predictions.predicted), color="#de8f05", linestyle="--", label=say("all sentences", language))
+    ax.set(title=say("MCC of every batch of {count}", language, count=batch_size), xlabel=say("batch", language), ylabel=say("MCC (−1 to 1)", language), ylim=(-1.05, 1.05))
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.legend(loc="lower right", ncols=2)
-    return ax
+    return commas(ax, language)
 
 # %% ../nbs/04_evaluation.ipynb #plot-mcc
 def plot_mcc(
-    table:pd.DataFrame, # From `mcc_by` or `split_metrics`
-    title:str="",       # What is compared
-    ax=None,            # Axes to draw on
-    most:int=40,        # Rows to draw; of more, those with the most sentences
-):                      # The axes
+    table:pd.DataFrame,     # From `mcc_by` or `split_metrics`
+    title:str="",           # What is compared
+    ax=None,                # Axes to draw on
+    most:int=40,            # Rows to draw; of more, those with the most sentences
+    language:str|None=None, # en or pt; default: COLA_NBDEV_LANGUAGE, or en
+):                          # The axes
     "The MCC of each row with its 95% interval"
     import matplotlib.pyplot as plt
     table = table.nlargest(most, "n").loc[lambda rows: [name for name in table.index if name in rows.index]] if len(table) > most else table
@@ -144,20 +148,21 @@ def plot_mcc(
     for height,(name,row) in enumerate(table.iterrows()):
         ax.plot([row.mcc_low, row.mcc_high], [height, height], color="#0173b2", linewidth=2)
         ax.plot(row.mcc, height, "o", color="#0173b2")
-        if np.isnan(row.mcc): ax.text(0, height, " – one class only", va="center", color="#6e6e6e")
+        if np.isnan(row.mcc): ax.text(0, height, " – " + say("one class only", language), va="center", color="#6e6e6e")
     ax.set_yticks(range(len(table)), [f"{name} ({n})".replace("$", r"\$") for name,n in zip(table.index, table.n)]) # a $ would begin a formula
     ax.axvline(0, color="grey", linewidth=1)
-    ax.set(title=title, xlabel="MCC with 95% interval (sentences in brackets)", xlim=(-1.05, 1.05), ylim=(len(table) - .5, -.5))
-    return ax
+    ax.set(title=title, xlabel=say("MCC with 95% interval (sentences in brackets)", language), xlim=(-1.05, 1.05), ylim=(len(table) - .5, -.5))
+    return commas(ax, language)
 
 # %% ../nbs/04_evaluation.ipynb #error-map
 LENGTHS = {"1 to 5 words": 5, "6 to 8": 8, "9 to 11": 11, "12 to 15": 15, "16 and more": float("inf")}
 
 def length_of(
-    sentences:pd.Series, # Of str
-)->pd.Series:            # "1 to 5 words" and so on, in order
+    sentences:pd.Series,    # Of str
+    language:str|None="en", # Of the names: en or pt; None: COLA_NBDEV_LANGUAGE, or en
+)->pd.Series:               # "1 to 5 words" and so on, in order
     "The length of sentences, in five classes"
-    return pd.cut(sentences.str.split().str.len(), [0, *LENGTHS.values()], labels=list(LENGTHS)).rename("length")
+    return pd.cut(sentences.str.split().str.len(), [0, *LENGTHS.values()], labels=[say(name, language) for name in LENGTHS]).rename("length")
 
 def error_map(
     predictions:pd.DataFrame, # From `predict_splits`
@@ -185,7 +190,7 @@ def worst_mistakes(
     return rows[[column for column in ("split", "phenomenon", "sentence", "label", "probability") if column in rows]]
 
 # %% ../nbs/04_evaluation.ipynb #report
-PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>
+PAGE = """<!doctype html><html lang="{language}"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>
 <style>:root{{color-scheme:light dark}} body{{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}}
 div{{overflow-x:auto}} table{{border-collapse:collapse}} td,th{{padding:.2rem .8rem;border-bottom:1px solid #8886;text-align:right}} .text td:nth-child(-n+3),.text th:nth-child(-n+3){{text-align:left}} img{{max-width:100%;background:#fff}}
 td:has(+ td:empty),tbody th{{text-align:left}}</style><body>{body}</body></html>"""
@@ -206,18 +211,20 @@ class Report:
 
     def __repr__(self): return self.metrics.round(3).to_string() + f"\n{self.warning}" * bool(self.degenerate)
 
-    def figures(self)->dict:
+    def figures(self,
+        language:str|None=None, # en or pt; default: COLA_NBDEV_LANGUAGE, or en
+    )->dict:
         "Every plot of the report by its name, drawn anew"
         import matplotlib.pyplot as plt
         last,plots = self.predictions[self.predictions.split == self.predictions.split.iloc[-1]], {}
         def keep(name, ax): plots[name] = ax.figure; plt.close(ax.figure)
-        keep("mcc", plot_mcc(self.metrics, "MCC of each split"))
-        keep("confusion", plot_confusion(self.predictions))
-        keep("batch_mcc", plot_batch_mcc(last))
-        plots["batch_mcc"].axes[0].set_title(f"MCC of every batch of 32, {last.split.iloc[0]}")
+        keep("mcc", plot_mcc(self.metrics, say("MCC of each split", language), language=language))
+        keep("confusion", plot_confusion(self.predictions, language=language))
+        keep("batch_mcc", plot_batch_mcc(last, language=language))
+        plots["batch_mcc"].axes[0].set_title(say("MCC of every batch of {count}, {split}", language, count=32, split=last.split.iloc[0]))
         column = "phenomenon" if "phenomenon" in self.predictions else "sentence_source"
-        keep("mcc_by_length", plot_mcc(mcc_by(self.predictions.assign(length=length_of(self.predictions.sentence)).sort_values("length"), "length"), "MCC by length"))
-        if self.predictions[column].nunique() > 1: keep(f"mcc_by_{column}", plot_mcc(mcc_by(self.predictions, column).sort_values("mcc", ascending=False), f"MCC by {column.replace('_', ' ')}"))
+        keep("mcc_by_length", plot_mcc(mcc_by(self.predictions.assign(length=length_of(self.predictions.sentence, language)).sort_values("length"), "length"), say("MCC by length", language), language=language))
+        if self.predictions[column].nunique() > 1: keep(f"mcc_by_{column}", plot_mcc(mcc_by(self.predictions, column).sort_values("mcc", ascending=False), say("MCC by phenomenon" if column == "phenomenon" else "MCC by sentence source", language), language=language))
         return plots
 
     def to_dict(self)->dict:
@@ -231,12 +238,12 @@ class Report:
             figure.savefig(buffer, format="png", dpi=110)
             return f'<img alt="{html.escape(figure.axes[0].get_title())}" src="data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}">'
         shown = ", ".join(f"{name} {value}" for name,value in self.facts.items() if isinstance(value, (str, int, float)))
-        parts = [f"<h1>{html.escape(str(self.facts.get('model', 'Scores')))}</h1><p>{html.escape(shown)}</p>", self.metrics.round(3).to_html(na_rep="–", border=0), f"<p>{html.escape(self.warning)}</p>" * bool(self.degenerate)]
+        parts = [f"<h1>{html.escape(str(self.facts.get('model', say('Scores'))))}</h1><p>{html.escape(shown)}</p>", self.metrics.round(3).to_html(na_rep="–", border=0), f"<p>{html.escape(self.warning)}</p>" * bool(self.degenerate)]
         parts += [f"<p>{picture(figure)}</p>" for figure in self.figures().values()]
         where = error_map(self.predictions)
-        if len(where): parts += ["<h2>Where the errors live</h2><p>Worst first; a dash where only one label occurs.</p>", where.round(3).to_html(na_rep="–", border=0)]
+        if len(where): parts += [f"<h2>{say('Where the errors live')}</h2><p>{say('Worst first; a dash where only one label occurs.')}</p>", where.round(3).to_html(na_rep="–", border=0)]
         mistakes = worst_mistakes(self.predictions).round(3)
-        parts += ["<h2>The most confident mistakes</h2>", mistakes.to_html(index=False, border=0, classes="text") if len(mistakes) else "<p>None: every sentence was judged rightly.</p>"]
+        parts += [f"<h2>{say('The most confident mistakes')}</h2>", mistakes.to_html(index=False, border=0, classes="text") if len(mistakes) else f"<p>{say('None: every sentence was judged rightly.')}</p>"]
         return "".join(f"<div>{part}</div>" for part in parts)
 
     def save(self,
@@ -247,7 +254,7 @@ class Report:
         folder.mkdir(parents=True, exist_ok=True)
         for name,figure in self.figures().items(): figure.savefig(folder/f"{name}.png", dpi=150)
         (folder/"metrics.json").write_text(json.dumps(self.to_dict(), indent=1) + "\n", encoding="utf-8")
-        (folder/"report.html").write_text(PAGE.format(title="CoLA report", body=self._repr_html_()), encoding="utf-8")
+        (folder/"report.html").write_text(PAGE.format(language=chosen(), title=say("CoLA report"), body=self._repr_html_()), encoding="utf-8")
         return folder/"report.html"
 
 # %% ../nbs/04_evaluation.ipynb #read-predictions

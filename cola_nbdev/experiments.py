@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from .data import ColaError,Corpus
+from .language import commas,say
 from .tokenization import load_tokenizer
 from .model import load_model,progress_bar
 from .settings import Config
@@ -49,19 +50,20 @@ class Seeds:
         return pd.DataFrame(rows).T.astype({"seeds": int, "n": int, "degenerate": int})
 
     def plot(self,
-        ax=None # Axes to draw on
-    ):          # The axes
+        ax=None,                # Axes to draw on
+        language:str|None=None, # en or pt; default: COLA_NBDEV_LANGUAGE, or en
+    ):                          # The axes
         "The MCC of every seed, and the mean of each split"
         import matplotlib.pyplot as plt, seaborn as sns
         if ax is None: _,ax = plt.subplots(figsize=(7, 1 + .6 * len(self.summary())), layout="constrained")
         table,summary = self.table(), self.summary()
         sns.stripplot(table, x="mcc", y="split", hue="split", palette=["#0173b2"] * len(summary), legend=False, size=7, alpha=.7, jitter=.1, ax=ax)
         for height,(split,row) in enumerate(summary.iterrows()):
-            ax.plot([row.low, row.high], [height + .25] * 2, color="#de8f05", linewidth=2, label=("mean of those not degenerate" if summary.degenerate.sum() else "mean") + " with 95% interval" if not height else None)
+            ax.plot([row.low, row.high], [height + .25] * 2, color="#de8f05", linewidth=2, label=None if height else say("mean of those not degenerate with 95% interval" if summary.degenerate.sum() else "mean with 95% interval", language))
             ax.plot(row["mean"], height + .25, "D", color="#de8f05")
-        ax.set(title=f"MCC of {len(self.reports)} seeds", xlabel="MCC", ylabel="")
+        ax.set(title=say("MCC of {count} seeds", language, count=len(self.reports)), xlabel="MCC", ylabel="")
         ax.legend(loc="best")
-        return ax
+        return commas(ax, language)
 
     def __repr__(self): return self.summary().round(3).to_string()
     def _repr_html_(self): return f"<p>{len(self.reports)} seeds: {html.escape(', '.join(map(str, self.reports)))}</p>" + self.summary().round(3).to_html(border=0)

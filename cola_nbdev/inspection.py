@@ -9,6 +9,7 @@ from dataclasses import dataclass,field
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 from .data import ColaError,load_corpus
+from .language import commas,say
 from .tokenization import LengthSampler,encode,make_batches,pad_batch
 from .model import progress_bar
 from .evaluation import bootstrap_mcc
@@ -49,11 +50,18 @@ def attentions_of(
 class Attention:
     "What the pieces of a sentence take from each other, and whether it matters"
     sentence: str         # As it was given
-    title: str            # Which layer and head
+    layer: int            # From 1
+    head: int|None        # From 1; None for the mean of all heads
     probability: float    # That the judge gives the sentence of being acceptable
     table: pd.DataFrame   # Attention weights: a row per piece that asks, a column per piece that is asked; rows add up to 1
     pieces: pd.DataFrame  # One row per piece: piece, looked_at (mean weight over all that ask), removed (change of the log-odds without it)
     notes: list = field(default_factory=list) # What a reader should know
+
+    def title(self,
+        language:str|None="en", # en or pt; None: COLA_NBDEV_LANGUAGE, or en
+    )->str:
+        "Which layer and head"
+        return say("Attention in layer {layer}, mean of all heads" if self.head is None else "Attention in layer {layer}, head {head}", language, layer=self.layer, head=self.head)
 
     @property
     def caution(self):
@@ -64,21 +72,22 @@ class Attention:
         return f"Attention is no explanation: here “{words.piece[looked]}” is looked at most, but “{words.piece[needed]}” moves the verdict most when it is gone.{alike}"
 
     def plot(self,
-        ax=None, # Axes to draw on
-    ):           # The axes
+        ax=None,                # Axes to draw on
+        language:str|None=None, # en or pt; default: COLA_NBDEV_LANGUAGE, or en
+    ):                          # The axes
         "The weights as a heat map"
         import matplotlib.pyplot as plt, seaborn as sns
         size = 2.4 + .32 * len(self.table)
         if ax is None: _,ax = plt.subplots(figsize=(size + .6, size), layout="constrained")
-        sns.heatmap(self.table, cmap="Blues", vmin=0, vmax=1, square=True, linewidths=.5, xticklabels=True, yticklabels=True, cbar_kws={"label": "attention weight", "shrink": .7}, ax=ax)
-        ax.set(title=self.title, xlabel="piece that is asked", ylabel="piece that asks")
-        return ax
+        sns.heatmap(self.table, cmap="Blues", vmin=0, vmax=1, square=True, linewidths=.5, xticklabels=True, yticklabels=True, cbar_kws={"label": say("attention weight", language), "shrink": .7}, ax=ax)
+        ax.set(title=self.title(language), xlabel=say("piece that is asked", language), ylabel=say("piece that asks", language))
+        return commas(ax, language)
 
-    def __repr__(self): return "\n".join([f"{self.title}; probability of acceptable: {self.probability:.2f}", self.pieces.round(3).to_string(index=False), self.caution, *self.notes])
+    def __repr__(self): return "\n".join([f"{self.title()}; probability of acceptable: {self.probability:.2f}", self.pieces.round(3).to_string(index=False), self.caution, *self.notes])
     def _repr_html_(self):
         lines = [("how much each piece is looked at, of 1", coloured(self.pieces.piece, self.pieces.looked_at, text="{:.2f}".format)),
                  ("without it the log-odds of acceptable move by", coloured(self.pieces.piece, self.pieces.removed))]
-        return page(f"{self.title}; probability of acceptable: {self.probability:.2f}", lines, [self.caution, *self.notes])
+        return page(f"{self.title()}; probability of acceptable: {self.probability:.2f}", lines, [self.caution, *self.notes])
 
 def removal(
     judge,       # A `Judge`
@@ -109,8 +118,7 @@ def attention_table(
     weights = weights[layer - 1].mean(axis=0) if head is None else weights[layer - 1, head - 1]
     logit,moved = removal(judge, read)
     pieces = pd.DataFrame({"piece": read.names, "looked_at": weights.mean(axis=0), "removed": moved})
-    title = f"Attention in layer {layer}, " + ("mean of all heads" if head is None else f"head {head}")
-    return Attention(sentence, title, 1 / (1 + math.exp(-logit)), pd.DataFrame(weights, index=read.names, columns=read.names), pieces, read.notes)
+    return Attention(sentence, layer, head, 1 / (1 + math.exp(-logit)), pd.DataFrame(weights, index=read.names, columns=read.names), pieces, read.notes)
 
 # %% ../nbs/07_inspection.ipynb #layer-vectors
 def layer_vectors(
@@ -185,18 +193,20 @@ class MinimalPair:
     def _vector(self): return {"cls": "[CLS]", "mean": "the mean of the pieces"}[self.layers.columns[0]]
 
     def plot(self,
-        ax=None, # Axes to draw on
-    ):           # The axes
+        ax=None,                # Axes to draw on
+        language:str|None=None, # en or pt; default: COLA_NBDEV_LANGUAGE, or en
+    ):                          # The axes
         "The distance of the two, layer by layer"
         import matplotlib.pyplot as plt
         if ax is None: _,ax = plt.subplots(figsize=(6, 3), layout="constrained")
         for name,color,style in (("cls", "#0173b2", "o-"), ("mean", "#de8f05", "s--")):
-            if name in self.layers: ax.plot(self.layers.index, self.layers[name], style, color=color, label={"cls": "[CLS]", "mean": "mean of the pieces"}[name])
-        ax.axhline(1, color="gray", linestyle=":", label="strangers")
-        ax.set(title="The two are as far apart as strangers" + (f" from layer {self.parts_at}" if self.parts_at is not None else " in no layer"), xlabel="layer (0: embeddings)", ylabel="distance, strangers = 1", xticks=self.layers.index)
+            if name in self.layers: ax.plot(self.layers.index, self.layers[name], style, color=color, label="[CLS]" if name == "cls" else say("mean of the pieces", language))
+        ax.axhline(1, color="gray", linestyle=":", label=say("strangers", language))
+        ax.set(title=say("The two are as far apart as strangers in no layer" if self.parts_at is None else "The two are as far apart as strangers from layer {layer}", language, layer=self.parts_at),
+               xlabel=say("layer (0: embeddings)", language), ylabel=say("distance, strangers = 1", language), xticks=self.layers.index)
         ax.set_ylim(0, max(1.1, self.layers.max().max() * 1.05))
         ax.legend()
-        return ax
+        return commas(ax, language)
 
     def __repr__(self): return "\n".join([*(f"{side.probability:.2f}  {side.sentence}" for side in (self.good, self.bad)), self.verdict, self.table.round(2).to_string(), *self.notes])
     def _repr_html_(self):
@@ -240,10 +250,11 @@ class LayerProbe:
     folds: int          # In how many rounds they were learned from and tested on
 
     def plot(self,
-        ax=None, # Two axes to draw on, for [CLS] and for the mean
-    ):           # The axes
+        ax=None,                # Two axes to draw on, for [CLS] and for the mean
+        language:str|None=None, # en or pt; default: COLA_NBDEV_LANGUAGE, or en
+    ):                          # The axes
         "The MCC of every layer"
-        return plot_probes({"probe": self}, ax)
+        return plot_probes({say("probe", language): self}, ax, language)
     def __repr__(self): return f"MCC of {self.folds}-fold probes on {self.sentences} sentences\n" + self._wide().round(2).to_string()
     def _repr_html_(self): return page(f"MCC of {self.folds}-fold probes on {self.sentences} sentences", [("layer 0 are the embeddings", self._wide().round(2).to_html(border=0))])
     def _wide(self): return self.table.pivot(index="layer", columns="vector", values=["mcc", "low", "high"]).swaplevel(axis=1).sort_index(axis=1, level=0, sort_remaining=False)
@@ -283,9 +294,10 @@ def layer_probe(
     return LayerProbe(pd.DataFrame(rows, columns=["layer", "vector", "mcc", "low", "high"]), len(labels), folds)
 
 def plot_probes(
-    probes:dict, # Name → `LayerProbe`, e.g. before and after fine-tuning
-    axes=None,   # Two axes to draw on
-):               # The axes
+    probes:dict,            # Name → `LayerProbe`, e.g. before and after fine-tuning
+    axes=None,              # Two axes to draw on
+    language:str|None=None, # en or pt; default: COLA_NBDEV_LANGUAGE, or en
+):                          # The axes
     "The MCC of every layer, several probes in one plot"
     import matplotlib.pyplot as plt
     if axes is None: _,axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained", sharey=True)
@@ -297,6 +309,6 @@ def plot_probes(
             ax.fill_between(part.layer, part.low, part.high, color=color, alpha=.15, linewidth=0)
             ax.set_xticks(part.layer)
         ax.axhline(0, color="gray", linewidth=.8)
-        ax.set(title=title, xlabel="layer (0: embeddings)", ylabel="MCC of the probe")
+        ax.set(title=say(title, language), xlabel=say("layer (0: embeddings)", language), ylabel=say("MCC of the probe", language))
     axes[0].legend(loc="upper left")
-    return axes
+    return commas(axes, language)

@@ -7,6 +7,7 @@ from __future__ import annotations
 from itertools import groupby
 from typing import TYPE_CHECKING
 from .data import ColaError
+from .language import commas,say
 from .tokenization import encode
 if TYPE_CHECKING: import pandas as pd
 
@@ -70,6 +71,7 @@ def plot_pieces_per_word(
     sentences:pd.DataFrame, # With the columns `sentence` and `label`
     tokenizer,              # From `load_tokenizer`
     ax=None,                # Axes to draw on
+    language:str|None=None, # en or pt; default: COLA_NBDEV_LANGUAGE, or en
 ):                          # The axes; `ColaError` if there is no word
     "How many words come apart into two, three and more pieces, by label"
     import matplotlib.pyplot as plt
@@ -79,11 +81,13 @@ def plot_pieces_per_word(
     ax = ax or plt.subplots(figsize=(7, 3.2), layout="constrained")[1]
     for label,name,colour,hatch,side in ((1, "acceptable", "#0173b2", "", -.2), (0, "unacceptable", "#de8f05", "//", .2)):
         shares = [100 * (counts[labels == label] == number).mean() if (labels == label).any() else 0 for number in (2, 3, 4)]
-        ax.bar_label(ax.bar([x + side for x in range(3)], shares, .4, color=colour, hatch=hatch, edgecolor="white", label=name), fmt="%.2f", padding=2, fontsize=8)
-    ax.set(title=f"{(counts > 1).mean():.1%} of {len(words):,} words come apart", xlabel="pieces of the word", ylabel="words of that label (%)", xticks=range(3), xticklabels=["2", "3", "4 or more"])
+        bars = ax.bar([x + side for x in range(3)], shares, .4, color=colour, hatch=hatch, edgecolor="white", label=say(name, language))
+        ax.bar_label(bars, [say("{share:.2f}", language, share=share) for share in shares], padding=2, fontsize=8)
+    ax.set(title=say("{share:.1%} of {count:,} words come apart", language, share=(counts > 1).mean(), count=len(words)),
+           xlabel=say("pieces of the word", language), ylabel=say("words of that label (%)", language), xticks=range(3), xticklabels=["2", "3", say("4 or more", language)])
     ax.margins(y=.15)
     ax.legend(frameon=False)
-    return ax
+    return commas(ax, language)
 
 # %% ../nbs/01_pieces.ipynb #rarest-pieces
 def rarest_pieces(
@@ -119,16 +123,17 @@ def plot_rarest(
     sentences:pd.DataFrame, # With the columns `sentence` and `label`
     tokenizer,              # From `load_tokenizer`
     ax=None,                # Axes to draw on
+    language:str|None=None, # en or pt; default: COLA_NBDEV_LANGUAGE, or en
 ):                          # The axes; `ColaError` if there is no word
     "How many sentences are acceptable, by the rarest piece in them"
     import matplotlib.pyplot as plt
     table = rarity_table(sentences, tokenizer)
     if not len(table): raise ColaError("there are no words to draw; give at least one sentence with a word")
     ax,share = ax or plt.subplots(figsize=(7, 3.4), layout="constrained")[1], 100 * table.acceptable
-    ax.axhline(100 * sentences.label.mean(), color="#de8f05", linestyle="--", label=f"all sentences: {sentences.label.mean():.0%}")
-    ax.errorbar(range(len(table)), share, [share - 100 * table.low, 100 * table.high - share], fmt="o", color="#0173b2", capsize=4, label="a group, with its 95% interval")
-    ax.set(title="Acceptable sentences, by their rarest piece", xlabel="how often the rarest piece occurs in the corpus", ylabel="acceptable (%)", ylim=(0, 100),
-           xticks=range(len(table)), xticklabels=[f"{name}\n({n:,} sentences)" for name,n in table.sentences.items()])
+    ax.axhline(100 * sentences.label.mean(), color="#de8f05", linestyle="--", label=say("all sentences: {share:.0%}", language, share=sentences.label.mean()))
+    ax.errorbar(range(len(table)), share, [share - 100 * table.low, 100 * table.high - share], fmt="o", color="#0173b2", capsize=4, label=say("a group, with its 95% interval", language))
+    ax.set(title=say("Acceptable sentences, by their rarest piece", language), xlabel=say("how often the rarest piece occurs in the corpus", language), ylabel=say("acceptable (%)", language), ylim=(0, 100),
+           xticks=range(len(table)), xticklabels=[say(name, language) + "\n" + say("({count:,} sentences)", language, count=n) for name,n in table.sentences.items()])
     ax.tick_params(axis="x", labelsize=8)
     ax.legend(frameon=False, loc="lower left")
-    return ax
+    return commas(ax, language)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from .data import ColaError,Corpus
+from .language import commas,say
 from .model import progress_bar
 from .settings import Config
 from .checkpoints import StopSignals,Stopped
@@ -64,8 +65,9 @@ class Search:
         return " ".join(f"--{name.replace('_', '-')} {value:.6g}" if isinstance(value, float) else f"--{name.replace('_', '-')} {value}" for name,value in changed.items())
 
     def plot(self,
-        axes=None # As many axes as settings were varied
-    ):            # The axes
+        axes=None,              # As many axes as settings were varied
+        language:str|None=None, # en or pt; default: COLA_NBDEV_LANGUAGE, or en
+    ):                          # The axes
         "The score of every finished trial over each of its settings"
         import matplotlib.pyplot as plt
         table = self.table().query("state == 'complete'")
@@ -73,10 +75,10 @@ class Search:
         if axes is None: _,axes = plt.subplots(1, len(names), figsize=(1 + 2.6 * len(names), 2.8), sharey=True, layout="constrained", squeeze=False)
         for ax,name in zip(axes.flat if hasattr(axes, "flat") else axes, names):
             ax.plot(table[name], table.validation_mcc, "o", color="#0173b2", alpha=.7)
-            ax.set(xlabel=name.replace("_", " "), xscale="log" if name in ("learning_rate", "weight_decay") else "linear")
-        axes.flat[0].set(ylabel="validation MCC")
-        axes.flat[0].figure.suptitle(f"{len(table)} finished trials")
-        return axes
+            ax.set(xlabel=say(name, language).replace("_", " "), xscale="log" if name in ("learning_rate", "weight_decay") else "linear")
+        axes.flat[0].set(ylabel=say("validation_mcc", language).replace("_", " ").replace("mcc", "MCC"))
+        axes.flat[0].figure.suptitle(say("{count} finished trials", language, count=len(table)))
+        return commas(axes, language)
 
     def __repr__(self): return self.table().round(4).to_string()
     def _repr_html_(self): return f"<p>{len(self.table())} trials</p>" + self.table().round(4).to_html(border=0, na_rep="–")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from .data import ColaError
+from .language import commas,say
 from .grammar import demo_corpus
 if TYPE_CHECKING: import numpy as np, pandas as pd, transformers
 
@@ -148,17 +149,19 @@ def show_tokens(
 
 # %% ../nbs/01_tokenization.ipynb #plot-token-lengths
 def plot_token_lengths(
-    lengths,           # Pieces of each sentence
-    max_length:int=64, # Drawn as a line
-    ax=None,           # Axes to draw on
-):                     # The axes
+    lengths,                # Pieces of each sentence
+    max_length:int=64,      # Drawn as a line
+    ax=None,                # Axes to draw on
+    language:str|None=None, # en or pt; default: COLA_NBDEV_LANGUAGE, or en
+):                          # The axes
     "How many pieces the sentences have"
     import seaborn as sns
     ax = sns.histplot(x=list(lengths), discrete=True, color="#0173b2", ax=ax)
     ax.axvline(max_length, color="#de8f05", linestyle="--", label=f"max_length = {max_length}")
-    ax.set(title=f"{len(lengths):,} sentences, the longest has {max(lengths)} pieces", xlabel="pieces per sentence, [CLS] and [SEP] included", ylabel="sentences")
+    ax.set(title=say("{count:,} sentences, the longest has {most} pieces", language, count=len(lengths), most=max(lengths)),
+           xlabel=say("pieces per sentence, [CLS] and [SEP] included", language), ylabel=say("sentences", language))
     ax.legend()
-    return ax
+    return commas(ax, language)
 
 # %% ../nbs/01_tokenization.ipynb #lengthsampler
 class LengthSampler:
@@ -208,12 +211,13 @@ def padding_waste(
 
 # %% ../nbs/01_tokenization.ipynb #plot-batches
 def plot_batches(
-    lengths,              # Pieces of each example
-    batches,              # Lists of indices into `lengths`; a few, they are drawn side by side
-    pad_to:int|None=None, # Length of every batch; default: its longest example
-    title:str="",         # Before the number of positions per real piece
-    ax=None,              # Axes to draw on
-):                        # The axes; `ColaError` if there is nothing to draw or a sentence is longer than `pad_to`
+    lengths,                # Pieces of each example
+    batches,                # Lists of indices into `lengths`; a few, they are drawn side by side
+    pad_to:int|None=None,   # Length of every batch; default: its longest example
+    title:str="",           # Before the number of positions per real piece
+    ax=None,                # Axes to draw on
+    language:str|None=None, # en or pt; default: COLA_NBDEV_LANGUAGE, or en
+):                          # The axes; `ColaError` if there is nothing to draw or a sentence is longer than `pad_to`
     "Batches as the model gets them: pieces and padding"
     import matplotlib.pyplot as plt
     batches = [list(batch) for batch in batches]
@@ -223,14 +227,14 @@ def plot_batches(
     for number,batch in enumerate(filter(None, batches)):
         real = [int(lengths[i]) for i in batch]
         width = pad_to or max(real)
-        ax.barh(range(len(batch)), real, left=left, height=1, color="#0173b2", label=None if number else "pieces")
-        ax.barh(range(len(batch)), [width - n for n in real], left=[left + n for n in real], height=1, color="#d9d9d9", label=None if number else "padding")
+        ax.barh(range(len(batch)), real, left=left, height=1, color="#0173b2", label=None if number else say("pieces", language))
+        ax.barh(range(len(batch)), [width - n for n in real], left=[left + n for n in real], height=1, color="#d9d9d9", label=None if number else say("padding", language))
         left += width + 2
-    ax.set(xlabel="positions", ylabel="sentence in its batch")
-    ax.set_title(f"{title}{': '*bool(title)}{padding_waste(lengths, batches, pad_to):.2f} positions per real piece", loc="left", fontsize="medium")
+    ax.set(xlabel=say("positions", language), ylabel=say("sentence in its batch", language))
+    ax.set_title(f"{title}{': '*bool(title)}" + say("{waste:.2f} positions per real piece", language, waste=padding_waste(lengths, batches, pad_to)), loc="left", fontsize="medium")
     ax.legend(loc="lower right", bbox_to_anchor=(1, .98), ncols=2, frameon=False, borderaxespad=0)
     ax.invert_yaxis()
-    return ax
+    return commas(ax, language)
 
 # %% ../nbs/01_tokenization.ipynb #pad-batch
 def pad_batch(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from .corruption import real_and_fake
 from .data import ColaError,split_sentences
+from .language import commas,say
 from .tokenization import LengthSampler,encode,load_tokenizer,make_batches
 from .model import check_fit,load_model,positions_of,predict_logits,progress_bar
 from .settings import Config,make_optimizer,prepare_network,settings_of
@@ -234,9 +235,10 @@ def describe_epoch(
 
 # %% ../nbs/03_training.ipynb #plot-history
 def plot_history(
-    history:list, # Of a `Run`
-    axes=None,    # Two axes to draw on
-):                # The axes
+    history:list,           # Of a `Run`
+    axes=None,              # Two axes to draw on
+    language:str|None=None, # en or pt; default: COLA_NBDEV_LANGUAGE, or en
+):                          # The axes
     "Losses and validation scores, epoch by epoch"
     import matplotlib.pyplot as plt, pandas as pd
     from matplotlib.ticker import MaxNLocator
@@ -244,11 +246,11 @@ def plot_history(
     if axes is None: _,axes = plt.subplots(1, 2, figsize=(10, 3.5), layout="constrained")
     for ax,title,unit,names in [(axes[0], "Loss", "nats per sentence", ("training_loss", "validation_loss")), (axes[1], "Validation scores", "score", ("validation_accuracy", "validation_mcc"))]:
         for name,style,color in zip(names, ("o-", "s--"), ("#0173b2", "#de8f05")):
-            if name in table: ax.plot(table.index, table[name], style, color=color, label=name.replace("_", " ").replace("mcc", "MCC"))
-        ax.set(title=title, xlabel="epoch", ylabel=unit)
+            if name in table: ax.plot(table.index, table[name], style, color=color, label=say(name, language).replace("_", " ").replace("mcc", "MCC"))
+        ax.set(title=say(title, language), xlabel=say("epoch", language), ylabel=say(unit, language))
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         if ax.get_legend_handles_labels()[0]: ax.legend()
-    return axes
+    return commas(axes, language)
 
 # %% ../nbs/03_training.ipynb #train-seeds
 def train_seeds(
