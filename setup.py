@@ -1,4 +1,5 @@
 "Hands settings.ini, where every fact about the package stands, to setuptools"
+import re
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -8,13 +9,15 @@ config = ConfigParser()
 config.read("settings.ini", encoding="utf-8")
 settings = config["DEFAULT"]
 name, package = settings["lib_name"], settings["lib_path"]
+files = f"{settings['git_url']}/blob/v{settings['version']}/" # where a link of the README leads from a registry's page
+readme = re.sub(r"(?<=\]\()(?!https?:|#)", files, Path("README.md").read_text(encoding="utf-8"))
 suffix = "_requirements" # `offline_requirements` becomes the extra `[offline]`, and so on
 
 setup(
     name=name,
     version=settings["version"],
     description=settings["description"],
-    long_description=Path("README.md").read_text(encoding="utf-8"),
+    long_description=readme,
     long_description_content_type="text/markdown",
     keywords=settings["keywords"],
     author=settings["author"],

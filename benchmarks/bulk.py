@@ -71,7 +71,8 @@ def main():
     size = side_by_side.chosen_size()
     settings = SETTINGS[size]
     print(f"Scoring files, {size}: {settings['sentences']:,} sentences, {settings['rounds']} round{'s' * (settings['rounds'] > 1)}", flush=True)
-    with tempfile.TemporaryDirectory(dir=".") as temporary: # elsewhere it may be memory, which no disk has to wait for
+    Path("runs").mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir="runs") as temporary: # elsewhere it may be memory, which no disk has to wait for
         folder = Path(temporary).resolve()
         saved(settings["model"], folder)
         warm_up = competitors(SETTINGS["tiny"], folder) # the files are small, the model is the one of this size

@@ -13,7 +13,7 @@ if TYPE_CHECKING: import numpy as np, pandas as pd, transformers
 
 # %% auto #0
 __all__ = ['LABELS', 'quiet_transformers', 'tiny_model', 'load_model', 'part_of', 'parameter_table', 'check_fit', 'positions_of',
-           'model_folder', 'progress_bar', 'example_logits', 'predict_logits', 'predict_splits']
+           'model_folder', 'progress_bar', 'return_memory', 'example_logits', 'predict_logits', 'predict_splits']
 
 # %% ../nbs/02_model.ipynb #quiet-transformers
 LABELS = {0: "unacceptable", 1: "acceptable"}
@@ -117,6 +117,12 @@ def progress_bar(
     from tqdm.auto import tqdm
     return tqdm(iterable, desc=description, total=total, unit=unit, leave=False, mininterval=.5, **({} if show else {"disable": True}))
 
+# %% ../nbs/02_model.ipynb #return-memory
+def return_memory():
+    "Give memory that is free back to the system, where the C library is glibc; elsewhere nothing happens"
+    import ctypes
+    with contextlib.suppress(OSError, AttributeError): ctypes.CDLL("libc.so.6").malloc_trim(0)
+
 # %% ../nbs/02_model.ipynb #predict-logits
 def example_logits(
     model,                # From `load_model`
@@ -144,6 +150,7 @@ def example_logits(
     model.train(was_training)
     logits = np.empty((len(examples), 2), dtype=np.float32)
     if found: logits[order] = torch.cat(found).cpu().numpy()
+    if len(examples) > 1000: return_memory()
     return logits
 
 def predict_logits(

@@ -1,4 +1,4 @@
-"Sphinx reads this; docs/site.py says which language and where the pages are"
+"Sphinx reads this; docs/build_site.py says which language and where the pages are"
 import configparser
 import os
 import re
@@ -28,7 +28,7 @@ nb_render_markdown_format = "myst"
 suppress_warnings = ["mystnb.unknown_mime_type"]
 exclude_patterns = []
 add_module_names = False
-python_maximum_signature_line_length = 100
+toc_object_entries_show_parents = "hide"
 
 html_theme = "furo"
 html_title = TITLES[site_language]
@@ -67,7 +67,14 @@ def block(self, node):
     self.body.append(f'<div class="math" tabindex="0" role="group" aria-label="{node.astext().strip()!r}">'.replace("\\\\", "\\").replace("\n", " ") + mathml(node.astext(), "block") + "</div>")
     raise SkipNode
 
+def reachable(app, pagename, templatename, context, doctree):
+    "What Furo and myst-nb leave out for people without a mouse or a screen: the level of the menu's headings, and a way into what scrolls"
+    if "body" in context:
+        context["body"] = re.sub(r"<pre>(?=<span></span>)", '<pre tabindex="0">', context["body"]).replace('<div class="output-table">', '<div class="output-table" tabindex="0">')
+    if "furo_navigation_tree" in context: context["furo_navigation_tree"] = context["furo_navigation_tree"].replace('role="heading"', 'role="heading" aria-level="2"')
+
 def setup(app): # formulas as MathML: browsers draw it themselves, with no script and no font of ours
     app.add_html_math_renderer("mathml", (inline, None), (block, None))
+    app.connect("html-page-context", reachable, priority=900)
 
 html_math_renderer = "mathml"

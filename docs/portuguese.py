@@ -1,6 +1,6 @@
 """The Portuguese notebooks: code, docstrings and outputs exist once, in nbs/*.ipynb; nbs/pt/<notebook>.po holds the prose.
 
-    python docs/portuguese.py            write pt/*.ipynb, which run like the English ones, and README.pt.md
+    python docs/portuguese.py            write pt/*.ipynb, which run like the English ones
     python docs/portuguese.py --update   carry what changed in English into nbs/pt/*.po: what no longer fits is marked fuzzy, what is new waits empty
     python docs/portuguese.py --check    say what is missing, fuzzy or orphaned, with the old and the new English
 
@@ -24,6 +24,11 @@ LANGUAGE = '#| hide\nimport os\nos.environ["COLA_NBDEV_LANGUAGE"] = "pt"' # what
 
 def notebooks(): return sorted(ENGLISH.glob("*.ipynb"))
 
+def page_of(path):
+    "The page of a notebook on the site: its name without the number; search.html is Sphinx's own"
+    stem = re.sub(r"^\d+_", "", Path(path).stem)
+    return {"search": "cola-search"}.get(stem, stem)
+
 def prose(notebook): return {cell.id: cell.source for cell in notebook.cells if cell.cell_type == "markdown"}
 
 def read(path): return nbformat.read(path, as_version=4)
@@ -43,7 +48,7 @@ def facts(text):
     rest = FENCE.sub("", text)
     within = re.findall(r"`[^`\n]+`", rest)
     rest = re.sub(r"`[^`\n]+`", "", rest)
-    addresses = re.findall(r"\]\(([^)\s]+)\)", rest)
+    addresses = [address.replace("README.pt.md", "README.md") for address in re.findall(r"\]\(([^)\s]+)\)", rest)] # the two lead to each other
     rest = re.sub(r"\]\([^)\s]+\)", "]", rest)
     figures = [re.sub(r"[.,]", "", figure).lstrip("0") or "0" for figure in re.findall(r"[.,]?\d(?:[\d.,]*\d)?", rest)]
     return {"code": Counter(code), "code within a line": Counter(within), "address": Counter(addresses), "figure": Counter(figures)}

@@ -1,4 +1,4 @@
-"""Writes README.md from nbs/index.ipynb; with --check only says whether README.md is up to date.
+"""Writes README.md from nbs/index.ipynb, and README.pt.md from its translation; with --check only says whether they are up to date.
 
 Markdown cells are taken as they are, code cells become fences and their text outputs follow them. Left out: raw cells (front matter),
 cells flagged `#| hide`, what went to stderr, and pictures, which GitHub would not show. A code cell flagged `#| echo: false` leaves its outputs.
@@ -8,10 +8,14 @@ import sys
 from pathlib import Path
 
 import nbformat
+from nbdev.config import get_config
 from nbdev.process import extract_directives
 
-ROOT = Path(__file__).parent.parent
-FIRST_LINE = "<!-- Written by docs/readme.py from nbs/index.ipynb: edit the notebook, then run `make readme`. -->"
+import portuguese
+
+ROOT = Path(__file__).resolve().parent.parent
+FIRST_LINE = {"README.md": "<!-- Written by docs/readme.py from nbs/index.ipynb: edit the notebook, then run `make readme`. -->",
+              "README.pt.md": "<!-- Escrito por docs/readme.py a partir de nbs/index.ipynb e nbs/pt/index.po: mude a tradução, depois `make readme`. -->"}
 
 def fence(text, language=""): return f"```{language}\n{text.rstrip()}\n```"
 
@@ -23,10 +27,16 @@ def show(output):
     is_picture = any(kind.startswith("image/") for kind in data)
     return fence(data["text/plain"], "text") if "text/plain" in data and not is_picture else ""
 
-def show_cell(cell):
+def links(text, name):
+    "Links in the notebook start from nbs/, links in a README from the root; the Portuguese notebooks are generated, so the Portuguese one leads to the site"
+    facts = get_config(path=ROOT)
+    pages = f"{facts.doc_host}{facts.doc_baseurl}/pt/"
+    page = lambda match: f"]({pages}{portuguese.page_of(match[1])}.html)" if name == "README.pt.md" else f"](nbs/{match[1]}.ipynb)"
+    return re.sub(r"\]\(([\w-]+)\.ipynb\)", page, text).replace("](../", "](")
+
+def show_cell(cell, name):
     "The Markdown blocks of one cell"
-    if cell.cell_type == "markdown": # links in the notebook start from nbs/, links in README.md from the root
-        return [re.sub(r"\]\((?=[\w-]+\.ipynb)", "](nbs/", cell.source).replace("](../", "](").strip()]
+    if cell.cell_type == "markdown": return [links(cell.source, name).strip()]
     directives = extract_directives(cell, remove=False)
     if cell.cell_type != "code" or "hide" in directives: return []
     source = re.sub(r"^[ \t]*#[ \t]*\|.*\n?", "", cell.source, flags=re.MULTILINE)
@@ -35,14 +45,16 @@ def show_cell(cell):
     is_silent = directives.get("echo:") == ["false"] or not source.strip()
     return ([] if is_silent else [code]) + [show(output) for output in cell.outputs]
 
-def readme():
-    "The text that README.md should have"
-    notebook = nbformat.read(ROOT/"nbs/index.ipynb", as_version=4)
-    blocks = [FIRST_LINE, *(block for cell in notebook.cells for block in show_cell(cell))]
+def readme(name="README.md"):
+    "The text that README.md or README.pt.md should have"
+    path = ROOT/"nbs/index.ipynb"
+    notebook = portuguese.in_portuguese(path) if name == "README.pt.md" else nbformat.read(path, as_version=4)
+    blocks = [FIRST_LINE[name], *(block for cell in notebook.cells for block in show_cell(cell, name))]
     return "\n\n".join(filter(None, blocks)) + "\n"
 
 if __name__ == "__main__":
-    path, text = ROOT/"README.md", readme()
-    if "--check" not in sys.argv: path.write_text(text, encoding="utf-8")
-    elif not path.exists() or path.read_text(encoding="utf-8") != text:
-        sys.exit("README.md is not what nbs/index.ipynb makes: run `make readme`")
+    for name in FIRST_LINE:
+        path, text = ROOT/name, readme(name)
+        if "--check" not in sys.argv: path.write_text(text, encoding="utf-8")
+        elif not path.exists() or path.read_text(encoding="utf-8") != text:
+            sys.exit(f"{name} is not what nbs/index.ipynb makes: run `make readme`")

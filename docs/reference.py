@@ -1,4 +1,4 @@
-"""The API pages, a table for every public name, and the page of the command `cola`. Called by docs/site.py.
+"""The API pages, a table for every public name, and the page of the command `cola`. Called by docs/build_site.py.
 
 nbdev's show_doc would look at the names as a notebook defines them, where the comments behind the fields of a dataclass are lost; here they come from the package itself.
 """
@@ -12,6 +12,8 @@ from functools import cache
 from pathlib import Path
 
 from fastcore.docments import docments
+
+from portuguese import page_of
 
 ROOT = Path(__file__).resolve().parent.parent
 WORDS = {"en": {"title": "API", "promise": "Every public name of the package, with its parameters.", "module": "module", "what": "what it is for", "parameter": "parameter", "field": "field", "type": "type", "default": "default", "meaning": "meaning",
@@ -94,7 +96,7 @@ def entry(found, full, module, words, link, level=3):
     is_class_docstring_made = inspect.isclass(found) and text.startswith(f"{found.__name__}(")
     try: line = inspect.getsourcelines(function)[1]
     except (OSError, TypeError): line = 1
-    places = [f"[{words['source']}]({link(module, line)})"] + ([f"[{words['page']}](project:../{module.__name__.split('.')[-1]}.ipynb)"] if level == 3 else [])
+    places = [f"[{words['source']}]({link(module, line)})"] + ([f"[{words['page']}](project:../{page_of(module.__name__.split('.')[-1])}.ipynb)"] if level == 3 else [])
     shown = "" if kind == "property" else signature(function)
     inner = "" if kind == "property" else table(function, words)
     parts = [plain(text) if text and not is_class_docstring_made else "", inner, f"{{.places}}\n{' · '.join(places)}"]
@@ -102,19 +104,20 @@ def entry(found, full, module, words, link, level=3):
     name = full.removeprefix(f"{module.__name__}.")
     return f"{fence}{{py:{kind}}} {name}{shown}\n:module: {module.__name__}\n\n" + "\n\n".join(filter(None, parts)) + f"\n{fence}"
 
-def constant(value, name, full, module, words, link):
+def constant(value, name, module, words):
     "A public name that is no function and no class: its value, as far as it can be read at a glance"
     shown = repr(value)
     body = code(shown) if len(shown) <= 200 else ", ".join(code(key) for key in list(value)[:20]) + (", …" if len(value) > 20 else "") if isinstance(value, (dict, list, tuple, set, frozenset)) else code(type(value).__name__)
-    return f"`````{{py:data}} {name}\n:module: {module.__name__}\n\n{body}\n\n{{.places}}\n[{words['page']}](project:../{module.__name__.split('.')[-1]}.ipynb)\n`````"
+    return f"`````{{py:data}} {name}\n:module: {module.__name__}\n\n{body}\n\n{{.places}}\n[{words['page']}](project:../{page_of(module.__name__.split('.')[-1])}.ipynb)\n`````"
 
 def api_page(module, words, link):
     "The page of one module"
     name = module.__name__.split(".")[-1]
     blocks = [f"# {module.__name__}\n\n{plain(module.__doc__)}", f"```{{py:module}} {module.__name__}\n```"]
-    for symbol in module.__all__:
-        found, full = getattr(module, symbol), f"{module.__name__}.{symbol}"
-        blocks.append(f"## {symbol.replace('_', chr(92) + '_')}\n\n" + (entry if inspect.isclass(found) or inspect.isfunction(found) else lambda *a: constant(a[0], symbol, *a[1:]))(found, full, module, words, link))
+    values = {symbol: getattr(module, symbol) for symbol in module.__all__}
+    is_built = lambda found: inspect.isclass(found) or inspect.isfunction(found)
+    blocks += [entry(found, f"{module.__name__}.{symbol}", module, words, link) for symbol, found in values.items() if is_built(found)]
+    blocks += [constant(found, symbol, module, words) for symbol, found in values.items() if not is_built(found)]
     return "\n\n".join(blocks) + "\n"
 
 def api_pages(language, link):

@@ -1,4 +1,4 @@
-"""Builds the site: python docs/site.py, which `make docs` calls.
+"""Builds the site: python docs/build_site.py, which `make docs` calls.
 
 The notebooks go through nbdev's processors and a staging step (docs/staging.py) into _proc/en and _proc/pt, the API and command pages join them (docs/reference.py), and Sphinx makes
 _docs from _proc/en and _docs/pt from _proc/pt, every warning an error. What is wrong is told with notebook and cell.
@@ -33,9 +33,16 @@ CAPTIONS = {"en": {"start": "Start", "reference": "Reference", "project": "Proje
 NOT_FOUND = {"en": "# There is no such page\n\nThe address may be old or have a typing error. The search on the left knows all pages, and [home](index.ipynb) is a good place to start again.\n",
              "pt": "# Esta página não existe\n\nO endereço pode ser antigo ou conter um erro de digitação. A busca à esquerda conhece todas as páginas, e a [página inicial](index.ipynb) é um bom lugar para recomeçar.\n"}
 
+def reading_order():
+    "Stems of the numbered notebooks as the home page lists them"
+    home = nbformat.read(ROOT/"nbs/index.ipynb", as_version=4)
+    listed = list(dict.fromkeys(re.findall(r"\]\((\d\d_\w+)\.ipynb\)", "\n".join(re.findall(r"^\|.*", "\n".join(cell.source for cell in home.cells if cell.cell_type == "markdown"), re.MULTILINE)))))
+    if missing := {path.stem for path in (ROOT/"nbs").glob("[0-9]*.ipynb")} - set(listed): sys.exit(f"nbs/index.ipynb: the table of notebooks has no {', '.join(sorted(missing))}")
+    return listed
+
 def toctrees(language):
     "What the menu shows, in the order of reading: hidden lists on the home page"
-    captions, stems = CAPTIONS[language], sorted(path.stem for path in (ROOT/"nbs").glob("[0-9]*.ipynb"))
+    captions, stems = CAPTIONS[language], reading_order()
     lists = [(captions["start"], ["tutorial"])]
     lists += [(f"{number} · {name}", [staging.page_of(stem) for stem in stems if int(stem[:2]) == number]) for number, name in enumerate(GROUPS[language])]
     lists += [(captions["reference"], ["api/index", "commands"]), (captions["project"], [page for page in staging.TEXTS.values() if (STAGE/language/f"{page}.md").exists()])]
@@ -49,6 +56,7 @@ def stage(language):
     for old in (folder, extra): shutil.rmtree(old, ignore_errors=True)
     (folder/"api").mkdir(parents=True)
     (extra/"notebooks").mkdir(parents=True)
+    shutil.copytree(ROOT/"docs/static", folder/"pictures", ignore=shutil.ignore_patterns("*.css", "*.svg"))
     pages = {}
     for path in notebooks(language):
         notebook, pages[staging.page_of(path)] = staging.stage_notebook(path, language)
@@ -63,7 +71,6 @@ def stage(language):
     written = reference.api_pages(language, link) | {"commands": reference.command_page(language), "404": "---\norphan: true\n---\n\n" + NOT_FOUND[language]}
     for page, text in written.items(): (folder/f"{page}.md").write_text(text, encoding="utf-8")
     index.cells.append(nbformat.v4.new_markdown_cell(toctrees(language)))
-    index.cells.append(nbformat.v4.new_markdown_cell("```{toctree}\n:hidden:\n:glob:\n\napi/*\n```") if False else nbformat.v4.new_markdown_cell(""))
     nbformat.write(index, folder/"index.ipynb")
     api_index = folder/"api/index.md"
     api_index.write_text(api_index.read_text(encoding="utf-8") + "\n```{toctree}\n:hidden:\n\n" + "\n".join(module.__name__.split(".")[-1] for module in reference.modules()) + "\n```\n", encoding="utf-8")
@@ -92,6 +99,7 @@ def build(language):
     environment = os.environ | {"SITE_LANGUAGE": language, "SITE_EXTRA": str(STAGE/f"{language}-extra")}
     command = [sys.executable, "-m", "sphinx", "-b", "html", "-n", "-q", "-E", "-j", "2", "-c", str(ROOT/"docs"), "-d", str(STAGE/f"{language}-doctrees"), str(STAGE/language), str(out)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    shutil.rmtree(ROOT/"jupyter_execute", ignore_errors=True) # myst-nb's copy of the notebooks
     complaints = [located(line, language) for line in re.sub(r"\x1b\[[0-9;]*m", "", done.stderr).splitlines() if line.strip()]
     return complaints or ([f"Sphinx ended with {done.returncode}"] if done.returncode else [])
 
@@ -101,11 +109,13 @@ def main():
     languages = parser.parse_args().language or ["en", "pt"]
     os.chdir(ROOT) # nbdev looks for settings.ini from here
     started = time.perf_counter()
-    path = ROOT/"README.md"
-    if path.read_text(encoding="utf-8") != readme.readme(): sys.exit("README.md is not what nbs/index.ipynb makes: run `make readme`")
+    for name in readme.FIRST_LINE:
+        if not (ROOT/name).exists() or (ROOT/name).read_text(encoding="utf-8") != readme.readme(name): sys.exit(f"{name} is not what nbs/index.ipynb makes: run `make readme`")
     shutil.rmtree(SITE, ignore_errors=True)
     for language in languages:
-        if language == "pt": portuguese.write()
+        if language == "pt":
+            if complaints := list(portuguese.complaints()): sys.exit("\n".join(complaints))
+            portuguese.write()
         try: pages = stage(language)
         except staging.Unknown as error: sys.exit(f"{error}")
         if language == "en": (STAGE/"en-extra/llms.txt").write_text(llms(pages), encoding="utf-8")
