@@ -20,7 +20,7 @@ __all__ = ['COMMANDS', 'cola_train', 'cola_evaluate', 'cola_predict', 'cola_scor
 def cola_train(
     config:OmitArgPrefixes[Config],  # The settings of the training
     out:Path,  # Gets model/, metrics.json, history.csv, predictions.csv, report.html and the plots
-    data:str="demo",  # demo, cola, or the path of a .tsv or .csv file or of a folder of CoLA files
+    data:str="demo",  # demo, demo-pt, cola, or the path of a .tsv or .csv file or of a folder of CoLA files
     overwrite:bool=False,  # Replace an earlier run in the same folder, or an unfinished one
     resume:bool=False,  # Go on with a training that was interrupted; where there is none, begin one
 )->None:
@@ -34,7 +34,7 @@ def cola_train(
 # %% ../nbs/09_cli.ipynb #cola-evaluate
 def cola_evaluate(
     model:Positional[str],  # A folder made by cola train, or a Hub id
-    data:str="demo",  # demo, cola, or the path of a .tsv or .csv file or of a folder of CoLA files
+    data:str="demo",  # demo, demo-pt, cola, or the path of a .tsv or .csv file or of a folder of CoLA files
     out:Path|None=None,  # Also write report.html, the plots, metrics.json and predictions.csv to this folder, which must be new
 )->None:
     "Score a saved model on a corpus, with intervals"
@@ -84,7 +84,7 @@ def cola_score(
 
 # %% ../nbs/09_cli.ipynb #cola-data
 def cola_data(
-    source:Positional[str],  # demo, cola, or the path of a .tsv or .csv file or of a folder of CoLA files
+    source:Positional[str],  # demo, demo-pt, cola, or the path of a .tsv or .csv file or of a folder of CoLA files
     audit:bool=False,  # Look for duplicates, conflicting labels, dev sentences in train, odd characters
     strict:bool=False,  # As --audit, and fail if anything is found
     export:Path|None=None,  # Write every split to this folder as a TSV in CoLA's four columns
@@ -104,7 +104,7 @@ def cola_data(
 def cola_seeds(
     config:OmitArgPrefixes[Config],  # The settings of the training; its own seed does not matter
     out:Path,  # Gets a folder per seed, seeds.csv, summary.json and seeds.png
-    data:str="demo",  # demo, cola, or the path of a .tsv or .csv file or of a folder of CoLA files
+    data:str="demo",  # demo, demo-pt, cola, or the path of a .tsv or .csv file or of a folder of CoLA files
     seeds:tuple[int, ...]=(42, 43, 44, 45, 46),  # At least two different numbers
 )->None:
     "Train a recipe with several seeds; what is there already is taken, what was interrupted goes on"
@@ -148,7 +148,7 @@ def cola_glue(
 def cola_search(
     config:OmitArgPrefixes[Config],  # The settings to start from
     out:Path,  # Gets search.db, trials.csv and best.json
-    data:str="demo",  # demo, cola, or the path of a .tsv or .csv file or of a folder of CoLA files; only its training set is used
+    data:str="demo",  # demo, demo-pt, cola, or the path of a .tsv or .csv file or of a folder of CoLA files; only its training set is used
     trials:int=20,  # How many in all, those of earlier calls included
     vary:tuple[str, ...]=("learning_rate", "warmup", "layer_decay", "corrupted_epochs"),  # Which settings
     storage:str|None=None,  # The address of a database that several machines can reach; default: search.db in the folder
@@ -161,7 +161,7 @@ def cola_search(
 
 def cola_export(
     model:Positional[Path],  # A folder made by cola train
-    data:str="demo",  # demo, cola, or the path of a .tsv or .csv file or of a folder of CoLA files: to measure what changes
+    data:str="demo",  # demo, demo-pt, cola, or the path of a .tsv or .csv file or of a folder of CoLA files: to measure what changes
     int8:bool=True,  # Also write the weights in eight bits
 )->None:
     "Write a model as ONNX into its folder, and what that changes into its card"
@@ -181,7 +181,7 @@ def cola_push(
     print(f"{files.to_string(index=False)}\n\n" + (f"uploaded to {repository}" if really else f"nothing was uploaded; to upload {files.MB.sum():.1f} MB to {repository}, add --really"))
 
 def cola_controls(
-    data:str="demo",  # demo, cola, or the path of a .tsv or .csv file or of a folder of CoLA files
+    data:str="demo",  # demo, demo-pt, cola, or the path of a .tsv or .csv file or of a folder of CoLA files
     model:str="minilm",  # The pretrained network to probe: minilm, bert, tiny, a Hub id, or a folder
     beside:Path|None=None,  # The folder of a run or of several seeds on the same data, to put beside
 )->None:

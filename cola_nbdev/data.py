@@ -15,8 +15,8 @@ from .corpora import read_corpus_folder,read_shaped
 if TYPE_CHECKING: import pandas as pd
 
 # %% auto #0
-__all__ = ['COLA_URL', 'COLA_FILES', 'verify', 'unpack_cola', 'fetch_cola', 'read_cola', 'fingerprint', 'Corpus', 'summarize',
-           'split_sentences', 'load_corpus', 'corpus_of', 'plot_labels', 'plot_lengths', 'source_table']
+__all__ = ['COLA_URL', 'COLA_FILES', 'DEMOS', 'verify', 'unpack_cola', 'fetch_cola', 'read_cola', 'fingerprint', 'Corpus',
+           'summarize', 'split_sentences', 'load_corpus', 'corpus_of', 'plot_labels', 'plot_lengths', 'source_table']
 
 # %% ../nbs/00_data.ipynb #verify
 COLA_URL = "https://nyu-mll.github.io/CoLA/cola_public_1.1.zip"
@@ -98,7 +98,7 @@ def fingerprint(
 @dataclass(frozen=True, repr=False)
 class Corpus:
     "A named corpus: one table of sentences per split, the first to train on"
-    name: str    # `demo`, `cola` or a file's name
+    name: str    # `demo`, `demo-pt`, `cola` or a file's name
     splits: dict # Split → sentences [sentence_source, label, label_notes, sentence, (phenomenon)]
     shape: str="" # What its files were taken for
 
@@ -157,19 +157,21 @@ def split_sentences(
         raise ColaError(f"{len(sentences)} sentences ({counts}) are too few to hold out {fraction:.0%} of them with both labels on each side; add sentences") from None
 
 # %% ../nbs/00_data.ipynb #load-corpus
+DEMOS = {"demo": "en", "demo-pt": "pt"} # name: language
+
 def load_corpus(
-    source:str|Path="demo",  # `demo`, `cola`, or the path of a file or of a folder with a file per split
+    source:str|Path="demo",  # `demo`, `demo-pt` (Portuguese), `cola`, or the path of a file or of a folder with a file per split
     dev_fraction:float=0.2,  # How much of a single file becomes its dev set; 1 takes the whole file to evaluate on
 )->Corpus:                   # `ColaError` if there is no such corpus or it cannot be read
     "Load a corpus by its name or path"
     import pandas as pd
     path = Path(source)
-    if source == "demo": return Corpus("demo", {split: pd.DataFrame(rows, columns=COLUMNS) for split,rows in demo_corpus().items()})
+    if source in DEMOS: return Corpus(source, {split: pd.DataFrame(rows, columns=COLUMNS) for split,rows in demo_corpus(language=DEMOS[source]).items()})
     if source == "cola": return Corpus("cola", read_cola())
     if path.is_dir():
         if (path/"raw").is_dir(): path = path/"raw" # as in the unpacked folder cola_public
         return Corpus(path.name, *read_corpus_folder(path))
-    if not path.is_file(): raise ColaError(f"there is no corpus {str(source)!r}; say demo, cola, or the path of a .tsv or .csv file")
+    if not path.is_file(): raise ColaError(f"there is no corpus {str(source)!r}; say {', '.join(DEMOS)}, cola, or the path of a .tsv or .csv file")
     sentences,shape = read_shaped(path)
     if "split" in sentences and dev_fraction < 1 and {"train"} < set(sentences.split): # the file says itself which sentence belongs where
         return Corpus(path.name, {split: part.drop(columns="split").reset_index(drop=True) for split,part in sentences.groupby("split", sort=False)}, shape)

@@ -6,10 +6,11 @@
 from __future__ import annotations
 import random,re
 from types import SimpleNamespace
+from . import portuguese
 
 # %% auto #0
-__all__ = ['WORDS', 'PHENOMENA', 'HELD_OUT_PHENOMENA', 'BEFORE', 'AFTER', 'COLUMNS', 'read_words', 'write_pair', 'write_rows',
-           'demo_corpus']
+__all__ = ['WORDS', 'PHENOMENA', 'HELD_OUT_PHENOMENA', 'BEFORE', 'AFTER', 'SURROUNDINGS', 'COLUMNS', 'LANGUAGES', 'read_words',
+           'write_pair', 'write_rows', 'demo_corpus']
 
 # %% ../nbs/00_grammar.ipynb #run-words-class-of-words-its
 WORDS = { # class of words: (its forms, words used in training, words held out)
@@ -56,12 +57,13 @@ WORDS = { # class of words: (its forms, words used in training, words held out)
 # %% ../nbs/00_grammar.ipynb #read-words
 def read_words(
     held_out:bool=False, # The held-out words instead of those for training
+    classes:dict=WORDS,  # Class of words → (its forms, words used in training, words held out)
 )->dict[str, list[SimpleNamespace]]: # Class of words → its words, each with one attribute per form
     "The words of the grammar, by class"
     def entries(forms, training, other):
         split = (lambda text: text.split()) if " " in forms else (lambda text: [text])
         return [SimpleNamespace(**dict(zip(forms.split(), split(word)))) for word in re.split(", +", other if held_out else training)]
-    return {name: entries(*row) for name,row in WORDS.items()}
+    return {name: entries(*row) for name,row in classes.items()}
 
 # %% ../nbs/00_grammar.ipynb #run-phenomena-phenomenon-where-a-textbook
 PHENOMENA = { # phenomenon: (where a textbook treats it, its templates)
@@ -138,15 +140,18 @@ HELD_OUT_PHENOMENA = { # never seen in training
 # %% ../nbs/00_grammar.ipynb #run-before-5-we-think-that
 BEFORE = [""]*5 + ["we think that ", "the newspaper said that ", "it is true that ", "my neighbour told me last week that "]
 AFTER  = [""]*5 + [", as we all know", ", and nobody was surprised", ", but it does not matter"]
+SURROUNDINGS = BEFORE, AFTER
 
 # %% ../nbs/00_grammar.ipynb #write-pair
 def write_pair(
     template:str,        # With slots `{class.form}` and one `[good|bad]`; a leading `?` makes a question
     words:dict,          # From `read_words`
     rng:random.Random,   # Draws the words
+    surroundings:tuple=SURROUNDINGS, # What may stand before a statement, and what after it
 )->tuple[str, str]:      # The acceptable sentence, the unacceptable one
     "One minimal pair: the same words drawn for both sentences"
-    text = template[1:] + "?" if template.startswith("?") else rng.choice(BEFORE) + template + rng.choice(AFTER) + "."
+    before,after = surroundings
+    text = template[1:] + "?" if template.startswith("?") else rng.choice(before) + template + rng.choice(after) + "."
     drawn = {name: rng.choice(entries) for name,entries in words.items()}
     good,bad = (re.sub(r"\[(.*)\|(.*)\]", rf"\{side}", text).format(**drawn) for side in (1,2))
     return good[0].upper() + good[1:], bad[0].upper() + bad[1:]
@@ -160,13 +165,14 @@ def write_rows(
     words:dict,         # From `read_words`
     rng:random.Random,  # Draws the words
     seen:set,           # Sentences written already; the new ones are added
+    surroundings:tuple=SURROUNDINGS, # As for `write_pair`
 )->list[tuple]:         # Rows in the order of `COLUMNS`; each pair adjacent, the acceptable sentence first
     "Minimal pairs, the phenomena taking turns, no sentence twice"
     rows, turns = [], {name: 0 for name in phenomena}
     while len(rows) < count:
         name = min(turns, key=turns.get)
         source,templates = phenomena[name]
-        good,bad = write_pair(templates[turns[name] % len(templates)], words, rng)
+        good,bad = write_pair(templates[turns[name] % len(templates)], words, rng, surroundings)
         if good in seen or bad in seen: continue
         seen.update((good, bad))
         turns[name] += 1
@@ -174,12 +180,19 @@ def write_rows(
     return rows
 
 # %% ../nbs/00_grammar.ipynb #demo-corpus
+LANGUAGES = { # language: (words, phenomena, held-out phenomena, surroundings)
+    "en": (WORDS, PHENOMENA, HELD_OUT_PHENOMENA, SURROUNDINGS),
+    "pt": (portuguese.WORDS, portuguese.PHENOMENA, portuguese.HELD_OUT_PHENOMENA, portuguese.SURROUNDINGS)}
+
 def demo_corpus(
-    seed:int=0, # Another seed, another corpus
+    seed:int=0,        # Another seed, another corpus
+    language:str="en", # `en`, English, or `pt`, Brazilian Portuguese; `ValueError` if it is neither
 )->dict[str, list[tuple]]: # Split → rows in the order of `COLUMNS`: 2,000 to train on, 400 in domain, 400 out of domain
-    "The demo corpus, written by the grammar of this notebook"
+    "The demo corpus, written by the grammar of a language"
+    if language not in LANGUAGES: raise ValueError(f"there is no demo corpus in {language!r}; say {' or '.join(LANGUAGES)}")
+    classes,phenomena,held_out_phenomena,surroundings = LANGUAGES[language]
     rng,seen = random.Random(seed), set()
-    words,held_out = read_words(), read_words(held_out=True)
-    return {"train": write_rows(2000, PHENOMENA, words, rng, seen),
-            "in_domain_dev": write_rows(400, PHENOMENA, words, rng, seen),
-            "out_of_domain_dev": write_rows(200, PHENOMENA, held_out, rng, seen) + write_rows(200, HELD_OUT_PHENOMENA, held_out, rng, seen)}
+    words,held_out = read_words(classes=classes), read_words(held_out=True, classes=classes)
+    return {"train": write_rows(2000, phenomena, words, rng, seen, surroundings),
+            "in_domain_dev": write_rows(400, phenomena, words, rng, seen, surroundings),
+            "out_of_domain_dev": write_rows(200, phenomena, held_out, rng, seen, surroundings) + write_rows(200, held_out_phenomena, held_out, rng, seen, surroundings)}

@@ -75,7 +75,7 @@ def test_odd_sentences_are_kept_as_text(tmp_path):
         assert read.sentence_source.tolist() == ["s"] * len(sentences)
 
 @pytest.mark.parametrize("arguments, message", [
-    (["data", "nowhere.tsv"], "there is no corpus 'nowhere.tsv'; say demo, cola, or the path"),
+    (["data", "nowhere.tsv"], "there is no corpus 'nowhere.tsv'; say demo, demo-pt, cola, or the path"),
     (["data", "."], "holds no corpus; expected in_domain_train.tsv"),
     (["train", "--out", "run", "--model", "no/such-model"], "cannot load the model 'no/such-model': say minilm, bert, tiny, a Hub id, or a folder"),
     (["train", "--out", "run", "--learning-rate", "0"], "learning_rate is 0.0; it must be above 0"),
