@@ -174,10 +174,10 @@ def stage_cell(cell, folder, module, words, taken):
     new = nbformat.v4.new_code_cell(source, id=cell.id)
     new.outputs = [tidy(nbformat.from_dict(output), folder, module) for output in json.loads(json.dumps(cell.outputs)) if output.get("name") != "stderr"]
     exported = "export" in directives
-    if not new.outputs and not exported and shows(source) and not __import__("os").environ.get("TMP_LENIENT"): raise Unknown("an output is missing: the cell shows something, and nothing is kept; `make outputs notebooks=…` runs it (slow=1 for long cells)")
+    if not new.outputs and not exported and shows(source): raise Unknown("an output is missing: the cell shows something, and nothing is kept; `make outputs notebooks=…` runs it (slow=1 for long cells)")
     pictures = [output for output in new.outputs if "image/png" in output.get("data", {})]
     described = " ".join(directives.get("fig-alt:", [])).strip("\"'")
-    if pictures and not described and not __import__("os").environ.get("TMP_LENIENT"): raise Unknown("a picture without words for those who cannot see it: begin the cell with `#| fig-alt: …`")
+    if pictures and not described: raise Unknown("a picture without words for those who cannot see it: begin the cell with `#| fig-alt: …`")
     if pictures: new.metadata["mystnb"] = {"image": {"alt": described, "class": "plot"}}
     new.metadata["tags"] = ["remove-input"] if directives.get("echo:") == ["false"] else []
     if imports_only(source) and not new.outputs:
@@ -223,7 +223,7 @@ def exported_cells(module):
 
 def check_export(cell, exported, module):
     "Refuse a page whose module is not what the notebook exports"
-    flat = lambda code: re.sub(r"from cola_nbdev\.|from \.", "from ", re.sub(r"^[ \t]*#\|.*\n?", "", code, flags=re.MULTILINE)).strip()
+    flat = lambda code: re.sub(r"from cola_nbdev\.|from \.(?=\w)", "from ", re.sub(r"^[ \t]*#\|.*\n?", "", code, flags=re.MULTILINE)).replace("from cola_nbdev import", "from . import").strip()
     if flat(exported.get(cell.id, "")) != flat(cell.source): raise Unknown(f"cola_nbdev/{module}.py does not have this cell as it stands here: run `make export`")
 
 def stage_notebook(path,     # A notebook, English or Portuguese
