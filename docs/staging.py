@@ -23,7 +23,7 @@ from portuguese import FENCE, page_of
 ROOT = Path(__file__).resolve().parent.parent
 PROCESSORS = [FrontmatterProc, populate_language, strip_ansi, hide_line, rm_header_dash, clean_magics, hide_] # nbdev's, in nbdev's order
 CALLOUTS = {"note", "tip", "important", "warning", "caution"}
-TEXTS = {"docs/reliability.md": "reliability", "benchmarks/results/README.md": "benchmarks", "CHANGELOG.md": "changelog", "CONTRIBUTING.md": "contributing"} # pages that are no notebooks
+TEXTS = {"docs/scale.md": "scale", "docs/reliability.md": "reliability", "benchmarks/results/README.md": "benchmarks", "CHANGELOG.md": "changelog", "CONTRIBUTING.md": "contributing"} # pages that are no notebooks
 # What people look for → the cell whose heading answers it; in both languages
 TERMS = {"03_training": {"going-on": ("resume", "retomar")}, "04_evaluation": {"how-far-may-it-be-off": ("confidence interval", "intervalo de confiança"), "one-number-seven-sentences-in-ten": ("Matthews correlation", "correlação de Matthews"),
          "where-do-the-errors-live-the": ("errors by phenomenon", "erros por fenômeno")}, "01_tokenization": {"padding-is-work-for-nothing-pad": ("padding", "preenchimento"), "all-sentences-at-once-the-tutorial": ("attention mask", "máscara de atenção")},
