@@ -233,6 +233,8 @@ def main(
         if not lost(error): raise
         if not number: print("cola: another process has ended, and so does this one; the same command with --resume goes on", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt: print("cola: interrupted", file=sys.stderr); sys.exit(130)
+    except KeyboardInterrupt:
+        if not number: print("cola: interrupted", file=sys.stderr)
+        sys.exit(130)
     except BrokenPipeError: sys.exit(141)
     except OSError as error: print(f"cola: {error.filename or 'the disk'}: {(error.strerror or str(error)).lower()}", file=sys.stderr); sys.exit(2)
