@@ -27,10 +27,11 @@ def cola_train(
     "Fine-tune a network, evaluate it, and save everything to a folder"
     from cola_nbdev.data import load_corpus
     from cola_nbdev.prediction import check_output,fine_tune
-    from cola_nbdev.processes import first_only,place
+    from cola_nbdev.processes import first_only,leave,place
     first_only(lambda: check_output(out, overwrite, resume)) # before anything is loaded
     report = fine_tune(first_only(lambda: load_corpus(data)), config, out, overwrite, resume=resume)
     if place()[0] == 0: print(f"\n{report!r}\n\nsaved in {out}: open {out/'report.html'}, or judge sentences with: cola predict {out/'model'} \"A sentence.\"")
+    leave()
 
 # %% ../nbs/09_cli.ipynb #cola-evaluate
 def cola_evaluate(

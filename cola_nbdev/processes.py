@@ -12,8 +12,8 @@ from .tokenization import encode
 if TYPE_CHECKING: import numpy as np, pandas as pd, torch
 
 # %% auto #0
-__all__ = ['COUNTS', 'launched', 'on_processor', 'place', 'deal', 'Alone', 'agreed', 'first_only', 'everywhere', 'same_settings',
-           'lost', 'shared_logits', 'Spread', 'Team']
+__all__ = ['COUNTS', 'launched', 'on_processor', 'place', 'leave', 'deal', 'Alone', 'agreed', 'first_only', 'everywhere',
+           'same_settings', 'lost', 'shared_logits', 'Spread', 'Team']
 
 # %% ../nbs/03_processes.ipynb #place
 COUNTS = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE") # where launchers write how many there are
@@ -23,8 +23,9 @@ def launched()->bool: # Without importing anything
     return any(int(os.environ.get(name) or 1) > 1 for name in COUNTS)
 
 def on_processor()->bool: # Several processes without GPUs have to tell accelerate so, or each of them trains alone
-    "Are these several processes on a machine without accelerators?"
+    "Are these several processes without accelerators, or told not to use them?"
     import torch
+    if os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes", "on"): return launched()
     return launched() and getattr(torch.accelerator.current_accelerator(check_available=True), "type", "mps") == "mps" # of which accelerate takes one only
 
 def place()->tuple[int, int]: # Its number, from 0 on, and how many there are
@@ -34,6 +35,12 @@ def place()->tuple[int, int]: # Its number, from 0 on, and how many there are
     state = PartialState(cpu=on_processor())
     if state.num_processes == 1: raise ColaError("started as one of several processes, but accelerate finds itself alone: it cannot use this device in several; set ACCELERATE_USE_CPU=true to use the processor")
     return state.process_index, state.num_processes
+
+def leave():
+    "Say goodbye to the other processes at the end of the program; torch complains about those who do not"
+    if not launched(): return
+    from accelerate import PartialState
+    PartialState().destroy_process_group()
 
 # %% ../nbs/03_processes.ipynb #deal
 def deal(

@@ -277,14 +277,14 @@ def train_seeds(
     sentences:pd.DataFrame,       # To train on: the columns `sentence` and `label`
     seeds,                        # Different whole numbers
     config:Config=Config(),       # The settings; its own seed does not matter
-    take_turns:bool|None=None,    # By a step each; None: on a GPU yes, on a CPU no
+    take_turns:bool|None=None,    # By a step each; None: on a GPU yes, on a CPU or in several processes no
     progress:bool=True,           # Show a progress bar
 )->dict[int, Run]:                # Seed → its run, the same as from `train`; asked to stop, only those up to the one that was stopped; `ColaError` if a seed is given twice
     "Train one network per seed: side by side on a GPU, one after another on a CPU"
     import torch
     seeds = list(seeds)
     if len(set(seeds)) < len(seeds): raise ColaError(f"seeds are {seeds}; give each seed once")
-    configs,gpu = {seed: replace(config, seed=seed) for seed in seeds}, torch.cuda.is_available()
+    configs,gpu = {seed: replace(config, seed=seed) for seed in seeds}, torch.cuda.is_available() and not launched()
     states,runs = {}, {}
     if not (gpu if take_turns is None else take_turns):
         for seed in seeds:

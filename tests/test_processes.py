@@ -21,6 +21,7 @@ from cola_nbdev.data import ColaError, load_corpus
 from cola_nbdev.model import load_model
 from cola_nbdev.settings import Config
 
+LONG = bool(os.environ.get("COLA_NBDEV_LONG"))
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = Config(model="tiny", epochs=6, dropout=0.0, learning_rate=3e-3)
 pytestmark = pytest.mark.xdist_group("processes")
@@ -65,6 +66,7 @@ def scenarios(folder):
     "Everything that needs no kill, one after the other in the same two processes; each writes what it saw"
     from dataclasses import replace
 
+    from cola_nbdev.prediction import fine_tune
     from cola_nbdev.processes import everywhere, first_only, place
     process, processes = place()
     demo, found = load_corpus("demo").train, {"place": [process, processes]}
@@ -81,26 +83,28 @@ def scenarios(folder):
     run, found["losses"] = recorded(demo[:255], CONFIG, folder=folder/"checkpoints") # 230 sentences are left: the last batch of each epoch has 6
     found["history"], found["weights"] = run.history, weights_of(run)
     found["written"] = sorted(path.name for path in (folder/"checkpoints").iterdir())
-    found["stopped"] = message_of(lambda: stopped_in_the_second(folder/"stopped"))
+    found["stopped"] = message_of(lambda: stopped_in_the_second(lambda: fine_tune(few(), CONFIG, folder/"stopped", progress=False), 5))
     found["begun by one"] = recorded(demo[:255], CONFIG, folder=folder/"begun", resume=True)[1]
     alike = replace(CONFIG, epochs=1, validation_fraction=0)
     found["one is left over"] = recorded(demo[:65], alike)[1] # in the last batch one sentence for two
-    dropped = replace(alike, dropout=0.1)
+    dropped = replace(alike, dropout=0.1, batch_size=8)
     found["dropout"] = [recorded(demo[:65], dropped)[1] for _ in range(2)]
+    stopped_in_the_second(lambda: training.train(demo[:65], dropped, progress=False, folder=folder/"dropout"), 3)
+    found["steps"] = [int(path.name[5:]) for path in checkpoints(folder/"dropout")]
+    found["dropout, resumed"] = recorded(demo[:65], dropped, folder=folder/"dropout", resume=True)[1]
     found["in slices"] = in_slices(demo[:255], folder)
     (folder/f"{process}.json").write_text(json.dumps(found))
 
-def stopped_in_the_second(out):
-    "A signal reaches one process only, in its fifth step"
+def stopped_in_the_second(work, at):
+    "A signal reaches one process only, in a certain step"
     from cola_nbdev import processes
-    from cola_nbdev.prediction import fine_tune
     learn, calls = processes.Team.learn, []
     def interrupted(team, *arguments):
         calls.append(1)
-        if len(calls) == 5 and team.process == 1: signal.raise_signal(signal.SIGTERM)
+        if len(calls) == at and team.process == 1: signal.raise_signal(signal.SIGTERM)
         return learn(team, *arguments)
     processes.Team.learn = interrupted
-    try: fine_tune(few(), CONFIG, out, progress=False)
+    try: return work()
     finally: processes.Team.learn = learn
 
 def in_slices(sentences, folder):
@@ -172,7 +176,8 @@ def test_nobody_comes_out_empty(two):
 
 def test_dropout_can_be_repeated(two):
     once, again = two[0][0]["dropout"]
-    assert once == again and once != two[0][0]["one is left over"]
+    assert len(set(once)) == len(once) == 9 and once == again
+    assert two[0][0]["steps"] == [5] and two[0][0]["dropout, resumed"] == once, "also from the middle of an epoch"
 
 def test_only_the_first_writes_and_speaks(two):
     (first, _), printed, folder = two
@@ -260,14 +265,16 @@ def small(tmp_path_factory):
     few().export(folder/"data")
     return folder, recorded(load_corpus(folder/"data").train, Config(model="tiny", epochs=12, dropout=0.0))
 
-def test_killed_and_resumed(small, tried):
-    folder, (alone, losses) = small
+@pytest.mark.parametrize("killed", (0, 1) if LONG else (0,)) # the one that writes, and another
+def test_killed_and_resumed(small, tmp_path, tried, killed):
+    data, (alone, losses) = small
+    folder = shutil.copytree(data, tmp_path/"folder")
     process = cola(folder, *TRAIN)
     workers = until(folder, process, 20)
-    workers[1].kill()
+    workers[killed].kill()
     _, error = process.communicate(timeout=180)
     assert process.returncode and not any(worker.is_running() for worker in workers), "every process ends"
-    assert error.count("cola: another process has ended, and so does this one; the same command with --resume goes on") <= 1 and "Traceback (most recent call last):\n  File \"<string>\"" not in error
+    assert error.count("cola: another process has ended, and so does this one; the same command with --resume goes on") <= killed and "Traceback (most recent call last):\n  File \"<string>\"" not in error
     assert not (folder/"run").exists() and not any(damage(path) for path in checkpoints(folder/"run.unfinished"/"checkpoints")), "nothing is half written"
     tried("one of two processes killed with kill -9")
 
