@@ -14,7 +14,7 @@ from pathlib import Path
 
 from side_by_side import SIZES, folder_of, in_words, markdown, spread, table
 
-BENCHMARKS = ("training", "scoring", "tokenization", "limit", "growth", "startup", "checkpoints", "bulk", "gpu")
+BENCHMARKS = ("training", "scoring", "tokenization", "limit", "growth", "startup", "checkpoints", "bulk", "processes", "gpu")
 
 # --- figures: what the benchmarks found → a spread over the rounds, or None where this was not measured ---
 
@@ -56,6 +56,10 @@ def files_and_memory(found):
     more = found["bulk"]["more_megabytes"]
     return more <= 150, f"{more} MB more for {found['bulk']['settings']['many']:,} sentences than for {found['bulk']['settings']['few']:,}"
 
+def same_losses(found):
+    difference = found["processes"]["largest_loss_difference"]
+    return difference <= 1e-5, f"the losses differ by at most {difference:.0e}"
+
 def own_memory(found):
     ours, seed = (found["training"]["memory"][name]["growth_megabytes"] for name in ("ours", "seed's loop"))
     return True, f"{ours / seed:.2f}× without Python and the libraries"
@@ -92,6 +96,8 @@ TARGETS = [
            stretch_condition="under 1.5 s, under 3% of a minute", condition=share_of_a_minute),
     Target("scoring a file, from CSV to CSV", "predict_logits in memory", times_faster("bulk", "predict_logits in memory"), .91, None,
            stretch_condition="at most 150 MB more for 100,000 sentences", condition=files_and_memory),
+    Target("training in a process per core", "one process with as many threads", times_faster("processes", "one process"), .87, None,
+           stretch_condition="the same losses within 1e-5", condition=same_losses),
     Target("H200, BERT-base, 4 epochs of CoLA, bf16", "Trainer (dynamic padding) on the same GPU", times_faster("gpu", "Trainer, dynamic padding"), 4, None,
            stretch_condition="under 10 s in all", condition=seconds_in_all)]
 

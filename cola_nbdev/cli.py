@@ -27,9 +27,11 @@ def cola_train(
     "Fine-tune a network, evaluate it, and save everything to a folder"
     from cola_nbdev.data import load_corpus
     from cola_nbdev.prediction import check_output,fine_tune
-    check_output(out, overwrite, resume) # before anything is loaded
-    report = fine_tune(load_corpus(data), config, out, overwrite, resume=resume)
-    print(f"\n{report!r}\n\nsaved in {out}: open {out/'report.html'}, or judge sentences with: cola predict {out/'model'} \"A sentence.\"")
+    from cola_nbdev.processes import first_only,leave,place
+    first_only(lambda: check_output(out, overwrite, resume)) # before anything is loaded
+    report = fine_tune(first_only(lambda: load_corpus(data)), config, out, overwrite, resume=resume)
+    if place()[0] == 0: print(f"\n{report!r}\n\nsaved in {out}: open {out/'report.html'}, or judge sentences with: cola predict {out/'model'} \"A sentence.\"")
+    leave()
 
 # %% ../nbs/09_cli.ipynb #cola-evaluate
 def cola_evaluate(
@@ -219,8 +221,21 @@ def main(
     atexit.register(gc.freeze) # and once more at the end a second
     if not sys.stderr.isatty(): os.environ.setdefault("TQDM_DISABLE", "1")
     if hasattr(sys.stdout, "reconfigure"): sys.stdout.reconfigure(errors="backslashreplace") # a terminal that cannot show é is no reason to stop
+    from cola_nbdev.processes import launched,lost
+    number = int(os.environ.get("RANK") or 0) if launched() else 0 # of several processes
+    if launched() and (command := (sys.argv[1:] if arguments is None else arguments)[:1]) != ["train"]:
+        print(f"cola: {' '.join(command) or 'this'} works in one process; start only cola train in several", file=sys.stderr) if not number else None
+        sys.exit(2)
     try: tyro.extras.subcommand_cli_from_dict({name: with_help(command) for name,command in COMMANDS.items()}, prog="cola", args=arguments, description="Fine-tune BERT to tell acceptable English sentences from unacceptable ones.")
-    except ColaError as error: print(f"cola: {error}", file=sys.stderr); sys.exit(error.code)
-    except KeyboardInterrupt: print("cola: interrupted", file=sys.stderr); sys.exit(130)
+    except ColaError as error:
+        if not getattr(error, "silent", False): print(f"cola: {f'process {number}: ' * bool(number)}{error}", file=sys.stderr)
+        sys.exit(error.code)
+    except RuntimeError as error:
+        if not lost(error): raise
+        if not number: print("cola: another process has ended, and so does this one; the same command with --resume goes on", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        if not number: print("cola: interrupted", file=sys.stderr)
+        sys.exit(130)
     except BrokenPipeError: sys.exit(141)
     except OSError as error: print(f"cola: {error.filename or 'the disk'}: {(error.strerror or str(error)).lower()}", file=sys.stderr); sys.exit(2)

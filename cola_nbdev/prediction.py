@@ -5,6 +5,7 @@
 # %% ../nbs/05_prediction.ipynb #run-from-future-import-annotations
 from __future__ import annotations
 import dataclasses,hashlib,json,os,platform,shutil,threading
+from contextlib import ExitStack
 from importlib.metadata import PackageNotFoundError,version
 from pathlib import Path
 from functools import cached_property
@@ -13,6 +14,7 @@ from .data import ColaError,Corpus
 from .tokenization import encode,find_model,load_tokenizer
 from .model import LABELS,check_fit,example_logits,load_model,model_folder,positions_of,predict_splits,quiet_transformers
 from .checkpoints import Stopped,checkpoints,commit,force,one_writer
+from .processes import agreed,first_only,place
 from .settings import KEEPING,Config
 from .training import Run,plot_history,train
 if TYPE_CHECKING: import numpy as np, pandas as pd
@@ -274,43 +276,45 @@ def fine_tune(
 ):                            # The `Report`; `ColaError` if the folder is taken or cannot be written, `Stopped` after a signal
     "Train, evaluate, report and save: everything or nothing"
     from cola_nbdev.evaluation import Report,read_predictions
-    out = check_output(out, overwrite, resume)
-    if "train" not in corpus.splits or not corpus.dev: raise ColaError(f"the corpus {corpus.name} has the splits {', '.join(corpus.splits)}; train and at least one dev split are needed")
-    work = unfinished(out)
-    if resume and not work.exists() and (out/"metrics.json").exists():
-        facts = read_metrics(out)
-        check_recipe(facts, corpus, config, out)
-        with one_writer(out.absolute()): tidy(out)
-        print(f"{out} is finished; there is nothing to go on with")
-        return Report(read_predictions(out/"predictions.csv"), {name: fact for name,fact in facts.items() if name != "splits"}, corpus.together)
-    try:
+    out,work = Path(out),unfinished(out)
+    def begin(): # the report, if there is nothing left to do
+        check_output(out, overwrite, resume)
+        if "train" not in corpus.splits or not corpus.dev: raise ColaError(f"the corpus {corpus.name} has the splits {', '.join(corpus.splits)}; train and at least one dev split are needed")
+        if resume and not work.exists() and (out/"metrics.json").exists():
+            check_recipe(facts := read_metrics(out), corpus, config, out)
+            with one_writer(out.absolute()): tidy(out)
+            print(f"{out} is finished; there is nothing to go on with")
+            return Report(read_predictions(out/"predictions.csv"), {name: fact for name,fact in facts.items() if name != "splits"}, corpus.together)
         out.absolute().parent.mkdir(parents=True, exist_ok=True)
-        with one_writer(out.absolute()):
-            check_output(out, overwrite, resume) # somebody else may have been faster
-            if work.exists() and not resume: shutil.rmtree(work)
-            work.mkdir(exist_ok=True)
-            if overwrite: (work/OVERWRITES).touch()
+        held.enter_context(one_writer(out.absolute()))
+        check_output(out, overwrite, resume) # somebody else may have been faster
+        if work.exists() and not resume: shutil.rmtree(work)
+        work.mkdir(exist_ok=True)
+        if overwrite: (work/OVERWRITES).touch()
+    def finish():
+        report = write_results(run, corpus, work, progress)
+        (work/OVERWRITES).unlink(missing_ok=True)
+        for path in work.rglob("*"): force(path) # before the earlier run is moved away
+        replaced = out.with_name(f".{out.name}-replaced-{os.getpid()}")
+        if out.exists(): out.rename(replaced)
+        try: commit(work, out)
+        except OSError:
+            if replaced.exists() and not out.exists(): replaced.rename(out)
+            raise
+        tidy(out)
+        return report
+    try:
+        with ExitStack() as held:
+            if done := first_only(begin): return done
             try:
                 run = train(corpus.train, config, progress, work/"checkpoints", resume)
                 if run.stopped:
-                    when = f"in epoch {len(run.history) + 1} of {config.epochs}" if len(run.history) < config.epochs else "after the training and before the evaluation"
-                    raise Stopped(f"stopped {when}" + (f" and saved in {work}; go on with --resume" if run.saved == run.step else
-                                  f"; it could not be saved, but the checkpoint of step {run.saved} is in {work}: go on with --resume" if run.saved else "; it could not be saved"), run.stopped)
-                report = write_results(run, corpus, work, progress)
-                (work/OVERWRITES).unlink(missing_ok=True)
-                for path in work.rglob("*"): force(path) # before the earlier run is moved away
-                replaced = out.with_name(f".{out.name}-replaced-{os.getpid()}")
-                if out.exists(): out.rename(replaced)
-                try: commit(work, out)
-                except OSError:
-                    if replaced.exists() and not out.exists(): replaced.rename(out)
-                    raise
-            except Stopped: raise
+                    raise agreed(Stopped("stopped " + (f"in epoch {len(run.history) + 1} of {config.epochs}" if len(run.history) < config.epochs else "after the training and before the evaluation") + (f" and saved in {work}; go on with --resume" if run.saved == run.step else
+                                  f"; it could not be saved, but the checkpoint of step {run.saved} is in {work}: go on with --resume" if run.saved else "; it could not be saved"), run.stopped))
+                return first_only(finish)
             except ColaError as error:
-                if not checkpoints(work/"checkpoints") or "belongs to another training" in str(error): raise
-                raise ColaError(f"{error}; its checkpoints are in {work}: other settings need a new start, with --overwrite or another --out") from None
+                if not isinstance(error, Stopped) and checkpoints(work/"checkpoints") and "belongs to another training" not in str(error): error.args = (f"{error}; its checkpoints are in {work}: other settings need a new start, with --overwrite or another --out",)
+                raise
             finally:
-                if work.exists() and not checkpoints(work/"checkpoints"): shutil.rmtree(work) # nothing to go on from
-            tidy(out)
+                if place()[0] == 0 and work.exists() and not checkpoints(work/"checkpoints"): shutil.rmtree(work) # nothing to go on from
     except OSError as error: raise ColaError(f"{out} cannot be written ({(error.strerror or str(error)).lower()}); choose another --out, or make room") from None
-    return report

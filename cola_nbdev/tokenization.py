@@ -172,11 +172,10 @@ class LengthSampler:
         seed:int=42,        # Same seed and epoch, same batches
         window:int=50,      # How many batches are sorted together: more saves padding, fewer mixes better
         shuffle:bool=True,  # If not: all examples, longest first (for evaluation)
-        even:bool=False,    # Keep the smaller batch for the end, so that several processes can share the others evenly
     ):
         import numpy as np
         if batch_size < 1: raise ColaError(f"batch_size is {batch_size}; it must be at least 1")
-        self.lengths, self.batch_size, self.seed, self.window, self.shuffle, self.even = np.asarray(lengths, dtype=int), batch_size, seed, window, shuffle, even
+        self.lengths, self.batch_size, self.seed, self.window, self.shuffle = np.asarray(lengths, dtype=int), batch_size, seed, window, shuffle
         self.epoch, self.start, self.drop_last = 0, 0, False # the batch to begin with, to go on in the middle of an epoch; accelerate asks for drop_last
 
     def set_epoch(self,
@@ -194,8 +193,7 @@ class LengthSampler:
         order, step = rng.permutation(len(self.lengths)), self.window * self.batch_size
         windows = [order[start:start+step] for start in range(0, len(order), step)]
         batches = [batch for window in windows for batch in self._cut(window[np.argsort(self.lengths[window], kind="stable")])]
-        smaller = [batches.pop()] if self.even and batches and len(batches[-1]) < self.batch_size else []
-        yield from ([batches[i] for i in rng.permutation(len(batches))] + smaller)[self.start:]
+        yield from [batches[i] for i in rng.permutation(len(batches))][self.start:]
 
     def _cut(self, order): return [order[start:start+self.batch_size].tolist() for start in range(0, len(order), self.batch_size)]
 

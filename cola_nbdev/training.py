@@ -4,8 +4,8 @@
 
 # %% ../nbs/03_training.ipynb #run-from-future-import-annotations
 from __future__ import annotations
-import math,sys,time
-from contextlib import nullcontext
+import itertools,math,sys,time
+from contextlib import ExitStack,nullcontext
 from dataclasses import dataclass,field,replace
 from functools import partial
 from pathlib import Path
@@ -14,10 +14,11 @@ from .corruption import real_and_fake
 from .data import ColaError,split_sentences
 from .language import commas,say
 from .tokenization import LengthSampler,encode,load_tokenizer,make_batches
-from .model import check_fit,load_model,positions_of,predict_logits,progress_bar
+from .model import check_fit,load_model,positions_of,progress_bar
 from .settings import Config,make_optimizer,prepare_network,settings_of
 from .doctor import check_losses,diagnose
 from .checkpoints import StopSignals,checkpoints,clear_staging,discard,latest_checkpoint,one_writer,random_state,read_checkpoint,save_checkpoint,set_random_state,set_snapshot,snapshot
+from .processes import Team,agreed,everywhere,first_only,launched,same_settings,shared_logits
 if TYPE_CHECKING: import pandas as pd
 
 # %% auto #0
@@ -33,7 +34,7 @@ def validate(
     "Loss, accuracy and MCC on sentences that were not trained on"
     import torch
     from sklearn.metrics import matthews_corrcoef
-    logits, labels = torch.from_numpy(predict_logits(model, tokenizer, sentences.sentence, max_length=max_length)), torch.tensor(sentences.label.to_numpy())
+    logits, labels = torch.from_numpy(shared_logits(model, tokenizer, sentences.sentence, max_length=max_length)), torch.tensor(sentences.label.to_numpy())
     predicted = logits.argmax(1)
     return {"validation_loss": torch.nn.functional.cross_entropy(logits, labels).item(),
             "validation_accuracy": (predicted == labels).double().mean().item(), "validation_mcc": float(matthews_corrcoef(labels, predicted)),
@@ -48,7 +49,7 @@ def match_share(
 )->float:                   # By how much the log-odds of acceptable were moved
     "Make a network judge as many held-out sentences acceptable as are labelled so"
     import numpy as np, torch
-    logits = predict_logits(model, tokenizer, sentences.sentence, max_length=max_length).astype(float)
+    logits = shared_logits(model, tokenizer, sentences.sentence, max_length=max_length).astype(float)
     by = -float(np.quantile(logits[:, 1] - logits[:, 0], 1 - sentences.label.mean()))
     head = [module for module in model.modules() if isinstance(module, torch.nn.Linear) and module.out_features == 2][-1]
     with torch.no_grad(): head.bias += torch.tensor([-by / 2, by / 2], device=head.bias.device)
@@ -79,61 +80,70 @@ class Run:
 # %% ../nbs/03_training.ipynb #training
 def _steps(sentences, config, progress, folder, resume):
     import torch
-    from accelerate import Accelerator
-    from cola_nbdev.packing import Packed,Replayed,accumulate,pack_batch
+    from cola_nbdev.packing import Packed,Replayed,pack_batch
     fitted,held_out = split_sentences(sentences, config.validation_fraction, config.seed) if config.validation_fraction else (sentences, None)
     acceptable = fitted.sentence[fitted.label == 1].tolist()
     if config.corrupted_epochs: real_and_fake(acceptable, 1) # refuses what cannot be spoiled before anything is loaded
-    tokenizer,model = load_tokenizer(config.model), prepare_network(load_model(config.model, config.seed), config)
+    tokenizer,model = everywhere(lambda: (load_tokenizer(config.model), prepare_network(load_model(config.model, config.seed), config)))
     check_fit(model, tokenizer)
     if config.max_length > (positions := positions_of(model)): raise ColaError(f"max_length is {config.max_length}; {config.model} has only {positions} positions")
-    accelerator = Accelerator(mixed_precision=config.mixed_precision)
-    graphs = config.cuda_graphs and accelerator.device.type == "cuda"
+    team = Team(config.mixed_precision)
+    team.check(config.batch_size, len(fitted))
+    accelerator,progress = team.accelerator, progress and team.first
+    graphs = config.cuda_graphs and accelerator.device.type == "cuda" and team.count == 1
     known = encode(fitted.sentence, tokenizer, config.max_length)
-    def open_epoch(epoch, at): # its labels, and its batches from the one with that number on
+    def open_epoch(epoch, at): # its labels, and its batches from the one with that number on, each with the share of it that this process works on
         lesson = real_and_fake(acceptable, len(fitted), config.seed, epoch) if epoch < config.corrupted_epochs else fitted
         examples = known if lesson is fitted else encode(lesson.sentence, tokenizer, config.max_length)
         # a graph wants few shapes: batches drawn at random, whose strips are of about the same length, rather than batches of about the same sentence length
         sampler = LengthSampler([len(ids) for ids in examples], config.batch_size, config.seed, **({"window": 1} if graphs else {}))
+        if team.count > 1:
+            sampler.epoch,sampler.start = epoch, at
+            rows,weights = team.share(list(sampler), sampler.lengths)
+            return lesson.label, zip(make_batches(examples, rows, lesson.label, collate=pack_batch), weights)
         batches = accelerator.prepare(make_batches(examples, sampler, lesson.label, collate=partial(pack_batch, multiple=64, longest=config.max_length) if graphs else pack_batch))
         batches.set_epoch(epoch)
         sampler.start = at
-        return lesson.label, batches
-    packed = accelerator.prepare(Packed(model, config.label_smoothing))
-    network = Replayed(packed, config.batch_size, config.mixed_precision) if graphs else packed
+        return lesson.label, zip(batches, itertools.repeat(1.))
     steps,parts = math.ceil(len(fitted) / config.batch_size),1
-    optimizer,schedule = make_optimizer(packed, config, steps * config.epochs)
-    optimizer = accelerator.prepare(optimizer)
+    inner,packed,optimizer,schedule = team.prepare(model, lambda model: Packed(model, config.label_smoothing), lambda packed: make_optimizer(packed, config, steps * config.epochs))
+    network = Replayed(packed, config.batch_size, config.mixed_precision) if graphs else packed
     run,best,kept,fingerprints = Run(model, tokenizer, config), (-math.inf,), None, settings_of(sentences, config)
-    start,at,seconds,losses,random,saved,untold = 0, 0, 0., None, None, time.monotonic(), True
+    start,at,seconds,losses,random,saved,untold,asked = 0, 0, 0., None, None, time.monotonic(), True, 0
 
-    checkpoint = latest_checkpoint(folder) if folder and resume else None
-    if folder and checkpoints(folder) and not resume: raise ColaError(f"{folder} holds the checkpoints of a training; go on with resume=True, or choose another folder")
-    if checkpoint:
-        tensors,facts = read_checkpoint(checkpoint)
-        if differ := [f"{name} {was} (now {fingerprints.get(name)})" for name,was in facts["settings"].items() if was != fingerprints.get(name)]:
+    def newest(): # tensors and facts of the newest whole checkpoint, if there is one; what is damaged or half done is cleared away
+        checkpoint = latest_checkpoint(folder) if resume else None
+        if checkpoints(folder) and not resume: raise ColaError(f"{folder} holds the checkpoints of a training; go on with resume=True, or choose another folder")
+        found = read_checkpoint(checkpoint) if checkpoint else None
+        if differ := [f"{name} {was} (now {fingerprints.get(name)})" for name,was in found[1]["settings"].items() if was != fingerprints.get(name)] if found else []:
             raise ColaError(f"{checkpoint} belongs to another training: {', '.join(differ)}; give the same settings, or start over")
-        kept,losses,random = set_snapshot(tensors, model, optimizer)
-        losses = losses.to(accelerator.device)
+        clear_staging(folder)
+        for damaged in checkpoints(folder)[:checkpoints(folder).index(checkpoint) if checkpoint else None]: discard(damaged) # lest they be taken for newer ones
+        return found
+
+    if found := first_only(newest) if folder else None:
+        tensors,facts = found
+        kept,losses,random = set_snapshot(tensors, model, team.whole)
+        team.scatter()
+        losses = losses.to(accelerator.device) * team.first # the others begin with 0, or the sum would be too large
         schedule.load_state_dict(facts["schedule"])
         for group,rate in zip(optimizer.param_groups, schedule.get_last_lr()): group["lr"] = rate
         if accelerator.scaler and facts["scaler"]: accelerator.scaler.load_state_dict(facts["scaler"])
         start,at,seconds,parts,best = facts["epoch"], facts["step"], facts["seconds"], facts["parts"], tuple(facts["best"])
         run.history,run.best_epoch,run.findings = facts["history"], facts["best_epoch"], facts["findings"]
-
         run.step = run.saved = start * steps + at
-    if folder:
-        clear_staging(folder)
-        for damaged in checkpoints(folder)[:checkpoints(folder).index(checkpoint) if checkpoint else None]: discard(damaged) # lest they be taken for newer ones
 
     with progress_bar(total=steps * config.epochs, show=progress) as bar:
         def save(epoch, step):
             nonlocal saved,untold
+            team.gather()
             if not all(values.isfinite().all() for values in model.parameters()): raise ColaError(f"the weights are no longer numbers by step {epoch * steps + step}; lower learning_rate (it is {config.learning_rate:g})")
             facts = {"settings": fingerprints, "epoch": epoch, "step": step, "seconds": seconds + time.perf_counter() - started, "parts": parts, "schedule": schedule.state_dict(),
                      "scaler": accelerator.scaler.state_dict() if accelerator.scaler else None, "best": best, "best_epoch": run.best_epoch, "history": run.history, "findings": run.findings}
+            tensors = snapshot(model, team.whole, kept, team.total(losses))
+            if not team.first: return
             try:
-                save_checkpoint(folder, epoch * steps + step, snapshot(model, optimizer, kept, losses), facts, config.keep_checkpoints)
+                save_checkpoint(folder, epoch * steps + step, tensors, facts, config.keep_checkpoints)
                 run.saved,untold = epoch * steps + step, True
             except ColaError as error:
                 if untold: bar.write(f"{error}; training goes on" + ", and the checkpoint before stays" * bool(run.saved), file=sys.stderr)
@@ -147,11 +157,12 @@ def _steps(sentences, config, progress, folder, resume):
             if not at: losses,seconds = torch.zeros(steps, device=accelerator.device), 0.
             if random and not at: random = set_random_state(random) # opening the batches draws a number: in the middle of an epoch that has been done
             labels,batches = open_epoch(epoch, at)
-            packed.unacceptable_weight = config.unacceptable_weight if epoch >= config.corrupted_epochs else 1
+            inner.unacceptable_weight = config.unacceptable_weight if epoch >= config.corrupted_epochs else 1
             packed.train()
-            for step,strip in enumerate(batches, at):
+            for step,(strip,weight) in enumerate(batches, at):
                 if random: random = set_random_state(random)
-                losses[step],needed = accumulate(network, strip, accelerator.backward, parts)
+                team.seed(config.seed, epoch * steps + step)
+                losses[step],needed = team.learn(network, strip, weight, parts)
                 accelerator.clip_grad_norm_(packed.parameters(), config.gradient_clip)
                 optimizer.step()
                 schedule.step()
@@ -159,27 +170,31 @@ def _steps(sentences, config, progress, folder, resume):
                 if needed > parts:
                     parts = needed
                     if progress: bar.write(f"out of memory: every batch of {config.batch_size} now goes through in {parts} parts, with the same result")
-                due = folder and time.monotonic() - saved >= 60 * config.checkpoint_minutes
+                due,stop = bool(folder) and time.monotonic() - saved >= 60 * config.checkpoint_minutes, 0
+                if step < steps - 1: due,stop = team.vote(due, asked)
                 if due or step % 20 == 19 or step == steps - 1:
-                    bar.set_postfix(loss=f"{check_losses(losses[:step+1], epoch * steps, config):.3f}")
+                    bar.set_postfix(loss=f"{check_losses(team.total(losses[:step+1]), epoch * steps, config):.3f}")
                 bar.update()
                 run.step = epoch * steps + step + 1
                 if step == steps - 1: continue # the epoch is not done before its validation
                 if due: save(epoch, step + 1)
-                run.stopped = (yield run) or 0
+                asked = (yield run) or asked
+                run.stopped = asked if team.count == 1 else stop # one of several has to hear first what the others were asked
                 if run.stopped:
-                    check_losses(losses[:step+1], epoch * steps, config)
+                    check_losses(team.total(losses[:step+1]), epoch * steps, config)
                     if folder and not due: save(epoch, step + 1)
                     break
             if run.stopped: break
-            row = {"epoch": epoch + 1, **({"task": "labels" if epoch >= config.corrupted_epochs else "spoiled or not"} if config.corrupted_epochs else {}), "training_loss": losses.mean().item(), "training_seconds": seconds + time.perf_counter() - started}
+            team.gather()
+            whole = team.total(losses)
+            row = {"epoch": epoch + 1, **({"task": "labels" if epoch >= config.corrupted_epochs else "spoiled or not"} if config.corrupted_epochs else {}), "training_loss": whole.mean().item(), "training_seconds": seconds + time.perf_counter() - started}
             if held_out is not None:
                 started = time.perf_counter()
                 row |= validate(model, tokenizer, held_out, config.max_length)
                 if not math.isfinite(row["validation_loss"]): raise ColaError(f"the validation loss became {row['validation_loss']} after epoch {epoch + 1}; lower learning_rate (it is {config.learning_rate:g})")
                 row["validation_seconds"] = time.perf_counter() - started
             run.history.append(row)
-            found = diagnose(row, losses, labels, config)
+            found = diagnose(row, whole, labels, config)
             run.findings += [[epoch + 1, finding] for finding in found]
             score = (row.get("validation_mcc", epoch), -row.get("validation_loss", 0)) # without a validation set the last epoch is the best
             if epoch >= config.corrupted_epochs and score > best:
@@ -188,8 +203,10 @@ def _steps(sentences, config, progress, folder, resume):
             if progress: bar.write("\n".join([describe_epoch(row), *found]))
             at = 0
             if folder: save(epoch + 1, 0)
-            run.stopped = (yield run) or 0
+            asked = (yield run) or asked
+            run.stopped = team.vote(False, asked, now=True)[1]
             if run.stopped: break
+    if run.stopped: team.gather()
     if kept and run.best_epoch < config.epochs: model.load_state_dict(kept)
     model.eval()
     if config.matched_share and not run.stopped: match_share(model, tokenizer, held_out, config.max_length)
@@ -203,10 +220,15 @@ def training(
     resume:bool=False,            # Go on from the newest whole checkpoint, if there is one
 ):                                # A generator that goes on by one step at a time, yields the `Run` as it stands, and returns it; send it a signal's number to end it
     "Fine-tune a network, step by step"
-    if not folder: return (yield from _steps(sentences, config, progress, folder, resume))
-    try: Path(folder).mkdir(parents=True, exist_ok=True)
-    except OSError as error: raise ColaError(f"{folder} cannot be written ({(error.strerror or str(error)).lower()}); choose another folder for the checkpoints") from None
-    with one_writer(folder): return (yield from _steps(sentences, config, progress, folder, resume))
+    if launched(): same_settings({**settings_of(sentences, config), "a folder for checkpoints": bool(folder)})
+    with ExitStack() as held:
+        def begin():
+            try: Path(folder).mkdir(parents=True, exist_ok=True)
+            except OSError as error: raise ColaError(f"{folder} cannot be written ({(error.strerror or str(error)).lower()}); choose another folder for the checkpoints") from None
+            held.enter_context(one_writer(folder))
+        if folder: first_only(begin)
+        try: return (yield from _steps(sentences, config, progress, folder, resume))
+        except ColaError as error: raise agreed(error)
 
 # %% ../nbs/03_training.ipynb #train
 def train(
@@ -257,14 +279,14 @@ def train_seeds(
     sentences:pd.DataFrame,       # To train on: the columns `sentence` and `label`
     seeds,                        # Different whole numbers
     config:Config=Config(),       # The settings; its own seed does not matter
-    take_turns:bool|None=None,    # By a step each; None: on a GPU yes, on a CPU no
+    take_turns:bool|None=None,    # By a step each; None: on a GPU yes, on a CPU or in several processes no
     progress:bool=True,           # Show a progress bar
 )->dict[int, Run]:                # Seed → its run, the same as from `train`; asked to stop, only those up to the one that was stopped; `ColaError` if a seed is given twice
     "Train one network per seed: side by side on a GPU, one after another on a CPU"
     import torch
     seeds = list(seeds)
     if len(set(seeds)) < len(seeds): raise ColaError(f"seeds are {seeds}; give each seed once")
-    configs,gpu = {seed: replace(config, seed=seed) for seed in seeds}, torch.cuda.is_available()
+    configs,gpu = {seed: replace(config, seed=seed) for seed in seeds}, torch.cuda.is_available() and not launched()
     states,runs = {}, {}
     if not (gpu if take_turns is None else take_turns):
         for seed in seeds:

@@ -145,11 +145,19 @@ def test_batches_hold_every_example_once(lengths, size, seed, epoch, window, shu
     assert batches(start) == whole[start:], "going on in the middle of an epoch is a slice of it"
 
 @check(FREQUENT)
-@given(lengths=lengths_of, size=st.integers(1, 40), processes=st.integers(1, 5))
+@given(lengths=lengths_of, size=st.integers(1, 40), processes=st.integers(1, 6))
 def test_several_processes_share_every_example_once(lengths, size, processes):
-    from accelerate.data_loader import BatchSamplerShard
-    shards = [BatchSamplerShard(LengthSampler(lengths, size, even=True), processes, index, even_batches=False) for index in range(processes)]
-    assert sorted(number for shard in shards for batch in shard for number in batch) == list(range(len(lengths)))
+    from cola_nbdev.processes import deal
+    batches = list(LengthSampler(lengths, size))
+    parts = [deal(batches, lengths, process, processes) for process in range(processes)]
+    assert sorted(row for part in parts for rows, weight in part for row in rows if weight) == list(range(len(lengths)))
+    for batch, *of_batch in zip(batches, *parts, strict=True):
+        assert all(rows for rows, _ in of_batch), "nobody comes out empty"
+        assert abs(sum(weight for _, weight in of_batch) - 1) < 1e-9
+        counts = [len(rows) if weight else 0 for rows, weight in of_batch]
+        assert max(counts) - min(counts) <= 1 and sum(counts) == len(batch)
+        pieces = [sum(lengths[row] for row in rows) if weight else 0 for rows, weight in of_batch]
+        assert max(pieces) - min(pieces) <= max(lengths[row] for row in batch), "the fullest has at most one sentence more of work"
 
 @pytest.fixture(scope="module")
 def judge(): return load_model("tiny"), load_tokenizer("tiny")
