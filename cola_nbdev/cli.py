@@ -103,14 +103,15 @@ def cola_data(
 # %% ../nbs/09_cli.ipynb #cola-seeds
 def cola_seeds(
     config:OmitArgPrefixes[Config],  # The settings of the training; its own seed does not matter
-    out:Path,  # Gets a folder per seed, seeds.csv, summary.json and seeds.png
+    out:Path,  # Gets a folder per seed, seeds.csv, summary.json, seeds.png and recipe.json
     data:str="demo",  # demo, cola, or the path of a .tsv or .csv file or of a folder of CoLA files
     seeds:tuple[int, ...]=(42, 43, 44, 45, 46),  # At least two different numbers
+    storage:str|None=None,  # The address of a database, if several machines share the work and the folder; on one machine none is needed
 )->None:
-    "Train a recipe with several seeds; what is there already is taken, what was interrupted goes on"
+    "Train a recipe with several seeds; start it twice, and the two share the work; what was interrupted goes on"
     from cola_nbdev.data import load_corpus
     from cola_nbdev.experiments import run_seeds
-    found = run_seeds(load_corpus(data), config, seeds, out)
+    found = run_seeds(load_corpus(data), config, seeds, out, storage=storage)
     print(f"\n{found.table().round(3).to_string(index=False)}\n\n{found!r}\n\nsaved in {out}")
 
 def cola_compare(

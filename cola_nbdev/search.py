@@ -119,7 +119,7 @@ class Shared:
                 except optuna.exceptions.DuplicatedStudyError: self.study,new = optuna.load_study(storage=self.database, study_name=name), False
                 break
             except Exception as error:
-                if not tries_left or not any(word in str(error) for word in ("already exists", "locked")): raise ColaError(f"{self.where} cannot be used as the database of a {kind} ({str(error).splitlines()[0][:160]})") from None
+                if not tries_left or not any(word in str(error) for word in ("already exists", "locked", "UNIQUE", "duplicate key")): raise ColaError(f"{self.where} cannot be used as the database of a {kind} ({str(error).splitlines()[0][:160]})") from None
                 time.sleep(.5) # another process is making the tables at this moment
         self.study.pruner = optuna.pruners.MedianPruner(n_startup_trials=5)
         fixed,until = json.loads(json.dumps(fixed)), time.monotonic() + 10
@@ -137,7 +137,7 @@ class Shared:
 
     def run(self,
         work,             # Called with a trial of Optuna, returns its score; `Surplus` if the trial is not needed, `Stopped` after a signal
-        total:int,        # How many trials there are to be, those of earlier calls and of other processes included
+        total:int|None,   # How many trials there are to be, those of earlier calls and of other processes included; None: those that are on the list
         stop,             # A `StopSignals` that was entered
         told=lambda done: None, # Called with how many are done
     ):                    # `ColaError` if the database no longer answers, `Stopped` after a signal
@@ -150,7 +150,7 @@ class Shared:
             nonlocal number,own
             number,own = trial.number, None
             try:
-                if "surplus" in trial.user_attrs or sum(other.state != State.FAIL for other in self.trials() if other.number <= number) > total: raise Surplus
+                if "surplus" in trial.user_attrs or total and sum(other.state != State.FAIL for other in self.trials() if other.number <= number) > total: raise Surplus
                 return work(trial)
             except Exception as error:
                 if isinstance(error, Surplus): trial.set_user_attr("surplus", True)
@@ -160,13 +160,16 @@ class Shared:
             try:
                 states = Counter(trial.state for trial in self.trials())
                 told(done := states[State.COMPLETE] + states[State.PRUNED])
-                if done >= total: return
-                if stop.received: raise Stopped(f"stopped, with {done} of {total} done; give the same command again to go on", stop.received)
-                if states[State.WAITING] or done + states[State.RUNNING] < total: self.study.optimize(one, n_trials=1)
+                left = states[State.WAITING] + states[State.RUNNING] if total is None else max(total - done, 0)
+                if not left: return
+                if stop.received: raise Stopped(f"stopped, with {done} done and {left} left; give the same command again to go on", stop.received)
+                if states[State.WAITING] or states[State.RUNNING] < left: self.study.optimize(one, n_trials=1)
                 else: self._wait()
             except Surplus: pass
             except Stopped:
-                if own: self.study.enqueue_trial(self.study.get_trials(deepcopy=False)[number].params) # for whoever goes on
+                if own: # for whoever goes on
+                    trial = self.study.get_trials(deepcopy=False)[number]
+                    self.study.enqueue_trial(trial.params, user_attrs=trial.user_attrs)
                 raise
             except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
                 raise ColaError(f"{self.where} no longer answers ({str(error).splitlines()[0][:120]}); what is done is safe: give the same command again when it does") from None
