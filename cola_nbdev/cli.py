@@ -68,19 +68,30 @@ def cola_predict(
 
 def cola_score(
     model:Positional[str],  # A folder made by cola train, or a Hub id
-    source:Positional[Path],  # The sentences: a .txt, .csv, .tsv, .jsonl or .parquet file, or - for standard input
-    out:Positional[Path],  # The same with their scores: one of these kinds, or - for standard output
+    source:Positional[str],  # The sentences: a .txt, .csv, .tsv, .jsonl or .parquet file, or - for standard input; with --engine a folder or an address
+    out:Positional[str],  # The same with their scores: one of these kinds, or - for standard output; with --engine a folder or an address
     column:str|None=None,  # The column with the sentences; default: sentence or text, or the only one
     format:str|None=None,  # What is in a pipe, or in a file whose name does not say it: text, csv, tsv or jsonl; default: text
     overwrite:bool=False,  # Replace a file that is there, and start over where another job was interrupted
+    engine:str|None=None,  # For a folder of files: process (this one alone) or ray (workers of Ray, extra [ray])
+    workers:int|None=None,  # Of Ray; default: one per graphics card, or one per core where there is none
+    cluster:str|None=None,  # The address of a running Ray cluster, or auto; default: this machine alone
 )->None:
-    "Judge a file of any size; what was interrupted goes on with the same command"
-    from cola_nbdev.scoring import check_files,score_file
-    check_files(source, out, format, overwrite) # before anything is loaded
-    from cola_nbdev.prediction import Judge
-    done = score_file(Judge(model), source, out, column, format, overwrite)
-    said = ", ".join([f"{done['rows']:,} rows", *(f"{done[what]:,} {words}" for what,words in {"earlier": "of them earlier", "empty": "without a sentence", "truncated": "too long and cut"}.items() if done[what])])
-    if str(out) != "-": print(f"scored in {out}: {said}")
+    "Judge a file of any size, or a folder of files; what was interrupted goes on with the same command"
+    words = {"empty": "without a sentence", "truncated": "too long and cut"}
+    if engine:
+        from cola_nbdev.engine import score_folder
+        from cola_nbdev.places import without_password
+        done = score_folder(model, source, out, engine, column, format, overwrite, workers, cluster)
+        out,rows,words = without_password(out), f"{done['shards']:,} shards, {done['rows']:,} rows", {**words, "aside": "set aside, with their reasons in _cola/aside.jsonl", "earlier": "of the shards earlier"}
+    else:
+        if workers or cluster: raise ColaError("--workers and --cluster are for the engine ray; add --engine ray, which takes a folder")
+        from cola_nbdev.scoring import check_files,score_file
+        check_files(source, out, format, overwrite) # before anything is loaded
+        from cola_nbdev.prediction import Judge
+        done = score_file(Judge(model), source, out, column, format, overwrite)
+        rows,words = f"{done['rows']:,} rows", {"earlier": "of them earlier", **words}
+    if out != "-": print(f"scored in {out}: " + ", ".join([rows, *(f"{done[what]:,} {said}" for what,said in words.items() if done[what])]))
 
 # %% ../nbs/09_cli.ipynb #cola-data
 def cola_data(

@@ -149,7 +149,7 @@ def check_files(
     if "parquet" in kinds: arrow()
     if str(source) != "-":
         try: open(source, "rb").close()
-        except OSError as error: raise ColaError(f"{source}: {(error.strerror or str(error)).lower()}; check the path") from None
+        except OSError as error: raise ColaError(f"{source}: {(error.strerror or str(error)).lower()}; check the path" + "; for a folder of files, add --engine process or --engine ray" * Path(source).is_dir()) from None
     if str(out) == "-": return kinds
     out = Path(out)
     if not out.parent.is_dir(): raise ColaError(f"there is no folder {out.parent}; make it, or choose another OUT")

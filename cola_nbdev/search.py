@@ -4,12 +4,13 @@
 
 # %% ../nbs/06_search.ipynb #imports
 from __future__ import annotations
-import dataclasses,json,re,time,warnings
+import dataclasses,json,time,warnings
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from .data import ColaError,Corpus
+from .places import without_password
 from .model import progress_bar
 from .settings import Config
 from .checkpoints import StopSignals,Stopped
@@ -17,7 +18,7 @@ from .training import settings_of,training
 if TYPE_CHECKING: import pandas as pd
 
 # %% auto #0
-__all__ = ['SPACE', 'Search', 'without_password', 'Surplus', 'Shared', 'numbered_sampler', 'search']
+__all__ = ['SPACE', 'Search', 'Surplus', 'Shared', 'numbered_sampler', 'search']
 
 # %% ../nbs/06_search.ipynb #space
 SPACE = { # name → what to ask of a trial of Optuna, given where the search starts from
@@ -83,12 +84,6 @@ class Search:
     def _repr_html_(self): return f"<p>{len(self.table())} trials</p>" + self.table().round(4).to_html(border=0, na_rep="–")
 
 # %% ../nbs/06_search.ipynb #shared
-def without_password(
-    address, # Of a database or a folder
-)->str:      # What may be shown
-    "An address without user and password"
-    return re.sub(r"//[^/@]*@", "//…@", str(address))
-
 class Surplus(Exception):
     "A trial that another process has begun already, or one more than were asked for"
 
@@ -173,9 +168,8 @@ class Shared:
                 raise
             except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
                 raise ColaError(f"{self.where} no longer answers ({str(error).splitlines()[0][:120]}); what is done is safe: give the same command again when it does") from None
-            except (optuna.exceptions.UpdateFinishedTrialError, ValueError) as error:
-                if error is own and isinstance(error, ValueError): raise
-                # this process was asleep for so long that another one took its trial up again
+            except Exception as error: # this process was asleep for so long that another one took its trial up again; or it is a mistake in the work
+                if error is own or number is None or self.study.get_trials(deepcopy=False)[number].state != State.FAIL: raise
 
     def _wait(self):
         import optuna

@@ -41,8 +41,8 @@ def job(what, out, begun, learning_rate=.002, storage=None, slow=.02, more={}): 
     search.training = training.training = noted
     code = 0
     try:
-        if what == "search": search.search(corpus, config, 8, out, ("learning_rate", "warmup"), storage, progress=False, heartbeat=HEARTBEAT)
-        else: experiments.run_seeds(corpus, config, [1, 2, 3, 4], out, False, storage, HEARTBEAT)
+        if what == "search": search.search(corpus, config, 6, out, ("learning_rate", "warmup"), storage, progress=False, heartbeat=HEARTBEAT)
+        else: experiments.run_seeds(corpus, config, [1, 2, 3], out, False, storage, HEARTBEAT)
     except data.ColaError as error:
         print(f"cola: {error}")
         code = error.code
@@ -87,10 +87,10 @@ def test_two_processes_share_a_search(tmp_path, tried):
     out, begun = tmp_path/"search", [tmp_path/"first.txt", tmp_path/"second.txt"]
     for process in [start("search", out, file) for file in begun]: ends(process)
     found = trials(out)
-    assert len(done(found)) == len(found) == 8 # exactly as many as were asked for
+    assert len(done(found)) == len(found) == 6 # exactly as many as were asked for
     by = [lines(file) for file in begun]
-    assert all(by) and len(by[0]) + len(by[1]) == len({*by[0], *by[1]}) == 8 # each did some, and no settings were tried twice
-    assert len({json.dumps(trial.params, sort_keys=True) for trial in found}) == 8
+    assert all(by) and len(by[0]) + len(by[1]) == len({*by[0], *by[1]}) == 6 # each did some, and no settings were tried twice
+    assert len({json.dumps(trial.params, sort_keys=True) for trial in found}) == 6
     assert json.loads((out/"best.json").read_text())["learning_rate"] == max(done(found), key=lambda trial: trial.value if trial.state.name == "COMPLETE" else -2).params["learning_rate"]
     for process in [start("search", out, tmp_path/"third.txt")]: ends(process)
     assert not lines(tmp_path/"third.txt") # nothing was left to do
@@ -108,8 +108,8 @@ def test_a_trial_whose_process_is_killed_is_taken_up_again(tmp_path, tried):
     ends(other)
     found = trials(out, storage)
     lost = lines(tmp_path/"killed.txt")[-1]
-    assert len(done(found)) == 8 and lost in lines(tmp_path/"other.txt") # with the very same settings
-    assert [trial.number for trial in found if trial.state.name == "FAIL"] == [0] and len(found) == 9
+    assert len(done(found)) == 6 and lost in lines(tmp_path/"other.txt") # with the very same settings
+    assert [trial.state.name for trial in found].count("FAIL") == 1 and len(found) == 7
     tried("kill -9 of a process that shares a search")
 
 def test_a_signal_gives_a_trial_back(tmp_path, tried):
@@ -117,9 +117,9 @@ def test_a_signal_gives_a_trial_back(tmp_path, tried):
     stopped = start("search", out, tmp_path/"stopped.txt", slow=.3)
     wait_for(lambda: lines(tmp_path/"stopped.txt"), stopped)
     os.kill(stopped.pid, signal.SIGTERM)
-    assert ends(stopped, 143) == "cola: stopped in trial 0, with 0 of 8 done; give the same command again to go on\n"
+    assert ends(stopped, 143) == "cola: stopped in trial 0, with 0 of 6 done; give the same command again to go on\n"
     ends(start("search", out, tmp_path/"other.txt"))
-    assert len(done(trials(out))) == 8 and lines(tmp_path/"stopped.txt")[0] in lines(tmp_path/"other.txt")
+    assert len(done(trials(out))) == 6 and lines(tmp_path/"stopped.txt")[0] in lines(tmp_path/"other.txt")
     tried("SIGTERM")
 
 # Seeds
@@ -129,23 +129,23 @@ def alone(tmp_path_factory):
     "What one process comes to"
     folder = tmp_path_factory.mktemp("alone")
     ends(start("seeds", folder/"seeds", folder/"begun.txt", slow=0))
-    assert len(lines(folder/"begun.txt")) == 4
+    assert len(lines(folder/"begun.txt")) == 3
     return result(folder/"seeds")
 
 def result(out):
     "What must be the same however many processes shared the work"
-    return (out/"summary.json").read_text(), (out/"seeds.csv").read_text(), [(out/f"seed-{seed}"/"model"/"model.safetensors").read_bytes() for seed in (1, 2, 3, 4)]
+    return (out/"summary.json").read_text(), (out/"seeds.csv").read_text(), [(out/f"seed-{seed}"/"model"/"model.safetensors").read_bytes() for seed in (1, 2, 3)]
 
 def seeds_of(*files): return sorted(int(line.split()[0]) for file in files for line in lines(file))
 
-def left_behind(out): return {path.name for path in out.iterdir()} - {"recipe.json", "seeds.csv", "seeds.png", "summary.json", *(f"seed-{seed}" for seed in (1, 2, 3, 4))}
+def left_behind(out): return {path.name for path in out.iterdir()} - {"recipe.json", "seeds.csv", "seeds.png", "summary.json", *(f"seed-{seed}" for seed in (1, 2, 3))}
 
 @pytest.mark.parametrize("kind", ["folder", "storage"])
 def test_two_processes_share_the_seeds(tmp_path, alone, tried, kind):
     out, files = tmp_path/"seeds", [tmp_path/"first.txt", tmp_path/"second.txt"]
     storage = f"sqlite:///{tmp_path/'shared.db'}" if kind == "storage" else None
     for process in [start("seeds", out, file, storage=storage) for file in files]: ends(process)
-    assert seeds_of(*files) == [1, 2, 3, 4] and all(map(seeds_of, files)) # every seed once, some by each
+    assert seeds_of(*files) == [1, 2, 3] and all(map(seeds_of, files)) # every seed once, some by each
     assert result(out) == alone and not left_behind(out)
     tried("two processes that share the seeds")
 
@@ -161,7 +161,7 @@ def test_a_seed_whose_process_is_killed_is_taken_up_again(tmp_path, alone, tried
     killed.join()
     ends(other)
     lost = seeds_of(files[0])[-1]
-    assert seeds_of(*files) == sorted([1, 2, 3, 4, lost]) and lost in seeds_of(files[1]) # begun twice, finished once
+    assert seeds_of(*files) == sorted([1, 2, 3, lost]) and lost in seeds_of(files[1]) # begun twice, finished once
     assert result(out) == alone
     tried("kill -9 of a process that shares the seeds")
 
