@@ -4,7 +4,7 @@
 
 # %% ../nbs/05_engine.ipynb #imports
 from __future__ import annotations
-import contextlib,importlib.util,json,logging,os,shutil,signal,sys,tempfile,threading
+import contextlib,importlib.util,json,logging,os,re,shutil,signal,socket,sys,tempfile,threading
 from pathlib import Path
 from .data import ColaError
 from .rows import arrow,format_of
@@ -128,6 +128,9 @@ def start_ray(
     try: import ray,ray.data
     except ImportError: raise ColaError('the engine ray needs Ray; run: pip install "cola_nbdev[ray]"') from None
     cluster = cluster or os.environ.get("RAY_ADDRESS")
+    if host := re.fullmatch(r"(?:ray://)?([^/:]+):(\d+)", cluster or ""): # Ray itself would try for minutes, and then end this process
+        try: socket.create_connection((host[1], int(host[2])), timeout=10).close()
+        except OSError as error: raise ColaError(f"no Ray cluster answers at {cluster} ({error.strerror or error}); check the address") from None
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     if not ray.is_initialized():
         try: ray.init(cluster, **quiet) if cluster else ray.init("local", num_cpus=max(workers or 1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()), include_dashboard=False, object_store_memory=2**27, **quiet)

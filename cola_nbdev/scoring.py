@@ -145,11 +145,12 @@ def check_files(
     overwrite:bool=False, # May OUT be there?
 )->tuple[str, str]:       # What kind of file each is; `ColaError` if one cannot be read or must not be written
     "Refuse what cannot be scored before anything is loaded"
+    if str(source) != "-" and Path(source).is_dir(): raise ColaError(f"{source}: is a directory; check the path; for a folder of files, add --engine process or --engine ray")
     kinds = format_of(source, format), format_of(out, format)
     if "parquet" in kinds: arrow()
     if str(source) != "-":
         try: open(source, "rb").close()
-        except OSError as error: raise ColaError(f"{source}: {(error.strerror or str(error)).lower()}; check the path" + "; for a folder of files, add --engine process or --engine ray" * Path(source).is_dir()) from None
+        except OSError as error: raise ColaError(f"{source}: {(error.strerror or str(error)).lower()}; check the path") from None
     if str(out) == "-": return kinds
     out = Path(out)
     if not out.parent.is_dir(): raise ColaError(f"there is no folder {out.parent}; make it, or choose another OUT")
