@@ -15,8 +15,8 @@ from .prediction import Judge,versions
 from .scoring import CHUNK,score_file
 
 # %% auto #0
-__all__ = ['OURS', 'TRIES', 'score_shard', 'open_job', 'quiet_below', 'Worker', 'start_ray', 'by_ray', 'Incomplete', 'stopping',
-           'score_folder', 'finish']
+__all__ = ['OURS', 'TRIES', 'score_shard', 'shards_of', 'open_job', 'quiet_below', 'Worker', 'start_ray', 'by_ray', 'Incomplete',
+           'stopping', 'score_folder', 'finish']
 
 # %% ../nbs/05_engine.ipynb #score-shard
 OURS = "_cola" # the folder for what is no result
@@ -53,6 +53,20 @@ def score_shard(
         except (ColaError, OSError) as error: return {"shard": name, "failed": str(error).removeprefix(f"{Path(name).name}: ")}
 
 # %% ../nbs/05_engine.ipynb #open-job
+def shards_of(
+    source:Place,    # The shards
+    out:Place,       # What is to get their results
+    format:str|None, # As for `format_of`
+)->dict:             # Name → size; `ColaError` if there are none, if one is of an unknown kind, or if the results must not go there
+    "What is to be judged, before anything is loaded or written"
+    shards = source.files()
+    if not shards: raise ColaError(f"{source.shown} holds no file to score; check the path")
+    if "parquet" in {format_of(name, format) for name in shards}: arrow()
+    inside = lambda path,folder: f"{path}/".startswith(f"{folder}/")
+    if type(source.fs) is type(out.fs) and (inside(source.root, out.root) or inside(out.root, source.root)): raise ColaError(f"{source.shown} and {out.shown} lie one in the other; choose another OUT")
+    if out.read(f"{OURS}/job.json") is None and (foreign := out.files()): raise ColaError(f"{out.shown} holds {next(iter(foreign))} and was not made by this command; choose another OUT")
+    return shards
+
 def open_job(
     source:Place,        # The shards
     out:Place,           # Gets their results
@@ -61,14 +75,8 @@ def open_job(
     overwrite:bool=False,# Throw away what is there of another job
 )->list:                 # The names of the shards; `ColaError` if there are none, or if the folder has another job
     "See what is to be done, and whether it may be done there"
-    shards,record = source.files(), f"{OURS}/job.json"
-    if not shards: raise ColaError(f"{source.shown} holds no file to score; check the path")
-    if "parquet" in {format_of(name, format) for name in shards}: arrow()
-    inside = lambda path,folder: f"{path}/".startswith(f"{folder}/")
-    if type(source.fs) is type(out.fs) and (inside(source.root, out.root) or inside(out.root, source.root)): raise ColaError(f"{source.shown} and {out.shown} lie one in the other; choose another OUT")
-    known = out.read(record)
-    if known is None and (foreign := out.files()): raise ColaError(f"{out.shown} holds {next(iter(foreign))} and was not made by this command; choose another OUT")
-    if known:
+    shards,record = shards_of(source, out, format), f"{OURS}/job.json"
+    if known := out.read(record):
         differ = [f"{what} {was} (now {identity.get(what)})" for what,was in known["identity"].items() if was != identity.get(what)]
         differ += [f"shard {name} of {size:,} bytes (now {f'{shards[name]:,}' if name in shards else 'missing'})" for name,size in known["shards"].items() if shards.get(name) != size and out.read(f"{OURS}/shards/{name}.json")]
         more = f" and {len(differ) - 5} more differences" if len(differ) > 5 else ""
@@ -200,7 +208,7 @@ def score_folder(
     if workers is not None and workers < 1: raise ColaError(f"workers is {workers}; at least one is needed")
     if engine == "ray" and not importlib.util.find_spec("ray"): raise ColaError('the engine ray needs Ray; run: pip install "cola_nbdev[ray]"')
     source,out = Place(source), Place(out)
-    if not source.files(): raise ColaError(f"{source.shown} holds no file to score; check the path")
+    shards_of(source, out, format)
     judge = Judge(model)
     fingerprint,done,failed = judge.fingerprint, {}, {}
     options = {"column": column, "format": format, "chunk": chunk, "batch_size": batch_size}

@@ -99,7 +99,7 @@ def test_two_processes_share_a_search(tmp_path, tried):
 def test_a_trial_whose_process_is_killed_is_taken_up_again(tmp_path, tried):
     out = tmp_path/"search"
     storage = f"sqlite:///{tmp_path/'elsewhere.db'}" # an address, as of a server
-    killed = start("search", out, tmp_path/"killed.txt", storage=storage, slow=.3)
+    killed = start("search", out, tmp_path/"killed.txt", storage=storage, slow=2)
     wait_for(lambda: len(lines(tmp_path/"killed.txt")) == 1, killed)
     other = start("search", out, tmp_path/"other.txt", storage=storage)
     wait_for(lambda: lines(tmp_path/"other.txt"), other)
@@ -153,7 +153,7 @@ def test_two_processes_share_the_seeds(tmp_path, alone, tried, kind):
 def test_a_seed_whose_process_is_killed_is_taken_up_again(tmp_path, alone, tried, kind):
     out, files = tmp_path/"seeds", [tmp_path/"killed.txt", tmp_path/"other.txt"]
     storage = f"sqlite:///{tmp_path/'shared.db'}" if kind == "storage" else None
-    killed = start("seeds", out, files[0], storage=storage, slow=.3)
+    killed = start("seeds", out, files[0], storage=storage, slow=2)
     wait_for(lambda: seeds_of(files[0]), killed)
     other = start("seeds", out, files[1], storage=storage)
     wait_for(lambda: seeds_of(files[1]), other)
