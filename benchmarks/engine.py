@@ -10,6 +10,7 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
+from importlib.util import find_spec
 from pathlib import Path
 
 import side_by_side
@@ -83,6 +84,7 @@ def quarters(megabytes):
 
 def main():
     size = side_by_side.chosen_size()
+    if not find_spec("ray"): print('engine is left out: Ray is not installed (pip install "cola_nbdev[ray]")'); return
     settings = SETTINGS[size]
     rows, memory_rows = settings["shards"] * settings["rows"], settings["memory_shards"] * settings["memory_rows"]
     print(f"Folders of files, {size}: {rows:,} rows, {settings['rounds']} round{'s' * (settings['rounds'] > 1)}", flush=True)
