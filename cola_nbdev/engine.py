@@ -93,14 +93,15 @@ TRIES = 6 # how often a shard is tried whose worker dies
 @contextlib.contextmanager
 def quiet_below():
     "Keep off the screen what is written past Python: remarks of Ray's inner parts, which stand in its log files too"
-    if sys.stderr is not sys.__stderr__: yield; return
-    kept,nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    sys.stderr.flush()
+    before,kept,nothing = sys.stderr, os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    before.flush()
     os.dup2(nothing, 2)
     try:
-        with open(kept, "w", buffering=1, closefd=False) as sys.stderr: yield
+        with open(kept, "w", buffering=1, closefd=False) as real:
+            if before is sys.__stderr__: sys.stderr = real # elsewhere, as in a notebook, it has a way of its own
+            yield
     finally:
-        sys.stderr = sys.__stderr__
+        sys.stderr = before
         os.dup2(kept, 2)
         for number in (kept, nothing): os.close(number)
 
