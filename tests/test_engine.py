@@ -25,6 +25,15 @@ needs_arrow = pytest.mark.skipif(not importlib.util.find_spec("pyarrow"), reason
 pytestmark = pytest.mark.xdist_group("engine") # one Ray at a time
 CHUNK = 64
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    "As many as a worker has: with another number the last digit of a probability may be another"
+    import torch
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     "The folder of a tiny judge"
@@ -173,7 +182,7 @@ def test_a_command_that_is_killed_goes_on(tmp_path, model, tried):
     again = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert again.returncode == 0 and not again.stderr, again.stderr
     assert "6 shards, 36,000 rows" in again.stdout and "of the shards earlier" in again.stdout
-    score_folder(model, source, tmp_path/"alone", progress=False)
+    score_folder(model, source, tmp_path/"alone", progress=False) # in chunks as the command has them
     assert results(tmp_path/"out") == results(tmp_path/"alone")
     tried("kill -9 of the command that leads the workers of Ray")
 
