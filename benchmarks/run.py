@@ -1,7 +1,7 @@
 """Runs all benchmarks and sets their figures beside the targets: python benchmarks/run.py [--quick] [training scoring …]
 
 Writes results/README.md. Every benchmark runs in a process of its own, so none inherits another's memory, and one that fails stops no other.
-About 10 minutes on 2 cores, with --quick less than 2, and on top of it bulk, which scores 100,000 sentences several times. Close other programs: the competitors suffer from them together, but not equally.
+About 10 minutes on 2 cores, with --quick less than 2, and on top of it bulk and engine, which score 100,000 sentences several times and a million once. Close other programs: the competitors suffer from them together, but not equally.
 """
 import argparse
 import json
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from side_by_side import SIZES, folder_of, in_words, markdown, spread, table
 
-BENCHMARKS = ("training", "scoring", "tokenization", "limit", "growth", "startup", "checkpoints", "bulk", "processes", "gpu")
+BENCHMARKS = ("training", "scoring", "tokenization", "limit", "growth", "startup", "checkpoints", "bulk", "processes", "engine", "gpu")
 
 # --- figures: what the benchmarks found → a spread over the rounds, or None where this was not measured ---
 
@@ -60,6 +60,10 @@ def same_losses(found):
     difference = found["processes"]["largest_loss_difference"]
     return difference <= 1e-5, f"the losses differ by at most {difference:.0e}"
 
+def workers_memory(found):
+    growth, rows = found["engine"]["memory_growth"], found["engine"]["settings"]["memory_shards"] * found["engine"]["settings"]["memory_rows"]
+    return growth <= 1.1, f"a worker's memory grows {growth:.2f}× over {rows:,} rows"
+
 def own_memory(found):
     ours, seed = (found["training"]["memory"][name]["growth_megabytes"] for name in ("ours", "seed's loop"))
     return True, f"{ours / seed:.2f}× without Python and the libraries"
@@ -98,6 +102,8 @@ TARGETS = [
            stretch_condition="at most 150 MB more for 100,000 sentences", condition=files_and_memory),
     Target("training in a process per core", "one process with as many threads", times_faster("processes", "one process"), .87, None,
            stretch_condition="the same losses within 1e-5", condition=same_losses),
+    Target("scoring a folder with 2 workers of Ray", "one process with all cores", times_faster("engine", "one process"), 1, None,
+           stretch_condition="a worker's memory flat over 1,000,000 rows", condition=workers_memory),
     Target("H200, BERT-base, 4 epochs of CoLA, bf16", "Trainer (dynamic padding) on the same GPU", times_faster("gpu", "Trainer, dynamic padding"), 4, None,
            stretch_condition="under 10 s in all", condition=seconds_in_all)]
 

@@ -70,19 +70,30 @@ def cola_predict(
 
 def cola_score(
     model:Positional[str],  # A folder made by cola train, or a Hub id
-    source:Positional[Path],  # The sentences: a .txt, .csv, .tsv, .jsonl or .parquet file, or - for standard input
-    out:Positional[Path],  # The same with their scores: one of these kinds, or - for standard output
+    source:Positional[str],  # The sentences: a .txt, .csv, .tsv, .jsonl or .parquet file, or - for standard input; with --engine a folder or an address
+    out:Positional[str],  # The same with their scores: one of these kinds, or - for standard output; with --engine a folder or an address
     column:str|None=None,  # The column with the sentences; default: sentence or text, or the only one
     format:str|None=None,  # What is in a pipe, or in a file whose name does not say it: text, csv, tsv or jsonl; default: text
     overwrite:bool=False,  # Replace a file that is there, and start over where another job was interrupted
+    engine:str|None=None,  # For a folder of files: process (this one alone) or ray (workers of Ray, extra [ray])
+    workers:int|None=None,  # Of Ray; default: one per graphics card, or one per core where there is none
+    cluster:str|None=None,  # The address of a running Ray cluster, or auto; default: this machine alone
 )->None:
-    "Judge a file of any size; what was interrupted goes on with the same command"
-    from cola_nbdev.scoring import check_files,score_file
-    check_files(source, out, format, overwrite) # before anything is loaded
-    from cola_nbdev.prediction import Judge
-    done = score_file(Judge(model), source, out, column, format, overwrite)
-    said = ", ".join([f"{done['rows']:,} rows", *(f"{done[what]:,} {words}" for what,words in {"earlier": "of them earlier", "empty": "without a sentence", "truncated": "too long and cut"}.items() if done[what])])
-    if str(out) != "-": print(f"scored in {out}: {said}")
+    "Judge a file of any size, or a folder of files; what was interrupted goes on with the same command"
+    words = {"empty": "without a sentence", "truncated": "too long and cut"}
+    if engine:
+        from cola_nbdev.engine import score_folder
+        from cola_nbdev.places import without_password
+        done = score_folder(model, source, out, engine, column, format, overwrite, workers, cluster)
+        out,rows,words = without_password(out), f"{done['shards']:,} shards, {done['rows']:,} rows", {**words, "aside": "set aside, with their reasons in _cola/aside.jsonl", "earlier": "of the shards earlier"}
+    else:
+        if workers or cluster: raise ColaError("--workers and --cluster are for the engine ray; add --engine ray, which takes a folder")
+        from cola_nbdev.scoring import check_files,score_file
+        check_files(source, out, format, overwrite) # before anything is loaded
+        from cola_nbdev.prediction import Judge
+        done = score_file(Judge(model), source, out, column, format, overwrite)
+        rows,words = f"{done['rows']:,} rows", {"earlier": "of them earlier", **words}
+    if out != "-": print(f"scored in {out}: " + ", ".join([rows, *(f"{done[what]:,} {said}" for what,said in words.items() if done[what])]))
 
 # %% ../nbs/09_cli.ipynb #cola-data
 def cola_data(
@@ -105,14 +116,15 @@ def cola_data(
 # %% ../nbs/09_cli.ipynb #cola-seeds
 def cola_seeds(
     config:OmitArgPrefixes[Config],  # The settings of the training; its own seed does not matter
-    out:Path,  # Gets a folder per seed, seeds.csv, summary.json and seeds.png
+    out:Path,  # Gets a folder per seed, seeds.csv, summary.json, seeds.png and recipe.json
     data:str="demo",  # demo, demo-pt, cola, or the path of a .tsv or .csv file or of a folder of CoLA files
     seeds:tuple[int, ...]=(42, 43, 44, 45, 46),  # At least two different numbers
+    storage:str|None=None,  # The address of a database, if several machines share the work and the folder; on one machine none is needed
 )->None:
-    "Train a recipe with several seeds; what is there already is taken, what was interrupted goes on"
+    "Train a recipe with several seeds; start it twice, and the two share the work; what was interrupted goes on"
     from cola_nbdev.data import load_corpus
     from cola_nbdev.experiments import run_seeds
-    found = run_seeds(load_corpus(data), config, seeds, out)
+    found = run_seeds(load_corpus(data), config, seeds, out, storage=storage)
     print(f"\n{found.table().round(3).to_string(index=False)}\n\n{found!r}\n\nsaved in {out}")
 
 def cola_compare(

@@ -4,7 +4,7 @@
 
 # %% ../nbs/06_experiments.ipynb #imports
 from __future__ import annotations
-import dataclasses,html,json
+import contextlib,dataclasses,html,json,os,time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,14 +12,15 @@ from .data import ColaError,Corpus
 from .language import commas,say
 from .tokenization import load_tokenizer
 from .model import load_model,progress_bar
-from .settings import Config
+from .settings import KEEPING,Config
 from .comparison import check_same,mcc_of_seeds
-from .checkpoints import Stopped
+from .checkpoints import Stopped,StopSignals,one_writer
 from .prediction import check_recipe,fine_tune,read_metrics
+from .search import Shared,Surplus
 if TYPE_CHECKING: import numpy as np, pandas as pd
 
 # %% auto #0
-__all__ = ['Seeds', 'run_seeds', 'cls_vectors', 'first_half', 'controls']
+__all__ = ['Seeds', 'same_recipe', 'run_seeds', 'share_seeds', 'cls_vectors', 'first_half', 'controls']
 
 # %% ../nbs/06_experiments.ipynb #seeds
 @dataclass(repr=False)
@@ -82,28 +83,82 @@ class Seeds:
         return folder/"summary.json"
 
 # %% ../nbs/06_experiments.ipynb #run-seeds
+def same_recipe(
+    corpus:Corpus, # As for `run_seeds`
+    config:Config, # Its seed does not matter
+    out:Path,      # Gets recipe.json
+)->dict:           # What all runs have in common; `ColaError` with the differences if the folder has another recipe
+    "Let only runs of one recipe into a folder, whoever starts them"
+    recipe = {**{name: value for name,value in dataclasses.asdict(config).items() if name not in (*KEEPING, "seed")}, "corpus": corpus.fingerprint}
+    path,known = out/"recipe.json", None
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        while known is None:
+            with contextlib.suppress(ColaError), one_writer(path): # else another process is just writing it
+                if not path.exists():
+                    (new := out/"recipe.json.new").write_text(json.dumps(recipe, indent=1) + "\n", encoding="utf-8")
+                    os.replace(new, path)
+                known = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error: raise ColaError(f"{out} cannot be written ({(error.strerror or str(error)).lower()}); choose another --out") from None
+    except ValueError: raise ColaError(f"{path} is damaged; remove it and give the same command again") from None
+    if differ := [f"{name} {was} (now {recipe.get(name)})" for name,was in known.items() if was != recipe.get(name)]: raise ColaError(f"{out} holds runs of another recipe: {', '.join(differ)}; choose another --out")
+    return recipe
+
 def run_seeds(
     corpus:Corpus,            # `train` to learn from, every other split to report on
     config:Config=Config(),   # The settings; its own seed does not matter
     seeds=(42, 43, 44, 45, 46), # Different whole numbers, at least two
-    out:str|Path="runs/seeds",# Gets a folder per seed, seeds.csv, summary.json and seeds.png
+    out:str|Path="runs/seeds",# Gets a folder per seed, seeds.csv, summary.json, seeds.png and recipe.json
     progress:bool=True,       # Show progress bars and a line per epoch
+    storage:str|None=None,    # The address of a database, if several machines share the work and the folder
+    heartbeat:int=15,         # Seconds between two signs of life in that database, as for `Shared`
 )->Seeds:                     # `ColaError` for fewer than two seeds, or if a run that is there is one of another recipe
-    "Train one recipe with several seeds; what is there already is taken, what was interrupted goes on"
+    "Train one recipe with several seeds, alone or with other processes; what is there already is taken, what was interrupted goes on"
     seeds,out,reports = list(seeds), Path(out), {}
     if len(set(seeds)) < 2 or len(set(seeds)) < len(seeds): raise ColaError(f"seeds are {seeds}; at least two are needed, each given once: one run says nothing about its luck")
-    configs = {seed: dataclasses.replace(config, seed=seed) for seed in seeds}
-    for seed in seeds:
-        done = out/f"seed-{seed}"/"metrics.json"
-        if done.exists(): check_recipe(read_metrics(done.parent), corpus, configs[seed], done.parent)
-    with progress_bar(total=len(seeds), description="seeds", unit="seed", show=progress) as bar:
-        for seed in seeds:
-            try: reports[seed] = fine_tune(corpus, configs[seed], out/f"seed-{seed}", resume=True, progress=progress)
+    folders = {seed: out/f"seed-{seed}" for seed in seeds}
+    for seed,folder in folders.items():
+        if (folder/"metrics.json").exists(): check_recipe(read_metrics(folder), corpus, dataclasses.replace(config, seed=seed), folder)
+    recipe = same_recipe(corpus, config, out)
+    def take(seed): # None if another process on this machine has it
+        with contextlib.ExitStack() as stack:
+            try: stack.enter_context(one_writer(out/f"turn-of-seed-{seed}"))
+            except ColaError: return None
+            try: return fine_tune(corpus, dataclasses.replace(config, seed=seed), out/f"seed-{seed}", resume=True, progress=progress)
             except Stopped as error: raise Stopped(f"stopped at seed {seed}, with {len(reports)} of {len(seeds)} done; give the same command again to go on", error.code - 128) from None
-            bar.update()
-    found = Seeds(reports)
+    if storage: share_seeds(Shared(out, storage, "seeds", recipe, heartbeat=heartbeat), seeds, take, folders)
+    with progress_bar(total=len(seeds), description="seeds", unit="seed", show=progress) as bar:
+        while left := [seed for seed in seeds if seed not in reports]:
+            for seed in left:
+                if (report := take(seed)) is not None: reports[seed] = report; bar.update()
+            if not any(seed in reports for seed in left): time.sleep(.5) # other processes have them
+    found = Seeds({seed: reports[seed] for seed in seeds})
     found.save(out)
     return found
+
+def share_seeds(
+    shared:Shared, # What all the machines know
+    seeds,         # As for `run_seeds`
+    take,          # Called with a seed, trains it; None if another process on this machine has it
+    folders:dict,  # Seed → the folder of its run
+):                 # `ColaError` if a seed is done and its folder is not here
+    "Train seeds together with other machines, until all are done"
+    from optuna.trial import TrialState as State
+    def alive(seed): return [trial for trial in shared.trials() if trial.state != State.FAIL and trial.user_attrs.get("seed") == seed]
+    for seed in seeds:
+        if not alive(seed): shared.study.enqueue_trial({}, user_attrs={"seed": seed})
+    with StopSignals() as stop:
+        def work(trial):
+            seed = trial.user_attrs.get("seed")
+            if seed is None or alive(seed)[0].number < trial.number: raise Surplus # two machines put it on the list at the same time
+            while take(seed) is None:
+                if stop.received: raise Stopped("stopped; give the same command again to go on", stop.received)
+                time.sleep(.5)
+            return 0 # the scores stand in the folder
+        shared.run(work, None, stop)
+    for seed,folder in folders.items():
+        if any(trial.state == State.COMPLETE for trial in alive(seed)) and not (folder/"metrics.json").exists():
+            raise ColaError(f"seed {seed} was trained by another machine, and {folder} is not here: machines that share seeds need one folder that all of them can reach")
 
 # %% ../nbs/06_experiments.ipynb #features
 def cls_vectors(

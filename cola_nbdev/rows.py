@@ -10,8 +10,8 @@ from .data import ColaError
 from .grammar import COLUMNS
 
 # %% auto #0
-__all__ = ['FORMATS', 'PIPED', 'ADDED', 'LONGEST', 'format_of', 'arrow', 'text_lines', 'json_row', 'read_rows', 'choose_column',
-           'cell', 'Sheet']
+__all__ = ['FORMATS', 'PIPED', 'ADDED', 'LONGEST', 'format_of', 'arrow', 'text_lines', 'spoiled', 'json_row', 'read_rows',
+           'choose_column', 'cell', 'Sheet']
 
 # %% ../nbs/00_rows.ipynb #format-of
 FORMATS = {".txt": "text", ".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"} # how a name ends: what is in the file
@@ -39,18 +39,28 @@ def arrow():
 LONGEST = 2**26 # bytes of a line; what is longer is no text
 
 def text_lines(
-    file,      # Open for reading bytes
-    name:str,  # For errors
-):             # Yields the lines with their ends; `ColaError` with the number of one that is not UTF-8 text
+    file,               # Open for reading bytes
+    name:str,           # For errors
+    lenient:bool=False, # Let bytes that are no text through, for `spoiled` to find
+):                      # Yields the lines with their ends; `ColaError` with the number of one that is not UTF-8 text
     "The lines of a file, one at a time"
     number = 0
     while raw := file.readline(LONGEST):
         number += 1
         if len(raw) == LONGEST: raise ColaError(f"{name} line {number}: more than {LONGEST >> 20} MB without an end; is this a text file?")
-        if b"\0" in raw: raise ColaError(f"{name} line {number}: a NUL byte; is this a text file in UTF-8?")
+        if b"\0" in raw and not lenient: raise ColaError(f"{name} line {number}: a NUL byte; is this a text file in UTF-8?")
         if number == 1 and not (raw := raw.removeprefix(b"\xef\xbb\xbf")): return # nothing but a byte order mark
-        try: yield raw.decode()
+        try: yield raw.decode(errors="surrogateescape" if lenient else "strict")
         except UnicodeDecodeError as error: raise ColaError(f"{name} line {number}: byte 0x{raw[error.start]:02x} is not UTF-8; save the file as UTF-8") from None
+
+def spoiled(
+    text:str, # From a line that was read leniently
+)->str:       # Empty if nothing is
+    "What is wrong with a text"
+    if "\0" in text: return "a NUL byte; is this a text file in UTF-8?"
+    try: text.encode()
+    except UnicodeEncodeError as error: return f"byte 0x{ord(text[error.start]) & 0xff:02x} is not UTF-8; save the file as UTF-8"
+    return ""
 
 def json_row(
     line:str,   # A line of a JSONL file
@@ -69,6 +79,7 @@ def read_rows(
     file,         # Open for reading bytes
     format:str,   # From `format_of`
     name:str,     # For errors
+    aside=None,   # Called with the line and the reason of a row that is broken, which is then passed over; None: it is an error
 ):                # Yields first the columns (a list; None: the rows say it), then pairs of a line's number and its row, a dict; `ColaError` with the number of a broken line
     "The rows of a file, one at a time"
     if format == "parquet":
@@ -79,10 +90,23 @@ def read_rows(
             yield from enumerate(rows, 1)
         except (arrow().ArrowException, OSError) as error: raise ColaError(f"{name}: cannot be read as Parquet ({str(error).splitlines()[0][:120]})") from None
         return
-    lines = text_lines(file, name)
+    def sound(number, row): # in a lenient reading, broken bytes are still in the row
+        wrong = next(filter(None, map(spoiled, row)), "") if aside else ""
+        if wrong: aside(number, wrong)
+        return not wrong
+    lines = text_lines(file, name, lenient=aside is not None)
     bare = (line.removesuffix("\n").removesuffix("\r") for line in lines)
-    if format == "text": yield ["sentence"]; yield from ((number, {"sentence": line}) for number,line in enumerate(bare, 1)); return
-    if format == "jsonl": yield None; yield from ((number, json_row(line, f"{name} line {number}")) for number,line in enumerate(bare, 1) if line.strip()); return
+    if format == "text": yield ["sentence"]; yield from ((number, {"sentence": line}) for number,line in enumerate(bare, 1) if sound(number, [line])); return
+    if format == "jsonl":
+        yield None
+        for number,line in enumerate(bare, 1):
+            if not line.strip() or not sound(number, [line]): continue
+            try: row = json_row(line, where := f"{name} line {number}")
+            except ColaError as error:
+                if not aside: raise
+                aside(number, str(error).removeprefix(f"{where}: "))
+            else: yield number, row
+        return
     csv.field_size_limit(LONGEST)
     table,header,start = csv.reader(lines, strict=True) if format == "csv" else (line.split("\t") for line in bare), None, 1
     try:
@@ -90,14 +114,19 @@ def read_rows(
             line = start
             start = table.line_num + 1 if format == "csv" else count + 1
             if header is None:
+                if wrong := next(filter(None, map(spoiled, row)), ""): raise ColaError(f"{name} line {line}: {wrong}")
                 bare_cola = format == "tsv" and len(row) == 4 and row[1] in ("0", "1") # CoLA's own files have no header
                 yield (header := COLUMNS[:4] if bare_cola else row)
                 if not bare_cola: continue
             if row in ([], [""]): # an empty line
                 if len(header) > 1: continue
                 row = [""]
-            if len(row) != len(header): raise ColaError(f"{name} line {line}: {len(row)} field{'s' * (len(row) != 1)} where the header has {len(header)}")
-            yield line, dict(zip(header, row))
+            if not sound(line, row): continue
+            if len(row) != len(header):
+                wrong = f"{len(row)} field{'s' * (len(row) != 1)} where the header has {len(header)}"
+                if not aside: raise ColaError(f"{name} line {line}: {wrong}")
+                aside(line, wrong)
+            else: yield line, dict(zip(header, row))
     except csv.Error as error: raise ColaError(f"{name} line {start}: {error}; is a quote opened and not closed?") from None
     if header is None: yield ["sentence"] # an empty file
 

@@ -15,8 +15,8 @@ from .prediction import versions
 if TYPE_CHECKING: from cola_nbdev.prediction import Judge
 
 # %% auto #0
-__all__ = ['CHUNK', 'sentence_of', 'survey', 'chunks_of', 'judge_rows', 'beside', 'write_journal', 'go_on', 'check_files',
-           'open_sheet', 'score_file', 'to_stdout', 'to_file', 'glue_submission']
+__all__ = ['CHUNK', 'sentence_of', 'sound_rows', 'survey', 'chunks_of', 'judge_rows', 'beside', 'write_journal', 'go_on',
+           'check_files', 'open_sheet', 'score_file', 'to_stdout', 'to_file', 'glue_submission']
 
 # %% ../nbs/05_scoring.ipynb #survey
 def sentence_of(
@@ -30,21 +30,40 @@ def sentence_of(
     if not isinstance(value, str): raise ColaError(f"{where}: {column!r} is {type(value).__name__}, not text")
     return value
 
+def sound_rows(
+    rows,         # Pairs of line and row
+    column:str,   # The one with the sentences
+    name:str,     # For errors
+    format:str,   # Of the file to be written
+    aside=None,   # Called with the line and the reason of a row that cannot be judged or written; None: it is an error
+):                # Yields the others; `ColaError`
+    "The rows that can be judged and written"
+    for line,row in rows:
+        where = f"{name} line {line}"
+        try:
+            sentence = sentence_of(row, column, where)
+            if format in ("tsv", "text"):
+                for value in row.values() if format == "tsv" else [sentence]: cell(value, format, where)
+        except ColaError as error:
+            if not aside: raise
+            aside(line, str(error).removeprefix(f"{where}: "))
+        else: yield line, row
+
 def survey(
     columns:list|None,      # As `read_rows` yields them
     rows,                   # Pairs of line and row, as `read_rows` yields them
     column:str|None,        # The one that is asked for
     name:str,               # For errors
     format:str,             # Of the file to be written
+    aside=None,             # As for `sound_rows`
 )->tuple[list, str, int]:   # All columns, the one with the sentences, how many rows; `ColaError` if something is wrong with one of them
     "What is in a file, and whether all of it can be judged and written"
     seen,chosen,count = dict.fromkeys(columns or []), None, 0
-    for count,(line,row) in enumerate(rows, 1):
-        if columns is None: seen.update(dict.fromkeys(row))
-        chosen,where = chosen or choose_column(columns or list(row), column, name), f"{name} line {line}"
-        sentence = sentence_of(row, chosen, where)
-        if format in ("tsv", "text"):
-            for value in row.values() if format == "tsv" else [sentence]: cell(value, format, where)
+    if first := next(rows := iter(rows), None):
+        chosen = choose_column(columns or list(first[1]), column, name)
+        for _,row in sound_rows(itertools.chain([first], rows), chosen, name, format, aside):
+            if columns is None: seen.update(dict.fromkeys(row))
+            count += 1
     columns = columns or list(seen) or [column or "sentence"]
     return columns, choose_column(columns, chosen or column, name), count
 
@@ -126,6 +145,7 @@ def check_files(
     overwrite:bool=False, # May OUT be there?
 )->tuple[str, str]:       # What kind of file each is; `ColaError` if one cannot be read or must not be written
     "Refuse what cannot be scored before anything is loaded"
+    if str(source) != "-" and Path(source).is_dir(): raise ColaError(f"{source}: is a directory; check the path; for a folder of files, add --engine process or --engine ray")
     kinds = format_of(source, format), format_of(out, format)
     if "parquet" in kinds: arrow()
     if str(source) != "-":
@@ -170,15 +190,18 @@ def score_file(
     progress:bool=True,     # Show a progress bar
     chunk:int=CHUNK,        # Rows between two entries in the journal
     batch_size:int=64,      # Sentences per forward pass
+    aside=None,             # Called with the line and the reason of a row of a file that cannot be read, judged or written, which is then left out; None: it is an error
 )->dict:                    # rows, empty, truncated, earlier: how many were there already; `ColaError` if something cannot be read or written, `Stopped` after a signal
     "Judge a file of any size, row by row; the same call goes on with what was interrupted"
     kinds,name = check_files(source, out, format, overwrite), "standard input" if str(source) == "-" else Path(source).name
     to_pipe,whole = str(out) == "-", str(source) != "-" and Path(source).is_file() # a file can be read twice, a pipe cannot
     if whole:
-        with open(source, "rb") as file: columns,chosen,total = survey(next(rows := read_rows(file, kinds[0], name)), rows, column, name, kinds[1])
+        with open(source, "rb") as file: columns,chosen,total = survey(next(rows := read_rows(file, kinds[0], name, aside)), rows, column, name, kinds[1], aside)
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(open(source, "rb")) if name != "standard input" else getattr(sys.stdin, "buffer", None) or io.BytesIO(sys.stdin.read().encode())
-        found = next(rows := read_rows(file, kinds[0], name))
+        ignore = (lambda *_: None) if aside and whole else None # they have been told
+        found = next(rows := read_rows(file, kinds[0], name, ignore))
+        if ignore: rows = sound_rows(rows, chosen, name, kinds[1], ignore)
         chunks = chunks_of(rows, min(chunk, 256) if to_pipe else chunk)
         first = next(chunks, [])
         if not whole: (columns,chosen,_),total = survey(found, first, column, name, kinds[1]), None

@@ -4,12 +4,14 @@
 
 # %% ../nbs/06_search.ipynb #imports
 from __future__ import annotations
-import dataclasses,json,warnings
+import dataclasses,json,time,warnings
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from .data import ColaError,Corpus
 from .language import commas,say
+from .places import without_password
 from .model import progress_bar
 from .settings import Config
 from .checkpoints import StopSignals,Stopped
@@ -17,7 +19,7 @@ from .training import settings_of,training
 if TYPE_CHECKING: import pandas as pd
 
 # %% auto #0
-__all__ = ['SPACE', 'Search', 'search']
+__all__ = ['SPACE', 'Search', 'Surplus', 'Shared', 'numbered_sampler', 'search']
 
 # %% ../nbs/06_search.ipynb #space
 SPACE = { # name → what to ask of a trial of Optuna, given where the search starts from
@@ -54,7 +56,7 @@ class Search:
         "One row per trial, the best first: state, validation_mcc, the settings that were tried, seconds"
         import pandas as pd
         rows = [{"trial": trial.number, "state": trial.state.name.lower(), "validation_mcc": trial.value if trial.value is not None else max(trial.intermediate_values.values(), default=float("nan")),
-                 **trial.params, "seconds": trial.duration.total_seconds() if trial.duration else float("nan")} for trial in self.study.get_trials(deepcopy=False)]
+                 **trial.params, "seconds": trial.duration.total_seconds() if trial.duration else float("nan")} for trial in self.study.get_trials(deepcopy=False) if "surplus" not in trial.user_attrs]
         order = {"complete": 0, "pruned": 1}
         table = pd.DataFrame(rows, columns=None if rows else ["trial", "state", "validation_mcc", "seconds"]).set_index("trial")
         return table.sort_values(["state", "validation_mcc"], key=lambda column: column.map(lambda value: order.get(value, 2)) if column.name == "state" else -column)
@@ -83,7 +85,116 @@ class Search:
     def __repr__(self): return self.table().round(4).to_string()
     def _repr_html_(self): return f"<p>{len(self.table())} trials</p>" + self.table().round(4).to_html(border=0, na_rep="–")
 
+# %% ../nbs/06_search.ipynb #shared
+class Surplus(Exception):
+    "A trial that another process has begun already, or one more than were asked for"
+
+class Shared:
+    "What processes that share their work know of each other: a study of Optuna"
+    def __init__(self,
+        out:Path,         # The folder of the work
+        storage:str|None, # The address of a database that several machines can reach; None: a file in the folder
+        kind:str,         # What is shared, search or seeds; the file is called so
+        fixed:dict,       # What all must have in common; `ColaError` with the differences if they have not
+        first=(),         # The settings of the trials to begin with
+        heartbeat:int=15, # Seconds between two signs of life; after four times as many without one a trial is taken up again
+    ):
+        try: import optuna
+        except ImportError: raise ColaError('a search needs Optuna; run: pip install "cola_nbdev[search]"') from None
+        try: out.mkdir(parents=True, exist_ok=True)
+        except OSError as error: raise ColaError(f"{out} cannot be written ({(error.strerror or str(error)).lower()}); choose another --out") from None
+        from optuna.storages import RDBStorage,RetryHeartbeatStaleTrialCallback
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning) # heartbeats are called experimental since 2021
+        self.where,self.heartbeat,self.unpulsed = without_password(storage or out/f"{kind}.db"), heartbeat, {}
+        address,name = storage or f"sqlite:///{out.absolute()/f'{kind}.db'}", f"{kind} {out.absolute().name}" if storage else "cola"
+        for tries_left in (4, 3, 2, 1, 0):
+            try:
+                self.database = RDBStorage(address, engine_kwargs={"connect_args": {"timeout": 60}} if address.startswith("sqlite") else None,
+                                           heartbeat_interval=heartbeat, grace_period=4 * heartbeat, heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(max_retry=3))
+                try: self.study,new = optuna.create_study(storage=self.database, study_name=name, direction="maximize"), True
+                except optuna.exceptions.DuplicatedStudyError: self.study,new = optuna.load_study(storage=self.database, study_name=name), False
+                break
+            except Exception as error:
+                if not tries_left or not any(word in str(error) for word in ("already exists", "locked", "UNIQUE", "duplicate key")): raise ColaError(f"{self.where} cannot be used as the database of a {kind} ({str(error).splitlines()[0][:160]})") from None
+                time.sleep(.5) # another process is making the tables at this moment
+        self.study.pruner = optuna.pruners.MedianPruner(n_startup_trials=5)
+        fixed,until = json.loads(json.dumps(fixed)), time.monotonic() + 10
+        while not new and "fixed" not in self.study.user_attrs and time.monotonic() < until: time.sleep(.1) # the one who made it has not written it down yet
+        known = self.study.user_attrs.get("fixed")
+        if known is None:
+            for settings in first: self.study.enqueue_trial(settings)
+            self.study.set_user_attr("fixed", fixed)
+        elif differ := [f"{name} {was} (now {fixed.get(name)})" for name,was in known.items() if was != fixed.get(name)]:
+            raise ColaError(f"{self.where if storage else out} holds another {kind}: {', '.join(differ)}; choose another --out")
+
+    def trials(self)->list: # Of Optuna, in the order of their numbers
+        "All trials that were not surplus"
+        return [trial for trial in self.study.get_trials(deepcopy=False) if "surplus" not in trial.user_attrs]
+
+    def run(self,
+        work,             # Called with a trial of Optuna, returns its score; `Surplus` if the trial is not needed, `Stopped` after a signal
+        total:int|None,   # How many trials there are to be, those of earlier calls and of other processes included; None: those that are on the list
+        stop,             # A `StopSignals` that was entered
+        told=lambda done: None, # Called with how many are done
+    ):                    # `ColaError` if the database no longer answers, `Stopped` after a signal
+        "Take one trial after the other until all are done, by whomever"
+        import optuna
+        from optuna.trial import TrialState as State
+        from sqlalchemy.exc import SQLAlchemyError
+        number = own = None
+        def one(trial):
+            nonlocal number,own
+            number,own = trial.number, None
+            try:
+                if "surplus" in trial.user_attrs or total and sum(other.state != State.FAIL for other in self.trials() if other.number <= number) > total: raise Surplus
+                return work(trial)
+            except Exception as error:
+                if isinstance(error, Surplus): trial.set_user_attr("surplus", True)
+                own = error
+                raise
+        while True:
+            try:
+                states = Counter(trial.state for trial in self.trials())
+                told(done := states[State.COMPLETE] + states[State.PRUNED])
+                left = states[State.WAITING] + states[State.RUNNING] if total is None else max(total - done, 0)
+                if not left: return
+                if stop.received: raise Stopped(f"stopped, with {done} done and {left} left; give the same command again to go on", stop.received)
+                if states[State.WAITING] or states[State.RUNNING] < left: self.study.optimize(one, n_trials=1)
+                else: self._wait()
+            except Surplus: pass
+            except Stopped:
+                if own: # for whoever goes on
+                    trial = self.study.get_trials(deepcopy=False)[number]
+                    self.study.enqueue_trial(trial.params, user_attrs=trial.user_attrs)
+                raise
+            except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
+                raise ColaError(f"{self.where} no longer answers ({str(error).splitlines()[0][:120]}); what is done is safe: give the same command again when it does") from None
+            except Exception as error: # this process was asleep for so long that another one took its trial up again; or it is a mistake in the work
+                if error is own or number is None or self.study.get_trials(deepcopy=False)[number].state != State.FAIL: raise
+
+    def _wait(self):
+        import optuna
+        from sqlalchemy import text
+        with self.database.engine.connect() as connection: known = {row[0] for row in connection.execute(text("SELECT trial_id FROM trial_heartbeats"))}
+        for trial in self.study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
+            since = self.unpulsed.setdefault(trial._trial_id, time.monotonic())
+            if trial._trial_id not in known and time.monotonic() - since > 4 * self.heartbeat: self.database.record_heartbeat(trial._trial_id) # its process died before the first sign of life
+        optuna.storages.fail_stale_trials(self.study)
+        time.sleep(min(1, self.heartbeat / 4))
+
 # %% ../nbs/06_search.ipynb #run-search
+def numbered_sampler(
+    seed:int, # Of the search
+):            # A sampler of Optuna
+    "The tree of Parzen estimators; every trial has a seed of its own, and reckons with what others are just trying"
+    from optuna.samplers import TPESampler
+    class Numbered(TPESampler):
+        def before_trial(self, study, trial):
+            self.__init__(seed=seed + trial.number, constant_liar=True)
+            super().before_trial(study, trial)
+    return Numbered(seed=seed, constant_liar=True)
+
 def search(
     corpus:Corpus,               # Only its split `train` is used
     config:Config=Config(),      # Where to start from; validation_fraction must be above 0
@@ -92,34 +203,16 @@ def search(
     vary=("learning_rate", "warmup", "layer_decay", "corrupted_epochs"), # Names from `SPACE`
     storage:str|None=None,       # The address of a database that several machines can reach; None: search.db in the folder
     progress:bool=True,          # Show a progress bar
+    heartbeat:int=15,            # Seconds between two signs of life, as for `Shared`
 )->Search:                       # `ColaError` if a setting is unknown or the folder holds another search, `Stopped` after a signal
     "Look for settings that do better on a slice of the training set; what has been tried already counts"
-    try: import optuna
-    except ImportError: raise ColaError('a search needs Optuna; run: pip install "cola_nbdev[search]"') from None
     if unknown := set(vary) - set(SPACE): raise ColaError(f"{sorted(unknown)[0]} cannot be varied; choose from {', '.join(SPACE)}")
     if not vary or trials < 1: raise ColaError("there is nothing to search: at least one trial and one setting to vary are needed")
     if not config.validation_fraction: raise ColaError("validation_fraction is 0, so there is nothing to choose by; hold out 0.1, for example")
-    out = Path(out)
-    try: out.mkdir(parents=True, exist_ok=True)
-    except OSError as error: raise ColaError(f"{out} cannot be written ({(error.strerror or str(error)).lower()}); choose another --out") from None
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning) # heartbeats are called experimental since 2021
-    try:
-        database = optuna.storages.RDBStorage(storage or f"sqlite:///{out.absolute()/'search.db'}", engine_kwargs={"connect_args": {"timeout": 60}} if not storage else None, heartbeat_interval=30, grace_period=90,
-                                              heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback())
-        study = optuna.create_study(storage=database, study_name="cola", direction="maximize", load_if_exists=True, pruner=optuna.pruners.MedianPruner(n_startup_trials=5))
-        earlier = study.get_trials(deepcopy=False)
-        shared = storage or any(trial.state.name == "RUNNING" for trial in earlier) # those who share the work must not all propose the same
-        study.sampler = optuna.samplers.TPESampler(seed=None if shared else config.seed + len(earlier), constant_liar=True)
-    except Exception as error: raise ColaError(f"{storage or out/'search.db'} cannot be used as the database of a search ({str(error).splitlines()[0][:160]})") from None
-    fixed = json.loads(json.dumps({name: value for name,value in settings_of(corpus.train, config).items() if name not in vary} | {"vary": sorted(vary)}))
-    if differ := [f"{name} {was} (now {fixed.get(name)})" for name,was in study.user_attrs.get("fixed", fixed).items() if was != fixed.get(name)]:
-        raise ColaError(f"{out} holds another search: {', '.join(differ)}; choose another --out")
-    study.set_user_attr("fixed", fixed)
-    if not earlier: study.enqueue_trial({name: value for name in vary if (value := getattr(config, name)) is not None})
-    found = Search(study, config)
-
-    def count(): return sum(trial.state.is_finished() and trial.state.name != "FAIL" for trial in study.get_trials(deepcopy=False))
+    out,fixed = Path(out), {name: value for name,value in settings_of(corpus.train, config).items() if name not in vary} | {"vary": sorted(vary)}
+    shared = Shared(out, storage, "search", fixed, [{name: value for name in vary if (value := getattr(config, name)) is not None}], heartbeat)
+    import optuna
+    shared.study.sampler,found = numbered_sampler(config.seed), Search(shared.study, config)
     with StopSignals() as stop, progress_bar(total=trials, description="trials", unit="trial", show=progress) as bar:
         def one(trial):
             steps = training(corpus.train, dataclasses.replace(config, **{name: SPACE[name](trial, config) for name in vary}), progress=False)
@@ -131,20 +224,18 @@ def search(
                         known = len(run.history)
                         trial.report(run.history[-1]["validation_mcc"], known)
                         if trial.should_prune(): raise optuna.TrialPruned
-                    if stop.received: raise Stopped(f"stopped in trial {trial.number}, with {count()} of {trials} done; give the same command again to go on", stop.received)
+                    if stop.received: raise Stopped(f"stopped in trial {trial.number}, with {bar.n} of {trials} done; give the same command again to go on", stop.received)
                     run = steps.send(0)
             except StopIteration as finished: return finished.value.history[finished.value.best_epoch - 1]["validation_mcc"]
+            except Stopped: raise
             except ColaError as error:
-                if isinstance(error, Stopped):
-                    study.enqueue_trial(trial.params)
-                    raise
                 trial.set_user_attr("error", str(error))
                 raise optuna.TrialPruned from None # a learning rate that runs away is an answer too
             finally: steps.close()
-        bar.update(min(count(), trials))
-        while count() < trials:
-            study.optimize(one, n_trials=1)
-            bar.n = min(count(), trials); bar.refresh()
+        def told(done):
+            bar.n = min(done, trials)
+            bar.refresh()
+        shared.run(one, trials, stop, told)
     found.table().to_csv(out/"trials.csv")
     (out/"best.json").write_text(json.dumps(dataclasses.asdict(found.best), indent=1) + "\n", encoding="utf-8")
     return found
