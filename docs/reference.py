@@ -130,13 +130,13 @@ def api_pages(language, link):
 # --- the command ---
 
 def help_of(command):
-    "What `cola command --help` prints, for a page of 100 columns"
+    "What `cola command --help` prints, for a page of 86 columns"
     import os
     from unittest.mock import patch
 
     from cola_nbdev.cli import main
     caught = io.StringIO()
-    with redirect_stdout(caught), patch.dict(os.environ, {"COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"}):
+    with redirect_stdout(caught), patch.dict(os.environ, {"COLUMNS": "86", "NO_COLOR": "1", "TERM": "dumb"}):
         try: main([command, "--help"] if command else ["--help"])
         except SystemExit: pass
     return re.sub(r"\x1b\[[0-9;]*m", "", caught.getvalue()).rstrip()
