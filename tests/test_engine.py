@@ -149,7 +149,7 @@ def test_no_row_is_lost_or_doubled_in_twenty_kills(tmp_path, model, local_ray, k
     for name, content in results(tmp_path/"shared").items():
         texts = {"csv": lambda line: line.split(b'"')[1] if b'"' in line else line.split(b",")[1], "jsonl": lambda line: json.loads(line)["sentence"].encode(), "txt": lambda line: line.split(b"\t")[3]}[name.rpartition(".")[2]]
         numbers += [int(texts(line).split(b":")[0]) for line in content.splitlines()[name.endswith("csv"):]]
-    assert numbers == list(range(200_000)) or sorted(numbers) == list(range(200_000)) # none lost, none doubled
+    assert sorted(numbers) == list(range(200_000)) # none lost, none doubled
     assert score(model, source, tmp_path/"alone")["rows"] == 200_000 and results(tmp_path/"alone") == results(tmp_path/"shared")
     for _ in killed: tried("kill -9 of a worker of Ray")
 
