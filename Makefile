@@ -4,6 +4,8 @@ PYTHON ?= python3
 
 # -qq leaves pip's errors and drops the rest
 install := .venv/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt
+# More to install, for tests that are skipped without it: make test extras=,ray,app
+extras ?=
 # The tests look at the site too where there is a browser to do it with
 chromium := $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 tested   := $(if $(chromium),.venv/.docs,.venv/.dev)
@@ -135,10 +137,10 @@ dist: .venv/.made ## build the source archive and the wheel into dist/, and chec
 
 .venv/.dev: $(stated) | .venv/.made
 	@echo "Installing the package and the tools of its development into .venv (a few minutes the first time)"
-	@$(install) -e ".[offline,dev]" && touch .venv/.offline $@
+	@$(install) -e ".[offline,dev$(extras)]" && touch .venv/.offline $@
 	@$(MAKE) --no-print-directory -o .venv/.dev hooks || echo "  not done: fine as long as you merge no notebook (make hooks tries again)"
 
 .venv/.docs: $(stated) | .venv/.made
 	@echo "Installing the package, the tools of its development and those of the site into .venv (a few minutes the first time)"
-	@$(install) -e ".[offline,dev,docs]" && touch .venv/.offline .venv/.dev $@
+	@$(install) -e ".[offline,dev,docs$(extras)]" && touch .venv/.offline .venv/.dev $@
 	@$(MAKE) --no-print-directory -o .venv/.dev hooks || echo "  not done: fine as long as you merge no notebook (make hooks tries again)"
