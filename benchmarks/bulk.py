@@ -21,7 +21,7 @@ from cola_nbdev.scoring import score_file
 from cola_nbdev.tokenization import load_tokenizer
 
 SETTINGS = { # sentences whose scoring is timed; and the two sizes whose memory is compared
-    "full": {"model": "minilm", "sentences": 100_000, "few": 1_000, "many": 100_000, "rounds": 2},
+    "full": {"model": "minilm", "sentences": 100_000, "few": 1_000, "many": 100_000, "rounds": 1},
     "quick": {"model": "minilm", "sentences": 1_000, "few": 200, "many": 2_000, "rounds": 1},
     "tiny": {"model": "tiny", "sentences": 100, "few": 20, "many": 200, "rounds": 1}}
 MORE = 150 # megabytes that the long file may need more than the short one

@@ -24,7 +24,7 @@ import simpy
 import bulk
 
 SETTINGS = { # shards that are really scored, their rows, how often
-    "full": {"model": "minilm", "shards": 16, "rows": 1_500, "rounds": 3, "most": 2_000},
+    "full": {"model": "minilm", "shards": 16, "rows": 1_000, "rounds": 2, "most": 2_000},
     "quick": {"model": "minilm", "shards": 4, "rows": 300, "rounds": 1, "most": 300},
     "tiny": {"model": "tiny", "shards": 4, "rows": 20, "rounds": 1, "most": 50}}
 PROCESSES = (1, 2, 4)
