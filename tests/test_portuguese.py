@@ -1,11 +1,16 @@
 """The two languages cannot drift apart: every markdown cell has its translation, and a change of one word in English is noticed."""
+import os
 import shutil
 import sys
 from pathlib import Path
 
+import nbdev.process
 import nbformat
 import polib
 import pytest
+from nbdev.config import get_config
+from nbdev.test import test_nb as run_notebook
+from test_notebooks import read_with_answers
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT/"docs"))
@@ -96,3 +101,17 @@ def test_the_notebooks_are_written(tmp_path, monkeypatch):
     portuguese.write()
     assert {path.name for path in tmp_path.iterdir()} == {path.name for path in NOTEBOOKS}
     for path in tmp_path.iterdir(): nbformat.validate(nbformat.read(path, as_version=4))
+
+@pytest.mark.skipif(not os.environ.get("COLA_NBDEV_LONG"), reason="the code is that of the English notebooks, which run; all of them once more with COLA_NBDEV_LONG=1")
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_portuguese_notebook_runs(path, monkeypatch, capsys):
+    portuguese.PORTUGUESE.mkdir(exist_ok=True)
+    ours = portuguese.PORTUGUESE/path.name
+    nbformat.write(portuguese.in_portuguese(path), ours)
+    monkeypatch.setenv("IN_TEST", "1")
+    monkeypatch.setenv("COLA_NBDEV_LANGUAGE", "pt") # as the notebook itself sets it; here it is taken back afterwards
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
+    monkeypatch.setattr(nbdev.process, "read_nb", read_with_answers)
+    passed, _ = run_notebook(ours, skip_flags=get_config().tst_flags.split(), basepath=ROOT)
+    if not passed: pytest.fail(capsys.readouterr().err, pytrace=False)
