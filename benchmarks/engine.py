@@ -25,7 +25,7 @@ from bulk import numbered, saved
 from cola_nbdev.engine import score_folder
 
 SETTINGS = { # shards and rows whose scoring is timed; and those over which the memory is watched
-    "full": {"model": "minilm", "shards": 20, "rows": 2_000, "memory_model": "tiny", "memory_shards": 100, "memory_rows": 10_000, "rounds": 1}, # with minilm a million rows would take an hour
+    "full": {"model": "minilm", "shards": 20, "rows": 5_000, "memory_model": "tiny", "memory_shards": 100, "memory_rows": 10_000, "rounds": 1}, # with minilm a million rows would take an hour
     "quick": {"model": "minilm", "shards": 8, "rows": 1_000, "memory_model": "tiny", "memory_shards": 8, "memory_rows": 500, "rounds": 1},
     "tiny": {"model": "tiny", "shards": 4, "rows": 50, "memory_model": "tiny", "memory_shards": 4, "memory_rows": 100, "rounds": 1}}
 WORKERS = 2
@@ -42,7 +42,7 @@ def write(folder, shards, rows):
 
 def score(folder, source, engine):
     "Seconds from the command to the manifest"
-    out = folder/f"scored by {engine}{' in little' * (source.name == 'little')}"
+    out = folder/f"{source.name} scored by {engine}"
     shutil.rmtree(out, ignore_errors=True)
     started = time.perf_counter()
     score_folder(folder/"model", source, out, engine, workers=WORKERS if engine == "ray" else None, progress=False)
@@ -108,12 +108,13 @@ def main():
         for number in range(settings["rounds"]):
             rounds += side_by_side.interleave({name: lambda engine=engine: score(folder, source, engine) for name, engine in names.items()}, 1, {name: lambda engine=engine: score(folder, little, engine) for name, engine in names.items()} if not number else {"": lambda: 0})
             start.append({name: score(folder, little, engine) for name, engine in names.items()}) # two rows per worker: what remains is starting
-        found = differing(folder/"scored by process", folder/"scored by ray") # of the last round
-        threads = torch.get_num_threads()
+        found = differing(*(folder/f"shards scored by {engine}" for engine in ("process", "ray"))) # of the last round
+        check, threads = write(folder/"check", 4, min(500, settings["rows"])), torch.get_num_threads()
+        score(folder, check, "ray")
         torch.set_num_threads(1) # as a worker has it
-        score(folder, source, "process")
+        score(folder, check, "process")
         torch.set_num_threads(threads)
-        identical = differing(folder/"scored by process", folder/"scored by ray") == {"differ": 0, "most": 0}
+        identical = differing(*(folder/f"check scored by {engine}" for engine in ("process", "ray"))) == {"differ": 0, "most": 0}
         small = folder/"memory"
         saved(settings["memory_model"], small)
         many = write(small/"many", settings["memory_shards"], settings["memory_rows"])
