@@ -4,7 +4,7 @@
 
 # %% ../nbs/09_cli.ipynb #run-from-future-import-annotations
 from __future__ import annotations
-import atexit,gc,inspect,os,re,sys
+import atexit,gc,inspect,os,re,sys,time
 from pathlib import Path
 import tyro
 from tyro.conf import OmitArgPrefixes,Positional
@@ -236,7 +236,8 @@ def main(
     from cola_nbdev.processes import launched,lost
     number = int(os.environ.get("RANK") or 0) if launched() else 0 # of several processes
     if launched() and (command := (sys.argv[1:] if arguments is None else arguments)[:1]) != ["train"]:
-        print(f"cola: {' '.join(command) or 'this'} works in one process; start only cola train in several", file=sys.stderr) if not number else None
+        if number: time.sleep(10) # torchrun stops all when one has ended, and the first has to say why
+        else: print(f"cola: {' '.join(command) or 'this'} works in one process; start only cola train in several", file=sys.stderr)
         sys.exit(2)
     try: tyro.extras.subcommand_cli_from_dict({name: with_help(command) for name,command in COMMANDS.items()}, prog="cola", args=arguments, description="Fine-tune BERT to tell acceptable English sentences from unacceptable ones.")
     except ColaError as error:

@@ -175,8 +175,8 @@ class Shared:
 
     def _wait(self):
         import optuna
-        from sqlalchemy import text
-        with self.database.engine.connect() as connection: known = {row[0] for row in connection.execute(text("SELECT trial_id FROM trial_heartbeats"))}
+        from sqlalchemy import text as sql
+        with self.database.engine.connect() as connection: known = {row[0] for row in connection.execute(sql("SELECT trial_id FROM trial_heartbeats"))}
         for trial in self.study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
             since = self.unpulsed.setdefault(trial._trial_id, time.monotonic())
             if trial._trial_id not in known and time.monotonic() - since > 4 * self.heartbeat: self.database.record_heartbeat(trial._trial_id) # its process died before the first sign of life

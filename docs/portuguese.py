@@ -119,7 +119,7 @@ def in_portuguese(path, # A notebook in nbs/
         if cell.cell_type == "markdown": cell.source = translations.get(cell.id, cell.source)
     first = next((number for number, cell in enumerate(notebook.cells) if cell.cell_type == "code"), len(notebook.cells))
     language = nbformat.v4.new_code_cell(LANGUAGE)
-    language.id = "language"
+    language.id = "plots-in-portuguese"
     notebook.cells.insert(first, language)
     return notebook
 

@@ -78,7 +78,7 @@ def small():
     mixed = runs[0].assign(label=runs[0].label.where(runs[0].index >= 32, 1)) # its first batch is of one class
     by_length = lambda language: mcc_by(mixed.assign(length=length_of(mixed.sentence, language)).sort_values("length"), "length")
     history = [{"epoch": epoch, "training_loss": .7 / epoch, "validation_loss": .75 / epoch, "validation_accuracy": .5, "validation_mcc": .1 * epoch} for epoch in (1, 2)]
-    trials = [SimpleNamespace(number=number, state=SimpleNamespace(name="COMPLETE"), value=.1 * number, intermediate_values={}, duration=None, params=dict.fromkeys(SPACE, .1 * number + .01)) for number in range(3)]
+    trials = [SimpleNamespace(number=number, state=SimpleNamespace(name="COMPLETE"), value=.1 * number, intermediate_values={}, duration=None, params=dict.fromkeys(SPACE, .1 * number + .01), user_attrs={}) for number in range(3)]
     pieces = ["[CLS]", "he", "left", "[SEP]"]
     weights = pd.DataFrame(rng.dirichlet(np.ones(4), 4), index=pieces, columns=pieces)
     layers = pd.DataFrame({"cls": [0, .5, 1.25], "mean": [.25, .75, 1.5]})
