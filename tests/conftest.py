@@ -18,6 +18,21 @@ def needs_cola():
         pytest.skip(f"needs the real corpus: COLA_NBDEV_DATA={folder} has no in_domain_train.tsv")
     return Path(folder)
 
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    "The folder of a tiny judge"
+    from cola_nbdev.data import load_corpus
+    from cola_nbdev.prediction import save_judge
+    from cola_nbdev.settings import Config
+    from cola_nbdev.training import train
+    return save_judge(train(load_corpus("demo").train[:100], Config(model="tiny", epochs=1), progress=False), tmp_path_factory.mktemp("judge")/"model")
+
+@pytest.fixture(scope="module")
+def judge(model):
+    "The judge of that folder"
+    from cola_nbdev.prediction import Judge
+    return Judge(model)
+
 @pytest.fixture
 def tried(record_property):
     "Call it with the name of a fault, once for every time it was survived"

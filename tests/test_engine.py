@@ -35,19 +35,6 @@ def one_thread():
     torch.set_num_threads(before)
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    "The folder of a tiny judge"
-    from cola_nbdev.prediction import save_judge
-    from cola_nbdev.settings import Config
-    from cola_nbdev.training import train
-    return save_judge(train(load_corpus("demo").train[:100], Config(model="tiny", epochs=1), progress=False), tmp_path_factory.mktemp("judge")/"model")
-
-@pytest.fixture(scope="module")
-def judge(model):
-    from cola_nbdev.prediction import Judge
-    return Judge(model)
-
-@pytest.fixture(scope="module")
 def local_ray():
     "Ray with two workers, as the first call would start it; here it stays up for all tests of this file"
     pytest.importorskip("ray")

@@ -25,19 +25,6 @@ ROOT = Path(__file__).resolve().parent.parent
 KINDS = ("csv", "jsonl", "parquet" if importlib.util.find_spec("pyarrow") else "csv")
 pytestmark = pytest.mark.xdist_group("scoring") # they share the model and the undisturbed files
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    "The folder of a tiny judge"
-    from cola_nbdev.prediction import save_judge
-    from cola_nbdev.settings import Config
-    from cola_nbdev.training import train
-    return save_judge(train(load_corpus("demo").train[:100], Config(model="tiny", epochs=1), progress=False), tmp_path_factory.mktemp("judge")/"model")
-
-@pytest.fixture(scope="module")
-def judge(model):
-    from cola_nbdev.prediction import Judge
-    return Judge(model)
-
 @pytest.fixture
 def cola(capsys, monkeypatch, tmp_path, model):
     "`cola score` in this process: what it printed, and its exit code"
