@@ -135,12 +135,11 @@ def machines(found):
 
 def page(size, found):
     "The text of results/README.md"
-    rounds = min((one["settings"]["rounds"] for one in found.values()), default=0)
     warning = [] if size == "full" else [f"**A trial run (--{size}): these are not figures to quote.**"]
     header = ["", "against", "ours (median, smallest–largest)", "at least", "stretch", ""]
     return "\n\n".join(["# Side by side", *warning,
         "What this package takes beside what people would otherwise use: measured in turns, on one machine; what stands in one table was measured in one run. A figure is how many times as long the other one takes, "
-        f"as the median of {rounds} round{'s' * (rounds != 1)} with the smallest and the largest; shares and memory say what they are.",
+        "as the median of its rounds, with the smallest and the largest where there were several; shares and memory say what they are.",
         table(header, [row(target, found) for target in TARGETS]).replace("---:", "---"),
         "How much is gained depends on how well the other one is set: Trainer stands here as it usually is set and as well as it can be. Measured on:", "\n".join(machines(found)),
         "To measure again: `make bench`, or `make bench quick=1` for a first glance.", *(markdown(one).strip() for one in found.values())]) + "\n"

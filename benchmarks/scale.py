@@ -4,7 +4,6 @@ What one process costs is measured here: to start, to read and write a row, to t
 they share, shards that take longer than others, machines that die. It is checked first against what can be measured here, 1, 2 and 4 processes on this machine. What a GPU would do was not measured:
 those figures follow from assumptions that stand in ASSUMED, each on its own line, to be changed.
 """
-import argparse
 import json
 import math
 import random

@@ -4,7 +4,6 @@ The notebooks go through nbdev's processors and a staging step (docs/staging.py)
 _docs from _proc/en and _docs/pt from _proc/pt, every warning an error. What is wrong is told with notebook and cell.
 """
 import argparse
-import json
 import os
 import re
 import shutil

@@ -8,7 +8,7 @@ import inspect
 import io
 import re
 from contextlib import redirect_stdout
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 from fastcore.docments import docments
@@ -32,9 +32,7 @@ def modules():
 
 def methods(found):
     "The public methods and properties that a class defines itself"
-    return {name: member for name, member in vars(found).items() if not name.startswith("_") and (inspect.isfunction(member) or isinstance(member, (property, classmethod, staticmethod, functools_cached)))}
-
-functools_cached = type(importlib.import_module("functools").cached_property(lambda self: None))
+    return {name: member for name, member in vars(found).items() if not name.startswith("_") and (inspect.isfunction(member) or isinstance(member, (property, classmethod, staticmethod, cached_property)))}
 
 @cache
 def documented():
@@ -89,8 +87,8 @@ def signature(found):
 
 def entry(found, full, module, words, link, level=3):
     "One name: its signature, its sentence, its table, and where it comes from"
-    kind = "class" if inspect.isclass(found) else "property" if isinstance(found, (property, functools_cached)) else "function" if level == 3 else "method"
-    function = found.func if isinstance(found, functools_cached) else found.fget if isinstance(found, property) else found.__func__ if isinstance(found, (classmethod, staticmethod)) else found
+    kind = "class" if inspect.isclass(found) else "property" if isinstance(found, (property, cached_property)) else "function" if level == 3 else "method"
+    function = found.func if isinstance(found, cached_property) else found.fget if isinstance(found, property) else found.__func__ if isinstance(found, (classmethod, staticmethod)) else found
     fence = "`" * (6 - level + 2)
     text = inspect.cleandoc(inspect.getdoc(function) or "").split("\nArgs:")[0].strip()
     is_class_docstring_made = inspect.isclass(found) and text.startswith(f"{found.__name__}(")

@@ -214,7 +214,7 @@ def buttons(path, language):
 
 def front_matter(description):
     "What MyST reads about a page: in a notebook from its metadata, in a text from its top"
-    return {"myst": {"html_meta": {"description": description}}, "ogp_description_length": 200} if description else {}
+    return {"myst": {"html_meta": {"description": description}}} if description else {}
 
 def exported_cells(module):
     "Cell id → code, as it stands in the module"
