@@ -7,6 +7,7 @@ from __future__ import annotations
 import copy,os
 from typing import TYPE_CHECKING
 from .data import ColaError
+from .gradients import OneMemory,RowGradient,join
 from .model import example_logits,predict_logits
 from .tokenization import encode
 if TYPE_CHECKING: import numpy as np, pandas as pd, torch
@@ -184,7 +185,8 @@ class Team:
         from accelerate import Accelerator,DistributedDataParallelKwargs
         self.accelerator = Accelerator(cpu=on_processor(), mixed_precision=precision, kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)])
         self.process,self.count = place()
-        self.first,self.device,self.spread,self._votes = self.process == 0, self.accelerator.device, self.accelerator.is_fsdp2, None
+        self.first,self.device,self.spread = self.process == 0, self.accelerator.device, self.accelerator.is_fsdp2
+        self.rows = self.memory = self._votes = None
         if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true" and not self.spread:
             raise ColaError("accelerate spreads a network (FSDP) over GPUs only, and here only with --fsdp_version 2; add that, or launch without --use_fsdp")
 
@@ -204,9 +206,11 @@ class Team:
         "Hand network and optimizer to accelerate"
         if not self.spread:
             inner = wrap(model)
-            packed = self.accelerator.prepare(inner)
+            self._share_memory(model)
+            packed = self.accelerator.prepare_model(inner, device_placement=not self.memory, evaluation_mode=bool(self.memory)) # with one memory there is nothing to average, and nothing must move
             optimizer,schedule = make(packed)
             self.whole = optimizer = self.accelerator.prepare(optimizer)
+            self.scatter()
             return inner, packed, optimizer, schedule
         from torch.distributed.fsdp import FSDPModule
         inner = wrap(copy.deepcopy(model))
@@ -216,13 +220,31 @@ class Team:
         self.whole = Spread(packed, optimizer, model.to(self.device))
         return packed, packed, optimizer, schedule
 
+    def _share_memory(self, model):
+        alike = self.device.type == "cpu" and all(weight.dtype.itemsize == 4 for weight in model.parameters())
+        together = self.count == int(os.environ.get("LOCAL_WORLD_SIZE") or 0) # torchrun says how many of the processes are on this machine
+        if not alike or (self.count > 1 and not together): return
+        from accelerate.utils import gather_object
+        table = model.get_input_embeddings()
+        if table.weight.requires_grad: self.rows = RowGradient(table)
+        if self.count == 1: return
+        memory = OneMemory(model, self.rows, self.process, self.count)
+        if join(memory, first_only, lambda mine: all(gather_object([mine]))): self.memory = memory
+        elif self.rows: self.rows = self.rows.close()
+
     def gather(self):
         "Bring the plain copy of a spread network up to date; else there is nothing to do"
         if self.spread: self.whole.gather()
 
     def scatter(self):
-        "The other way round"
+        "The other way round, and what an optimizer remembers into the common memory"
         if self.spread: self.whole.scatter()
+        if self.memory: self.memory.adopt(self.whole)
+
+    def finish(self):
+        "At the end: the network is this process's own, and an ordinary one"
+        if self.memory: self.memory.move_out()
+        if self.rows: self.rows.close()
 
     def share(self,
         batches, # The same in every process, for example a `LengthSampler`
@@ -245,11 +267,30 @@ class Team:
         if self.count == 1: return accumulate(network, strip, self.accelerator.backward, parts)
         try:
             loss = network(**send_to_device(strip, self.device)) * weight
-            self.accelerator.backward(loss * self.count)
+            self.accelerator.backward(loss if self.memory else loss * self.count)
         except RuntimeError as error:
             if not should_reduce_batch_size(error): raise
             raise Alone("out of memory; lower batch_size or max_length, or start more processes") from None
         return loss.detach(), 1
+
+    def step(self,
+        packed,      # What `learn` got
+        optimizer,   # From `prepare`
+        limit:float, # A longer gradient is shortened to this norm
+    ):
+        "Clip the gradient, move the weights, forget the gradient"
+        if self.memory:
+            self.accelerator.wait_for_everyone()
+            self.memory.collect()
+            self.memory.clip(limit, lambda square: self.accelerator.reduce(square, reduction="sum"))
+            optimizer.step()
+            self.accelerator.wait_for_everyone()
+        else:
+            if self.rows: self.rows.fill()
+            self.accelerator.clip_grad_norm_(packed.parameters(), limit)
+            optimizer.step()
+        optimizer.zero_grad()
+        if self.rows: self.rows.clear()
 
     def total(self,
         losses:torch.Tensor, # This process's part of them

@@ -163,10 +163,8 @@ def _steps(sentences, config, progress, folder, resume):
                 if random: random = set_random_state(random)
                 team.seed(config.seed, epoch * steps + step)
                 losses[step],needed = team.learn(network, strip, weight, parts)
-                accelerator.clip_grad_norm_(packed.parameters(), config.gradient_clip)
-                optimizer.step()
+                team.step(packed, optimizer, config.gradient_clip)
                 schedule.step()
-                optimizer.zero_grad()
                 if needed > parts:
                     parts = needed
                     if progress: bar.write(f"out of memory: every batch of {config.batch_size} now goes through in {parts} parts, with the same result")
@@ -207,6 +205,7 @@ def _steps(sentences, config, progress, folder, resume):
             run.stopped = team.vote(False, asked, now=True)[1]
             if run.stopped: break
     if run.stopped: team.gather()
+    team.finish()
     if kept and run.best_epoch < config.epochs: model.load_state_dict(kept)
     model.eval()
     if config.matched_share and not run.stopped: match_share(model, tokenizer, held_out, config.max_length)
