@@ -50,6 +50,8 @@ def furthest(some, other):
     import torch
     return max((torch.tensor(some[name]) - torch.tensor(other[name])).abs().max().item() for name in some)
 
+def left_in_memory(): return list(Path("/dev/shm").glob("cola_nbdev-*"))
+
 def few():
     "A corpus whose training takes a second"
     demo = load_corpus("demo")
@@ -92,8 +94,26 @@ def scenarios(folder):
     stopped_in_the_second(lambda: training.train(demo[:65], dropped, progress=False, folder=folder/"dropout"), 3)
     found["steps"] = [int(path.name[5:]) for path in checkpoints(folder/"dropout")]
     found["dropout, resumed"] = recorded(demo[:65], dropped, folder=folder/"dropout", resume=True)[1]
+    found["sent"], found["shared"] = recorded_sent(demo[:255])
     found["in slices"] = in_slices(demo[:255], folder)
     (folder/f"{process}.json").write_text(json.dumps(found))
+
+def recorded_sent(sentences):
+    """The losses where no memory can be reserved, and whether the weights lay in one memory: first where it can be had, then where it cannot
+
+    As in a container with too little of it: the gradients are sent"""
+    from cola_nbdev import gradients, processes
+    reserve, prepare, shared = gradients.reserve, processes.Team.prepare, []
+    def noting(team, *arguments):
+        found = prepare(team, *arguments)
+        shared.append(team.memory is not None)
+        return found
+    processes.Team.prepare = noting
+    try:
+        training.train(sentences[:65], CONFIG, progress=False)
+        gradients.reserve = lambda *arguments: None
+        return recorded(sentences, CONFIG)[1], shared
+    finally: gradients.reserve, processes.Team.prepare = reserve, prepare
 
 def stopped_in_the_second(work, at):
     "A signal reaches one process only, in a certain step"
@@ -169,6 +189,16 @@ def test_two_processes_have_the_losses_of_one(two):
 def test_what_one_began_two_go_on_with(two):
     losses = two[0][0]["begun by one"]
     assert losses == pytest.approx(two[0][0]["losses"][-len(losses):], abs=1e-5) and len(losses) == 5 * 8 # it stopped in the second of six epochs
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="files that stay in memory are looked for in /dev/shm, which only Linux has")
+def test_processes_of_a_machine_share_one_memory(two):
+    first, second = two[0]
+    assert first["shared"] == second["shared"] == [True, False]
+    assert not left_in_memory()
+
+def test_without_a_common_memory_the_gradients_are_sent(two):
+    first, second = two[0]
+    assert first["sent"] == second["sent"] == pytest.approx(first["losses"], abs=1e-5)
 
 def test_nobody_comes_out_empty(two):
     _, losses = recorded(load_corpus("demo").train[:65], Config(model="tiny", epochs=1, dropout=0.0, learning_rate=3e-3, validation_fraction=0))
@@ -276,6 +306,7 @@ def test_killed_and_resumed(small, tmp_path, tried, killed):
     assert process.returncode and not any(worker.is_running() for worker in workers), "every process ends"
     assert error.count("cola: another process has ended, and so does this one; the same command with --resume goes on") <= killed and "Traceback (most recent call last):\n  File \"<string>\"" not in error
     assert not (folder/"run").exists() and not any(damage(path) for path in checkpoints(folder/"run.unfinished"/"checkpoints")), "nothing is half written"
+    assert not left_in_memory()
     tried("one of two processes killed with kill -9")
 
     shutil.copytree(folder/"run.unfinished"/"checkpoints", folder/"copy")
