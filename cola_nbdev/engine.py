@@ -133,7 +133,8 @@ def start_ray(
     cluster:str|None=None,  # The address of a cluster; None: what RAY_ADDRESS says, or else this machine alone
 ):                          # The package; `ColaError` if it is not installed or no cluster answers
     "Ray, imported and running"
-    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"} # nothing is told to anybody
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", # nothing is told to anybody
+                   "RAY_ENABLE_AUTO_CONNECT": "0"} # a thread of Ray Data that outlives the shutdown would start Ray once more
     try: import ray,ray.data
     except ImportError: raise ColaError('the engine ray needs Ray; run: pip install "cola_nbdev[ray]"') from None
     cluster = cluster or os.environ.get("RAY_ADDRESS")
