@@ -17,14 +17,14 @@ class RowGradient:
     def __init__(self,
         table:torch.nn.Embedding, # From now on its backward pass finds rows only
     ):
-        table.sparse,self.table,self.touched = True, table, []
-        self.gradient = torch.zeros_like(table.weight)
+        table.sparse = True
+        self.table,self.gradient,self.touched = table, None, []
 
     def add(self,
         rows:torch.Tensor,   # Numbers of rows, shape (rows,)
         values:torch.Tensor, # Their gradients, shape (rows, width)
     ):
-        "Add to the gradient of some rows"
+        "After `fill`: add to the gradient of some rows"
         self.gradient.index_add_(0, rows, values)
         self.touched.append(rows)
 
@@ -32,6 +32,7 @@ class RowGradient:
         "After the backward pass: give the weights their full gradient, as an optimizer wants it"
         found = self.table.weight.grad
         if found is None or not found.is_sparse: return
+        if self.gradient is None: self.gradient = torch.zeros_like(self.table.weight)
         self.gradient += found # in the order of the pieces, as torch does it for a full gradient
         self.touched.append(found.coalesce().indices()[0])
         self.table.weight.grad = self.gradient
@@ -97,7 +98,7 @@ class OneMemory:
         self.own = [number for number,owner in enumerate(self.owners) if owner == process]
         shape = [tuple(weight.shape) for weight in self.weights]
         self.shapes = [*shape, *(part for one in shape for part in ((), one, one))]
-        for giver in range(processes): self.shapes += [shape[number] for number in self._gifts(giver)] + [(1 + len(rows.gradient) if rows else 0,)]
+        for giver in range(processes): self.shapes += [shape[number] for number in self._gifts(giver)] + [(1 + rows.table.num_embeddings if rows else 0,)]
 
     def _gifts(self, giver): return [number for number,owner in enumerate(self.owners) if owner != giver]
 
