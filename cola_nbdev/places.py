@@ -53,7 +53,7 @@ class Place:
         with self._reached():
             self.fs.invalidate_cache()
             if not self.fs.isdir(self.root):
-                if self.fs.exists(self.root): raise ColaError(f"{self.shown} is a file; a folder of files is expected")
+                if self.fs.exists(self.root) and self.fs.info(self.root)["type"] == "file": raise ColaError(f"{self.shown} is a file; a folder of files is expected")
                 return {}
             found = {path[len(self.root) + 1:]: facts["size"] for path,facts in sorted(self.fs.find(self.root, detail=True).items())}
         return {name: size for name,size in found.items() if not any(part.startswith(("_", ".")) for part in name.split("/"))}

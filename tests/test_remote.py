@@ -17,8 +17,8 @@ from cola_nbdev.places import Place
 from test_bad_input import cola, refused  # noqa: F401, a fixture
 from test_engine import ROOT, needs_ray, one_thread, results, score, write_shards  # noqa: F401, a fixture
 
-server = pytest.importorskip("moto.server", reason='moto is not installed: pip install "moto[s3,server]" s3fs')
-s3fs = pytest.importorskip("s3fs", reason='s3fs is not installed: pip install "moto[s3,server]" s3fs')
+server = pytest.importorskip("moto.server", reason='moto is not installed: pip install "cola_nbdev[servers]"')
+s3fs = pytest.importorskip("s3fs", reason='s3fs is not installed: pip install "cola_nbdev[servers]"')
 pytestmark = pytest.mark.xdist_group("engine") # one Ray at a time
 
 @pytest.fixture(scope="module")
@@ -109,13 +109,14 @@ def test_from_bucket_to_bucket_is_what_it_is_on_this_machine(model, shards, ana,
     notes = Place(f"{out}/_cola")
     assert sorted(notes.files()) == ["aside.jsonl", "aside/part-001.jsonl.jsonl", "job.json", "manifest.json", *(f"shards/{name}.json" for name in sorted(made))]
     assert json.loads(notes.fs.cat_file(notes.path("aside.jsonl")))["row"] == 61
-    assert go() == {**expected, "earlier": 4}
     place = Place(out)
     place.remove("part-002.txt") # a result that is gone, one that was shortened, and one whose record was not written any more
     place.fs.pipe_file(place.path("part-000.csv"), made["part-000.csv"][:-9])
     place.remove("_cola/shards/2024/more.csv.json")
     assert go() == {**expected, "earlier": 1}
     assert download(out) == made
+    engine = "process" # which goes on with what workers made, and is there at once
+    assert go() == {**expected, "earlier": 4}
     place = Place(there)
     place.fs.pipe_file(place.path("part-000.csv"), (source/"part-000.csv").read_bytes().replace(b"0", b"1", 1))
     with pytest.raises(ColaError, match=r"part-000.csv: it was changed since it was scored"): go()
@@ -172,3 +173,14 @@ def test_from_a_web_server(tmp_path, model, shards):
         assert score(model, address, tmp_path/"out") == expected and results(tmp_path/"out") == made
         with pytest.raises(ColaError, match="http://127.0.0.1"): score(model, tmp_path/"out", f"{address}/out") # it only gives
     finally: running.shutdown()
+
+def test_a_folder_that_appears_while_it_is_looked_for_is_no_file(ana, monkeypatch):
+    place, real = Place("s3://bucket/appears"), s3fs.S3FileSystem.isdir
+    def slow(self, path):
+        found = real(self, path)
+        Place("s3://bucket/appears").write("a.json", 1) # another process
+        return found
+    monkeypatch.setattr(s3fs.S3FileSystem, "isdir", slow)
+    assert place.files() == {}
+    assert list(place.files()) == ["a.json"]
+    with pytest.raises(ColaError, match="a.json is a file; a folder of files is expected"): Place("s3://bucket/appears/a.json").files()
