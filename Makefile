@@ -4,7 +4,7 @@ PYTHON ?= python3
 
 # -qq leaves pip's errors and drops the rest
 install := .venv/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt
-# More to install, for tests that are skipped without it: make test extras=,ray,app
+# More to install, for tests that are skipped without it: make test extras=,ray,app,servers
 extras ?=
 # The tests look at the site too where there is a browser to do it with
 chromium := $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
@@ -36,7 +36,7 @@ test: $(tested) ## run every check: what is generated is up to date, the noteboo
 
 faults: .venv/.dev ## break trainings on purpose and make up input by the thousand (about 10 minutes), into docs/reliability.md
 	@echo "Killing, filling, flipping, and making up input"
-	@COLA_NBDEV_LONG=1 OMP_NUM_THREADS=1 .venv/bin/python -m pytest -q -n 2 --dist loadscope tests/test_faults.py tests/test_processes.py tests/test_scoring.py tests/test_engine.py tests/test_sweeps.py tests/test_properties.py $(args)
+	@COLA_NBDEV_LONG=1 OMP_NUM_THREADS=1 .venv/bin/python -m pytest -q -n 2 --dist loadscope tests/test_faults.py tests/test_processes.py tests/test_scoring.py tests/test_engine.py tests/test_remote.py tests/test_sweeps.py tests/test_properties.py $(args)
 
 browser: .venv/.dev ## try the page of cola serve in Chromium, under load too (installs Gradio, Playwright, and Chromium where apt may)
 	@echo "Installing Gradio and Playwright into .venv"

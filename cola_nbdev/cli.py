@@ -119,7 +119,7 @@ def cola_seeds(
     out:Path,  # Gets a folder per seed, seeds.csv, summary.json, seeds.png and recipe.json
     data:str="demo",  # demo, demo-pt, cola, or the path of a .tsv or .csv file or of a folder of CoLA files
     seeds:tuple[int, ...]=(42, 43, 44, 45, 46),  # At least two different numbers
-    storage:str|None=None,  # The address of a database, if several machines share the work and the folder; on one machine none is needed
+    storage:str|None=None,  # The address of a database, or journal:// and the path of a journal, if several machines share the work and the folder; on one machine none is needed
 )->None:
     "Train a recipe with several seeds; start it twice, and the two share the work; what was interrupted goes on"
     from cola_nbdev.data import load_corpus
@@ -165,7 +165,7 @@ def cola_search(
     data:str="demo",  # demo, demo-pt, cola, or the path of a .tsv or .csv file or of a folder of CoLA files; only its training set is used
     trials:int=20,  # How many in all, those of earlier calls included
     vary:tuple[str, ...]=("learning_rate", "warmup", "layer_decay", "corrupted_epochs"),  # Which settings
-    storage:str|None=None,  # The address of a database that several machines can reach; default: search.db in the folder
+    storage:str|None=None,  # The address of a database that several machines can reach, or journal:// and the path of a journal; default: search.db in the folder
 )->None:
     "Look for better settings on a slice of the training set; start it twice, and the two share the work"
     from cola_nbdev.data import load_corpus

@@ -110,7 +110,7 @@ def run_seeds(
     seeds=(42, 43, 44, 45, 46), # Different whole numbers, at least two
     out:str|Path="runs/seeds",# Gets a folder per seed, seeds.csv, summary.json, seeds.png and recipe.json
     progress:bool=True,       # Show progress bars and a line per epoch
-    storage:str|None=None,    # The address of a database, if several machines share the work and the folder
+    storage:str|None=None,    # The address of a database or journal, if several machines share the work and the folder
     heartbeat:int=15,         # Seconds between two signs of life in that database, as for `Shared`
 )->Seeds:                     # `ColaError` for fewer than two seeds, or if a run that is there is one of another recipe
     "Train one recipe with several seeds, alone or with other processes; what is there already is taken, what was interrupted goes on"
@@ -145,8 +145,9 @@ def share_seeds(
     "Train seeds together with other machines, until all are done"
     from optuna.trial import TrialState as State
     def alive(seed): return [trial for trial in shared.trials() if trial.state != State.FAIL and trial.user_attrs.get("seed") == seed]
-    for seed in seeds:
-        if not alive(seed): shared.study.enqueue_trial({}, user_attrs={"seed": seed})
+    with shared.answering():
+        for seed in seeds:
+            if not alive(seed): shared.study.enqueue_trial({}, user_attrs={"seed": seed})
     with StopSignals() as stop:
         def work(trial):
             seed = trial.user_attrs.get("seed")
@@ -156,9 +157,10 @@ def share_seeds(
                 time.sleep(.5)
             return 0 # the scores stand in the folder
         shared.run(work, None, stop)
-    for seed,folder in folders.items():
-        if any(trial.state == State.COMPLETE for trial in alive(seed)) and not (folder/"metrics.json").exists():
-            raise ColaError(f"seed {seed} was trained by another machine, and {folder} is not here: machines that share seeds need one folder that all of them can reach")
+    with shared.answering():
+        for seed,folder in folders.items():
+            if any(trial.state == State.COMPLETE for trial in alive(seed)) and not (folder/"metrics.json").exists():
+                raise ColaError(f"seed {seed} was trained by another machine, and {folder} is not here: machines that share seeds need one folder that all of them can reach")
 
 # %% ../nbs/06_experiments.ipynb #features
 def cls_vectors(

@@ -9,7 +9,7 @@ from pathlib import Path
 from .data import ColaError
 
 # %% auto #0
-__all__ = ['without_password', 'Place']
+__all__ = ['BUCKETS', 'without_password', 'Place']
 
 # %% ../nbs/00_places.ipynb #place
 def without_password(
@@ -17,6 +17,8 @@ def without_password(
 )->str:      # What may be shown
     "An address without user and password"
     return re.sub(r"//[^/@]*@", "//…@", str(address))
+
+BUCKETS = {"s3", "gs", "abfs", "oss"} # stores without folders, as fsspec calls them: a folder is there as soon as a file is
 
 class Place:
     "A folder at any address that fsspec knows; `ColaError` if it cannot be reached"
@@ -29,6 +31,7 @@ class Place:
         with self._reached(): self.fs,root = fsspec.core.url_to_fs(str(address))
         self.root,self.local = root.rstrip("/") or root, isinstance(self.fs, LocalFileSystem)
         self.address = self.root if self.local else str(address) # a worker may be in another folder
+        self.folders = BUCKETS.isdisjoint([self.fs.protocol] if isinstance(self.fs.protocol, str) else self.fs.protocol)
 
     @contextlib.contextmanager
     def _reached(self):
@@ -50,7 +53,7 @@ class Place:
         with self._reached():
             self.fs.invalidate_cache()
             if not self.fs.isdir(self.root):
-                if self.fs.exists(self.root): raise ColaError(f"{self.shown} is a file; a folder of files is expected")
+                if self.fs.exists(self.root) and self.fs.info(self.root)["type"] == "file": raise ColaError(f"{self.shown} is a file; a folder of files is expected")
                 return {}
             found = {path[len(self.root) + 1:]: facts["size"] for path,facts in sorted(self.fs.find(self.root, detail=True).items())}
         return {name: size for name,size in found.items() if not any(part.startswith(("_", ".")) for part in name.split("/"))}
@@ -84,7 +87,7 @@ class Place:
     ):
         "Copy a file to the place, all of it or nothing"
         with self._reached():
-            self.fs.makedirs(self.path(name).rpartition("/")[0], exist_ok=True)
+            if self.folders: self.fs.makedirs(self.path(name).rpartition("/")[0], exist_ok=True) # elsewhere a mistyped bucket would be made
             if not self.local: self.fs.put_file(str(file), self.path(name)); return
             target = Path(self.path(name))
             new = target.with_name(f".{target.name}.{os.getpid()}.new")

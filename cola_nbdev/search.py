@@ -4,7 +4,7 @@
 
 # %% ../nbs/06_search.ipynb #imports
 from __future__ import annotations
-import dataclasses,json,time,warnings
+import contextlib,dataclasses,json,os,time,warnings
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from .training import settings_of,training
 if TYPE_CHECKING: import pandas as pd
 
 # %% auto #0
-__all__ = ['SPACE', 'Search', 'Surplus', 'Shared', 'numbered_sampler', 'search']
+__all__ = ['SPACE', 'DRIVERS', 'Search', 'journal', 'Surplus', 'Shared', 'numbered_sampler', 'search']
 
 # %% ../nbs/06_search.ipynb #space
 SPACE = { # name → what to ask of a trial of Optuna, given where the search starts from
@@ -85,7 +85,53 @@ class Search:
     def __repr__(self): return self.table().round(4).to_string()
     def _repr_html_(self): return f"<p>{len(self.table())} trials</p>" + self.table().round(4).to_html(border=0, na_rep="–")
 
+# %% ../nbs/06_search.ipynb #journal
+def journal(
+    path:Path,     # The file, made if it is not there
+    heartbeat:int, # Seconds between two signs of life
+    lost,          # Called with the study and a trial, when none has come for four times as long
+):                 # A storage of Optuna; `ValueError` if the file is something else
+    "A journal file of Optuna, with signs of life"
+    from optuna.exceptions import StorageInternalError,UpdateFinishedTrialError
+    from optuna.storages import JournalStorage
+    from optuna.storages._heartbeat import BaseHeartbeat
+    from optuna.storages.journal import JournalFileBackend
+    from optuna.storages.journal._file import get_lock_file
+    from optuna.trial import TrialState
+    with open(path, "ab+") as file:
+        file.seek(0)
+        if not b'{"op_code"'.startswith(file.read(10)): raise ValueError("it is no journal of Optuna")
+    class Lines(JournalFileBackend):
+        def read_logs(self, log_number_from):
+            try: yield from super().read_logs(log_number_from)
+            except (OSError, ValueError) as error: raise StorageInternalError(f"the journal cannot be read: {error}") from error
+        def append_logs(self, logs):
+            try:
+                with get_lock_file(self._lock), open(path, "r+b") as file:
+                    file.seek(max(0, file.seek(0, os.SEEK_END) - 2**20))
+                    tail = file.read()
+                    file.seek(tail.rfind(b"\n") + 1 - len(tail), os.SEEK_END)
+                    file.truncate()
+                    file.write(b"".join(json.dumps(log, separators=(",", ":")).encode() + b"\n" for log in logs))
+                    file.flush()
+                    os.fsync(file.fileno())
+            except OSError as error: raise StorageInternalError(error.strerror or str(error)) from error
+    class Journal(JournalStorage, BaseHeartbeat):
+        seen = {} # trial → the last sign of life, and when it was new to us
+        def get_heartbeat_interval(self): return heartbeat
+        def get_heartbeat_stale_trial_callback(self): return lost
+        def get_failed_trial_callback(self): return lost
+        def record_heartbeat(self, trial_id):
+            with contextlib.suppress(StorageInternalError, UpdateFinishedTrialError): self.set_trial_system_attr(trial_id, "alive", time.time())
+        def _get_stale_trial_ids(self, study_id):
+            signs,now = {trial._trial_id: trial.system_attrs.get("alive") for trial in self.get_all_trials(study_id, False, (TrialState.RUNNING,))}, time.monotonic()
+            self.seen = {trial: self.seen[trial] if trial in self.seen and self.seen[trial][0] == sign else (sign, now) for trial,sign in signs.items()}
+            return [trial for trial,(_,since) in self.seen.items() if now - since > 4 * heartbeat]
+    return Journal(Lines(str(path)))
+
 # %% ../nbs/06_search.ipynb #shared
+DRIVERS = {"psycopg": "psycopg[binary]", "psycopg2": "psycopg2-binary", "MySQLdb": "mysqlclient"} # of databases: module → what pip calls it
+
 class Surplus(Exception):
     "A trial that another process has begun already, or one more than were asked for"
 
@@ -93,7 +139,7 @@ class Shared:
     "What processes that share their work know of each other: a study of Optuna"
     def __init__(self,
         out:Path,         # The folder of the work
-        storage:str|None, # The address of a database that several machines can reach; None: a file in the folder
+        storage:str|None, # The address of a database that several machines can reach, or journal:// and the path of a journal; None: a file in the folder
         kind:str,         # What is shared, search or seeds; the file is called so
         fixed:dict,       # What all must have in common; `ColaError` with the differences if they have not
         first=(),         # The settings of the trials to begin with
@@ -104,19 +150,28 @@ class Shared:
         try: out.mkdir(parents=True, exist_ok=True)
         except OSError as error: raise ColaError(f"{out} cannot be written ({(error.strerror or str(error)).lower()}); choose another --out") from None
         from optuna.storages import RDBStorage,RetryHeartbeatStaleTrialCallback
+        class Database(RDBStorage):
+            def record_heartbeat(self, trial_id): # in a thread, which would end and say so; whoever does the work notices too
+                with contextlib.suppress(optuna.exceptions.StorageInternalError): super().record_heartbeat(trial_id)
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning) # heartbeats are called experimental since 2021
         self.where,self.heartbeat,self.unpulsed = without_password(storage or out/f"{kind}.db"), heartbeat, {}
         address,name = storage or f"sqlite:///{out.absolute()/f'{kind}.db'}", f"{kind} {out.absolute().name}" if storage else "cola"
+        again = RetryHeartbeatStaleTrialCallback(max_retry=3)
         for tries_left in (4, 3, 2, 1, 0):
             try:
-                self.database = RDBStorage(address, engine_kwargs={"connect_args": {"timeout": 60}} if address.startswith("sqlite") else None,
-                                           heartbeat_interval=heartbeat, grace_period=4 * heartbeat, heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(max_retry=3))
+                if address.startswith("journal://"): self.database = journal(Path(address.removeprefix("journal://")).absolute(), heartbeat, again)
+                else: self.database = Database(address, engine_kwargs={"connect_args": {"timeout": 60}} if address.startswith("sqlite") else None,
+                                               heartbeat_interval=heartbeat, grace_period=4 * heartbeat, heartbeat_stale_trial_callback=again)
                 try: self.study,new = optuna.create_study(storage=self.database, study_name=name, direction="maximize"), True
                 except optuna.exceptions.DuplicatedStudyError: self.study,new = optuna.load_study(storage=self.database, study_name=name), False
                 break
+            except ImportError as error: # SQLAlchemy knows the kind of database, and its driver is not there
+                driver = getattr(error.__cause__, "name", None) or "its driver"
+                raise ColaError(f'{self.where} needs {driver}, which is not installed; run: pip install "{DRIVERS.get(driver, driver)}"') from None
             except Exception as error:
-                if not tries_left or not any(word in str(error) for word in ("already exists", "locked", "UNIQUE", "duplicate key")): raise ColaError(f"{self.where} cannot be used as the database of a {kind} ({str(error).splitlines()[0][:160]})") from None
+                reason,mend = (getattr(error, "strerror", None) or str(error)).splitlines()[0][:160], "check --storage" if storage else "choose another --out"
+                if not tries_left or not any(word in str(error) for word in ("already exists", "locked", "UNIQUE", "duplicate key")): raise ColaError(f"{self.where} cannot be used as the database of a {kind} ({reason}); {mend}") from None
                 time.sleep(.5) # another process is making the tables at this moment
         self.study.pruner = optuna.pruners.MedianPruner(n_startup_trials=5)
         fixed,until = json.loads(json.dumps(fixed)), time.monotonic() + 10
@@ -132,6 +187,15 @@ class Shared:
         "All trials that were not surplus"
         return [trial for trial in self.study.get_trials(deepcopy=False) if "surplus" not in trial.user_attrs]
 
+    @contextlib.contextmanager
+    def answering(self):
+        "`ColaError` if the database no longer answers"
+        from optuna.exceptions import StorageInternalError
+        from sqlalchemy.exc import SQLAlchemyError
+        try: yield
+        except (StorageInternalError, SQLAlchemyError) as error: # the first says something general; its cause says what happened
+            raise ColaError(f"{self.where} no longer answers ({str(error.__cause__ or error).splitlines()[0][:120]}); what is done is safe: give the same command again when it does") from None
+
     def run(self,
         work,             # Called with a trial of Optuna, returns its score; `Surplus` if the trial is not needed, `Stopped` after a signal
         total:int|None,   # How many trials there are to be, those of earlier calls and of other processes included; None: those that are on the list
@@ -139,9 +203,7 @@ class Shared:
         told=lambda done: None, # Called with how many are done
     ):                    # `ColaError` if the database no longer answers, `Stopped` after a signal
         "Take one trial after the other until all are done, by whomever"
-        import optuna
         from optuna.trial import TrialState as State
-        from sqlalchemy.exc import SQLAlchemyError
         number = own = None
         def one(trial):
             nonlocal number,own
@@ -153,33 +215,33 @@ class Shared:
                 if isinstance(error, Surplus): trial.set_user_attr("surplus", True)
                 own = error
                 raise
-        while True:
-            try:
-                states = Counter(trial.state for trial in self.trials())
-                told(done := states[State.COMPLETE] + states[State.PRUNED])
-                left = states[State.WAITING] + states[State.RUNNING] if total is None else max(total - done, 0)
-                if not left: return
-                if stop.received: raise Stopped(f"stopped, with {done} done and {left} left; give the same command again to go on", stop.received)
-                if states[State.WAITING] or states[State.RUNNING] < left: self.study.optimize(one, n_trials=1)
-                else: self._wait()
-            except Surplus: pass
-            except Stopped:
-                if own: # for whoever goes on
-                    trial = self.study.get_trials(deepcopy=False)[number]
-                    self.study.enqueue_trial(trial.params, user_attrs=trial.user_attrs)
-                raise
-            except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
-                raise ColaError(f"{self.where} no longer answers ({str(error).splitlines()[0][:120]}); what is done is safe: give the same command again when it does") from None
-            except Exception as error: # this process was asleep for so long that another one took its trial up again; or it is a mistake in the work
-                if error is own or number is None or self.study.get_trials(deepcopy=False)[number].state != State.FAIL: raise
+        with self.answering():
+            while True:
+                try:
+                    states = Counter(trial.state for trial in self.trials())
+                    told(done := states[State.COMPLETE] + states[State.PRUNED])
+                    left = states[State.WAITING] + states[State.RUNNING] if total is None else max(total - done, 0)
+                    if not left: return
+                    if stop.received: raise Stopped(f"stopped, with {done} done and {left} left; give the same command again to go on", stop.received)
+                    if states[State.WAITING] or states[State.RUNNING] < left: self.study.optimize(one, n_trials=1)
+                    else: self._wait()
+                except Surplus: pass
+                except Stopped:
+                    if own: # for whoever goes on
+                        trial = self.study.get_trials(deepcopy=False)[number]
+                        self.study.enqueue_trial(trial.params, user_attrs=trial.user_attrs)
+                    raise
+                except Exception as error: # the database is gone, and asked now it says so; or this process was asleep for so long that another one took its trial up again; or it is a mistake in the work
+                    if error is own or number is None or self.study.get_trials(deepcopy=False)[number].state != State.FAIL: raise
 
     def _wait(self):
         import optuna
         from sqlalchemy import text as sql
-        with self.database.engine.connect() as connection: known = {row[0] for row in connection.execute(sql("SELECT trial_id FROM trial_heartbeats"))}
-        for trial in self.study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
-            since = self.unpulsed.setdefault(trial._trial_id, time.monotonic())
-            if trial._trial_id not in known and time.monotonic() - since > 4 * self.heartbeat: self.database.record_heartbeat(trial._trial_id) # its process died before the first sign of life
+        if hasattr(self.database, "engine"): # a journal sees for itself which process died before its first sign of life
+            with self.database.engine.connect() as connection: known = {row[0] for row in connection.execute(sql("SELECT trial_id FROM trial_heartbeats"))}
+            for trial in self.study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
+                since = self.unpulsed.setdefault(trial._trial_id, time.monotonic())
+                if trial._trial_id not in known and time.monotonic() - since > 4 * self.heartbeat: self.database.record_heartbeat(trial._trial_id)
         optuna.storages.fail_stale_trials(self.study)
         time.sleep(min(1, self.heartbeat / 4))
 
@@ -201,7 +263,7 @@ def search(
     trials:int=20,               # How many in all, those of earlier calls included
     out:str|Path="runs/search",  # Gets search.db, trials.csv and best.json
     vary=("learning_rate", "warmup", "layer_decay", "corrupted_epochs"), # Names from `SPACE`
-    storage:str|None=None,       # The address of a database that several machines can reach; None: search.db in the folder
+    storage:str|None=None,       # The address of a database that several machines can reach, or journal:// and a path; None: search.db in the folder
     progress:bool=True,          # Show a progress bar
     heartbeat:int=15,            # Seconds between two signs of life, as for `Shared`
 )->Search:                       # `ColaError` if a setting is unknown or the folder holds another search, `Stopped` after a signal
