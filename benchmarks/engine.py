@@ -71,7 +71,7 @@ def workers():
     found = {}
     for pid in ours:
         try:
-            if b"ray::MapWorker" in Path(f"/proc/{pid}/cmdline").read_bytes(): found[pid] = int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+            if b"ray::Worker" in Path(f"/proc/{pid}/cmdline").read_bytes(): found[pid] = int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
         except (OSError, ValueError): pass
     return found
 

@@ -116,26 +116,24 @@ class Worker:
         self.judge,self.job = Judge(model), job
         if self.judge.fingerprint != fingerprint: raise ColaError(f"{model} is another model on one of the machines ({self.judge.fingerprint}, where it should be {fingerprint})")
 
-    def __call__(self,
-        names:dict, # name: of one shard
-    )->dict:        # found: its record, as JSON
+    def score(self,
+        name:str, # Of a shard
+    )->dict:      # Its record
         "Judge a shard, unless it has cost too many workers their life"
-        name = str(names["name"][0])
         out,tries = Place(self.job["out"]), f"{OURS}/tries/{name}.json"
         out.write(tries, before := (out.read(tries) or 0) + 1)
-        if before > TRIES: return {"found": [json.dumps({"shard": name, "failed": f"its worker died {TRIES} times; is there enough memory?"})]}
+        if before > TRIES: return {"shard": name, "failed": f"its worker died {TRIES} times; is there enough memory?"}
         found = score_shard(self.judge, self.job, name)
         out.remove(tries)
-        return {"found": [json.dumps(found)]}
+        return found
 
 def start_ray(
     workers:int|None=None,  # How many are wanted
     cluster:str|None=None,  # The address of a cluster; None: what RAY_ADDRESS says, or else this machine alone
 ):                          # The package; `ColaError` if it is not installed or no cluster answers
     "Ray, imported and running"
-    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", # nothing is told to anybody
-                   "RAY_ENABLE_AUTO_CONNECT": "0"} # a thread of Ray Data that outlives the shutdown would start Ray once more
-    try: import ray,ray.data
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"} # nothing is told to anybody
+    try: import ray
     except ImportError: raise ColaError('the engine ray needs Ray; run: pip install "cola_nbdev[ray]"') from None
     cluster = cluster or os.environ.get("RAY_ADDRESS")
     if host := re.fullmatch(r"(?:ray://)?([^/:]+):(\d+)", cluster or ""): # Ray itself would try for minutes, and then end this process
@@ -145,11 +143,10 @@ def start_ray(
     if not ray.is_initialized():
         try: ray.init(cluster, **quiet) if cluster else ray.init("local", num_cpus=max(workers or 1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()), include_dashboard=False, object_store_memory=2**27, **quiet)
         except Exception as error: raise ColaError(f"Ray cannot be started{f' at {cluster}' * bool(cluster)} ({str(error).splitlines()[0][:160]})") from None
-    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     return ray
 
 def by_ray(
-    names:list,             # Of the shards
+    names:list,             # Of the shards, in the order in which they are handed out
     job:dict,               # As for `score_shard`
     model:str,              # As for `Worker`
     fingerprint:str,        # As for `Worker`
@@ -157,22 +154,36 @@ def by_ray(
     cluster:str|None=None,  # As for `start_ray`
 ):                          # Yields the record of every shard as it is done, in any order
     "Let the workers of Ray judge shards"
-    running = "ray" in sys.modules and sys.modules["ray"].is_initialized()
-    ray = start_ray(workers, cluster)
+    ours = "ray" not in sys.modules or not sys.modules["ray"].is_initialized()
+    ray,pool = start_ray(workers, cluster), []
     try:
         machines = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
         cards = sum(int(machine.get("GPU", 0)) for machine in machines)
         workers = min(workers or cards or int(sum(machine["CPU"] for machine in machines)), len(names))
         threads = max(1, int(min(min(machine["CPU"] for machine in machines), sum(machine["CPU"] for machine in machines) // workers)))
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars,context.max_errored_blocks = False, -1 # a shard that kills its worker every time does not stop the others
-        shards = ray.data.from_items([{"name": name} for name in names], override_num_blocks=len(names))
-        found = shards.map_batches(Worker, fn_constructor_args=(model, fingerprint, job), batch_size=1, num_cpus=threads, num_gpus=1 if cards else 0,
-                                   compute=ray.data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=1))
-        try: yield from (json.loads(row["found"]) for row in found.iter_rows())
-        except ray.exceptions.RayError as error: raise ColaError(f"the workers of Ray failed ({str(error).strip().splitlines()[-1][:200]})") from None
+        start = ray.remote(num_cpus=threads, num_gpus=1 if cards else 0)(Worker).remote
+        pool,waiting,at_work,deaths = [start(model, fingerprint, job) for _ in range(workers)], list(reversed(names)), {}, 0
+        free = pool.copy()
+        while waiting or at_work:
+            while waiting and free:
+                worker,name = free.pop(), waiting.pop()
+                at_work[worker.score.remote(name)] = worker, name
+            [done],_ = ray.wait(list(at_work))
+            worker,name = at_work.pop(done)
+            try: found = ray.get(done)
+            except ray.exceptions.RayError as error: # a worker of ours that cannot go on says why; one that died, or whose machine did, does not
+                deaths += 1
+                if isinstance(error, ray.exceptions.RayTaskError) or getattr(error, "actor_init_failed", False) or deaths > workers * TRIES: raise ColaError(f"the workers of Ray failed ({str(error).strip().splitlines()[-1][:200]})") from None
+                waiting.append(name)
+                pool[pool.index(worker)] = worker = start(model, fingerprint, job)
+            else:
+                deaths = 0
+                yield found
+            free.append(worker)
     finally:
-        if not running: ray.shutdown()
+        if ours: ray.shutdown()
+        else:
+            for worker in pool: ray.kill(worker)
 
 # %% ../nbs/05_engine.ipynb #score-folder
 class Incomplete(ColaError):
@@ -210,7 +221,7 @@ def score_folder(
     if workers is not None and workers < 1: raise ColaError(f"workers is {workers}; at least one is needed")
     if engine == "ray" and not importlib.util.find_spec("ray"): raise ColaError('the engine ray needs Ray; run: pip install "cola_nbdev[ray]"')
     source,out = Place(source), Place(out)
-    shards_of(source, out, format)
+    sizes = shards_of(source, out, format)
     judge = Judge(model)
     fingerprint,done,failed = judge.fingerprint, {}, {}
     options = {"column": column, "format": format, "chunk": chunk, "batch_size": batch_size}
@@ -225,7 +236,7 @@ def score_folder(
         bar = stack.enter_context(progress_bar(total=len(names), description="shards", unit="shard", show=progress))
         if engine == "ray":
             del judge # the workers have their own
-            results = by_ray(names, job, str(Path(model).absolute()) if Path(model).exists() else str(model), fingerprint, workers, cluster)
+            results = by_ray(sorted(names, key=lambda name: -sizes.get(name, 0)), job, str(Path(model).absolute()) if Path(model).exists() else str(model), fingerprint, workers, cluster)
             stack.enter_context(stopping(lambda: f"stopped after {len(done)} of {len(names)} shards; give the same command again to go on"))
         else: results = (score_shard(judge, job, name) for name in names)
         with contextlib.closing(results):
@@ -237,7 +248,7 @@ def score_folder(
         finish(out, [done[name] for name in names if name in done], [failed[name] for name in names if name in failed])
     found = {"shards": len(done), "earlier": sum("earlier" in one for one in done.values()), **{what: sum(one[what] for one in done.values()) for what in ("rows", "empty", "truncated", "aside")}}
     if failed:
-        first = next(iter(failed.values()))
+        first = next(failed[name] for name in names if name in failed)
         raise Incomplete(f"{len(failed)} of {len(names)} shards could not be scored ({first['shard']}: {first['failed']}); the others, {found['rows']:,} rows, are in {out.shown}; see {OURS}/aside.jsonl there, mend them and give the same command again")
     return found
 

@@ -79,7 +79,7 @@ def children(of=None):
         found += generation
     return {pid: lines.get(pid, "") for pid in found}
 
-def workers(): return [pid for pid, line in children().items() if "ray::MapWorker" in line]
+def workers(): return [pid for pid, line in children().items() if "ray::Worker" in line]
 
 @pytest.fixture
 def killer():
@@ -165,7 +165,7 @@ def test_a_command_that_is_killed_goes_on(tmp_path, model, tried):
     process.kill()
     process.wait()
     until = time.monotonic() + 60
-    while any("ray" in Path(f"/proc/{pid}/cmdline").read_text() for pid in others if Path(f"/proc/{pid}/cmdline").exists()) and time.monotonic() < until: time.sleep(.1) # they notice that it is gone
+    while any("ray::Worker" in Path(f"/proc/{pid}/cmdline").read_text() for pid in others if Path(f"/proc/{pid}/cmdline").exists()) and time.monotonic() < until: time.sleep(.1) # they notice that it is gone
     again = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert again.returncode == 0 and not again.stderr, again.stderr
     assert "6 shards, 36,000 rows" in again.stdout and "of the shards earlier" in again.stdout
