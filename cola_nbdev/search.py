@@ -231,8 +231,8 @@ class Shared:
                         trial = self.study.get_trials(deepcopy=False)[number]
                         self.study.enqueue_trial(trial.params, user_attrs=trial.user_attrs)
                     raise
-                except Exception as error: # the database is gone, and asked now it says so; or this process was asleep for so long that another one took its trial up again; or it is a mistake in the work
-                    if error is own or number is None or self.study.get_trials(deepcopy=False)[number].state != State.FAIL: raise
+                except Exception as error: # the database is gone, and asked now it says so; or another process ended this trial: it took it up again while we were asleep, or at the very moment when we did (SQLite locks no row); or it is a mistake in the work
+                    if error is own or number is None or not self.study.get_trials(deepcopy=False)[number].state.is_finished(): raise
 
     def _wait(self):
         import optuna

@@ -213,6 +213,21 @@ def seeds_of(*files): return sorted(int(line.split()[0]) for file in files for l
 
 def left_behind(out): return {path.name for path in out.iterdir()} - {"recipe.json", "seeds.csv", "seeds.png", "summary.json", *(f"seed-{seed}" for seed in (1, 2, 3))}
 
+def test_a_trial_that_two_processes_took_counts_once(tmp_path):
+    "SQLite locks no row: two that ask at the same moment can be given the same trial, and the slower one finds it ended"
+    from cola_nbdev.checkpoints import StopSignals
+    from cola_nbdev.search import Shared
+    shared, taken = Shared(tmp_path/"out", None, "search", {}), []
+    other = optuna.load_study(study_name="cola", storage=f"sqlite:///{tmp_path/'out'/'search.db'}")
+    def work(trial):
+        taken.append(trial.number)
+        if not trial.number: other.tell(trial.number, .5)
+        return .4
+    with StopSignals() as stop: shared.run(work, 2, stop)
+    assert taken == [0, 1] and [(trial.state.name, trial.value) for trial in trials(tmp_path/"out")] == [("COMPLETE", .5), ("COMPLETE", .4)]
+    def mistaken(trial): raise KeyError("a mistake in the work")
+    with StopSignals() as stop, pytest.raises(KeyError, match="a mistake in the work"): shared.run(mistaken, 3, stop)
+
 @kept_in("folder", "sqlite", long=("journal", "postgresql"))
 def test_two_processes_share_the_seeds(tmp_path, alone, tried, storage):
     out, files = tmp_path/"seeds", [tmp_path/"first.txt", tmp_path/"second.txt"]
