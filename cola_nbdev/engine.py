@@ -171,9 +171,10 @@ def by_ray(
             [done],_ = ray.wait(list(at_work))
             worker,name = at_work.pop(done)
             try: found = ray.get(done)
-            except ray.exceptions.RayError as error: # a worker of ours that cannot go on says why; one that died, or whose machine did, does not
+            except ray.exceptions.RayTaskError as error: yield {"shard": name, "failed": str(error).strip().splitlines()[-1][:200]} # the others go on
+            except ray.exceptions.RayError as error: # the worker died, or its machine did
                 deaths += 1
-                if isinstance(error, ray.exceptions.RayTaskError) or getattr(error, "actor_init_failed", False) or deaths > workers * TRIES: raise ColaError(f"the workers of Ray failed ({str(error).strip().splitlines()[-1][:200]})") from None
+                if getattr(error, "actor_init_failed", False) or deaths > workers * TRIES: raise ColaError(f"the workers of Ray failed ({str(error).strip().splitlines()[-1][:200]})") from None
                 waiting.append(name)
                 pool[pool.index(worker)] = worker = start(model, fingerprint, job)
             else:

@@ -190,6 +190,19 @@ def test_a_shard_that_kills_its_workers_is_given_up(tmp_path, model, monkeypatch
     assert score(model, source, tmp_path/"out", engine="ray", workers=2)["earlier"] == 2
 
 @needs_ray
+def test_a_shard_whose_tries_cannot_be_counted_does_not_stop_the_others(tmp_path, model, monkeypatch, local_ray):
+    from cola_nbdev import engine
+    source = write_shards(tmp_path/"in", 3, 50, ("txt",))
+    def blocked(out, *rest):
+        names = engine_open(out, *rest)
+        (tmp_path/"out"/"_cola"/"tries"/"part-001.txt.json").mkdir(parents=True) # where a file should be
+        return names
+    engine_open = engine.open_job
+    monkeypatch.setattr(engine, "open_job", blocked)
+    with pytest.raises(Incomplete, match=r"1 of 3 shards could not be scored \(part-001.txt: "): score(model, source, tmp_path/"out", engine="ray", workers=2)
+    assert sorted(results(tmp_path/"out")) == ["part-000.txt", "part-002.txt"]
+
+@needs_ray
 def test_another_model_on_a_worker_is_noticed(tmp_path, model, local_ray):
     from cola_nbdev.engine import by_ray
     with pytest.raises(ColaError, match="is another model on one of the machines"): list(by_ray(["a.txt"], {}, str(model), "0" * 16, 1))
