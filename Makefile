@@ -102,7 +102,7 @@ readme: .venv/.dev ## write README.md and README.pt.md from nbs/index.ipynb
 	@echo "Writing README.md from nbs/index.ipynb"
 	@.venv/bin/python docs/readme.py
 
-outputs: .venv/.dev ## run notebooks and keep what they show (notebooks="00_data 02_model", slow=1 for the long cells too)
+outputs: .venv/.dev ## run notebooks and keep what they show (notebooks="03_data 07_model", slow=1 for the long cells too)
 	@.venv/bin/python tests/execute.py $(notebooks) $(if $(slow),--slow)
 
 hooks: .venv/.dev ## have git merge notebooks cell by cell, in this clone

@@ -15,7 +15,8 @@ import side_by_side
 side_by_side.stay_on_the_processor()
 
 from cola_nbdev.data import load_corpus
-from cola_nbdev.model import load_model, predict_logits
+from cola_nbdev.model import load_model
+from cola_nbdev.packing import predict_logits
 from cola_nbdev.prediction import Judge
 from cola_nbdev.scoring import score_file
 from cola_nbdev.tokenization import load_tokenizer

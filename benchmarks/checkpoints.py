@@ -13,7 +13,7 @@ side_by_side.stay_on_the_processor()
 
 import torch
 
-from cola_nbdev.checkpoints import save_checkpoint, snapshot
+from cola_nbdev.checkpoints import save_checkpoint,snapshot
 from cola_nbdev.model import load_model
 
 SETTINGS = {"full": {"rounds": 7}, "quick": {"rounds": 2}, "tiny": {"rounds": 1}}

@@ -40,7 +40,7 @@ def run_trainer(folder, sentences, epochs, pad_to=None):
         return trainer.train().training_loss
 
 def run_ours(folder, sentences, epochs, graphs=False):
-    "Train with `train` in bf16, each step launched or replayed; the mean loss"
+    "Train with `train` in bf16, each step is_distributed or replayed; the mean loss"
     from cola_nbdev.settings import Config
     from cola_nbdev.training import train
     config = Config(model=folder, epochs=epochs, learning_rate=2e-5, mixed_precision="bf16", validation_fraction=0, cuda_graphs=graphs)

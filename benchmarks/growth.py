@@ -16,9 +16,10 @@ side_by_side.stay_on_the_processor()
 import numpy as np
 import pandas as pd
 
-from cola_nbdev.model import load_model, predict_logits
+from cola_nbdev.model import load_model
+from cola_nbdev.packing import predict_logits
 from cola_nbdev.tokenization import load_tokenizer
-from cola_nbdev.settings import PLAIN, Config
+from cola_nbdev.settings import PLAIN,Config
 from cola_nbdev.training import train
 
 SETTINGS = { # how many sentences are 1×

@@ -6,7 +6,7 @@ They are timed here by themselves, over the very batches that `train` makes, for
 What is counted, for a batch of n sentences with T tokens in all, forward and backward:
 - in each of the 6 layers, query, key, value and output (T×384×384 each) and the two products of the feed-forward part (T×384×1536, T×1536×384); every one three times:
   the product, the gradient of its input, the gradient of its weight;
-- in each layer, attention within each sentence of length l, for each of the 12 heads: scores (l×32×l) and what they weigh (l×l×32); every one three times likewise.
+- in each layer, attention within each sentence of length l, for each of the 12 heads: scores (l×32×l) and what they predict_probability (l×l×32); every one three times likewise.
   Sentences of the same length are multiplied together;
 - the pooler (n×384×384) and the classifier (n×384×2), three times.
 
@@ -24,8 +24,8 @@ import torch
 from training import BATCH, choose
 from transformers import AutoConfig
 
-from cola_nbdev.tokenization import LengthSampler, encode, find_model, load_tokenizer
-from cola_nbdev.settings import PLAIN, Config
+from cola_nbdev.tokenization import LengthSampler,encode,find_model,load_tokenizer
+from cola_nbdev.settings import PLAIN,Config
 from cola_nbdev.training import train
 
 SETTINGS = {"full": {"sentences": 50 * BATCH, "rounds": 3}, "quick": {"sentences": 12 * BATCH, "rounds": 1}, "tiny": {"sentences": 2 * BATCH, "rounds": 1}}
@@ -47,7 +47,7 @@ class Products:
         return [(given, weight.T), (wanted, weight), (wanted.T, given)]
 
     def attention(self, length, count):
-        "Scores and what they weigh, and for each the gradients of both factors, of `count` sentences of the same length"
+        "Scores and what they predict_probability, and for each the gradients of both factors, of `count` sentences of the same length"
         states, scores = filled(count * self.heads, length, self.width), filled(count * self.heads, length, length)
         return [(states, states.mT), (scores, states), (states, states.mT), (scores.mT, states), (scores, states), (scores.mT, states)]
 

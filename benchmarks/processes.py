@@ -27,13 +27,13 @@ ALONE, TOGETHER, SENT = "one process", "ours", "gradients sent" # what is asked 
 def learn(batches, dropout, sent, out):
     "What torchrun starts: two epochs; the first process writes the history"
     from cola_nbdev import gradients
-    from cola_nbdev.processes import place
-    from cola_nbdev.settings import PLAIN, Config
+    from cola_nbdev.distributed import place
+    from cola_nbdev.settings import PLAIN,Config
     from cola_nbdev.training import train
     if sent: gradients.reserve = lambda *arguments: None
     sentences = side_by_side.corpus().train.sample(batches * BATCH, random_state=0)
     run = train(sentences, Config(model="minilm", epochs=2, batch_size=BATCH, validation_fraction=0, dropout=dropout, **PLAIN), progress=False)
-    if place()[0] == 0: Path(out).write_text(json.dumps(run.history), encoding="utf-8")
+    if rank() == 0: Path(out).write_text(json.dumps(run.history), encoding="utf-8")
 
 def history(processes, threads, batches, dropout=None, sent=False):
     "The history of a training in so many processes of so many threads"

@@ -29,8 +29,8 @@ from cola_nbdev import corruption
 from cola_nbdev.data import load_corpus
 from cola_nbdev.grammar import demo_corpus
 from cola_nbdev.model import load_model
-from cola_nbdev.packing import Packed, attend, pack_batch
-from cola_nbdev.tokenization import LengthSampler, encode, load_tokenizer, make_batches
+from cola_nbdev.packing import Packed,attend,pack_batch
+from cola_nbdev.tokenization import LengthSampler,encode,load_tokenizer,make_batches
 
 RESULTS = Path(__file__).parent/"results"/"recipe_study.jsonl"
 ALL, TAUGHT = "swap+move+drop+repeat+inflect+exchange+insert", "swap+move+regroup+drop+insert"

@@ -144,8 +144,8 @@ def run(folder, of, nothing=False):
 
 def parts(folder, rows):
     "Seconds of one core per row: to read and write, to tokenize"
-    from cola_nbdev.rows import read_rows
-    from cola_nbdev.tokenization import encode, load_tokenizer
+    from cola_nbdev.scoring import read_rows
+    from cola_nbdev.tokenization import encode,load_tokenizer
     path, sentences = next(Path(folder).glob("shard *.csv")), bulk.numbered(rows)
     started = time.perf_counter()
     with open(path, "rb") as file:

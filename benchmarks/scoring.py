@@ -23,10 +23,11 @@ from torch.utils.data import DataLoader, SequentialSampler, TensorDataset
 from transformers import pipeline
 
 from cola_nbdev.data import load_corpus
-from cola_nbdev.model import load_model, predict_logits
+from cola_nbdev.model import load_model
+from cola_nbdev.packing import predict_logits
 from cola_nbdev.prediction import save_judge
-from cola_nbdev.tokenization import LengthSampler, encode, load_tokenizer
-from cola_nbdev.settings import PLAIN, Config
+from cola_nbdev.tokenization import LengthSampler,encode,load_tokenizer
+from cola_nbdev.settings import PLAIN,Config
 from cola_nbdev.training import train
 
 ONE, BATCHES, SEED, PRODUCTS, INT8 = "pipeline, one at a time", "pipeline, batch 32", "seed's loop", "matrix products alone", "int8 (another answer)"
@@ -68,9 +69,9 @@ def products_alone(model, tokenizer, sentences):
         rows = [lengths[i] for i in batch]
         everywhere = lambda weight, count: products.linear(weight, count)[:1] # the product, without the gradients
         within = [pair for length, count in Counter(rows).items() for pair in products.attention(length, count)[:2]]
-        pairs = [pair for weight in products.head for pair in everywhere(weight, len(rows))]
-        for layer in products.layers[:-1]: pairs += [*within, *(pair for weight in layer for pair in everywhere(weight, sum(rows)))]
-        for number, weight in enumerate(products.layers[-1]): pairs += everywhere(weight, sum(rows) if number in (1, 2) else len(rows)) # keys and values
+        pairs = [pair for weight in products.head for pair in on_all_processes(weight, len(rows))]
+        for layer in products.layers[:-1]: pairs += [*within, *(pair for weight in layer for pair in on_all_processes(weight, sum(rows)))]
+        for number, weight in enumerate(products.layers[-1]): pairs += on_all_processes(weight, sum(rows) if number in (1, 2) else len(rows)) # keys and values
         total += seconds([(left, right, torch.zeros(*left.shape[:-1], right.shape[-1])) for left, right in pairs])
     return total
 

@@ -38,7 +38,7 @@ def save_fine_tuned(folder):
     "A minilm that has seen a few sentences: how well it judges makes no difference here"
     from cola_nbdev.data import load_corpus
     from cola_nbdev.prediction import save_judge
-    from cola_nbdev.settings import PLAIN, Config
+    from cola_nbdev.settings import PLAIN,Config
     from cola_nbdev.training import train
     save_judge(train(load_corpus("demo").train[:32], Config(epochs=1, validation_fraction=0, **PLAIN), progress=False), folder)
 

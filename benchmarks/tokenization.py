@@ -10,7 +10,7 @@ side_by_side.stay_on_the_processor()
 
 import torch
 
-from cola_nbdev.tokenization import encode, load_tokenizer
+from cola_nbdev.tokenization import encode,load_tokenizer
 
 SEED = "seed's two loops"
 SETTINGS = {"full": {"rounds": 5}, "quick": {"rounds": 1}, "tiny": {"rounds": 1, "sentences": 100}}

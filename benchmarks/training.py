@@ -24,8 +24,8 @@ from transformers import DataCollatorWithPadding, PrinterCallback, Trainer, Trai
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from cola_nbdev.model import load_model
-from cola_nbdev.tokenization import LengthSampler, encode, load_tokenizer
-from cola_nbdev.settings import PLAIN, Config
+from cola_nbdev.tokenization import LengthSampler,encode,load_tokenizer
+from cola_nbdev.settings import PLAIN,Config
 from cola_nbdev.training import train
 
 SEED, RUN_GLUE, DYNAMIC, GROUPED = "seed's loop", "Trainer as run_glue sets it", "Trainer, dynamic padding", "Trainer, grouped by length"

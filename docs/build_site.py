@@ -58,13 +58,13 @@ def stage(language):
     shutil.copytree(ROOT/"docs/static", folder/"pictures", ignore=shutil.ignore_patterns("*.css", "*.svg"))
     pages = {}
     for path in notebooks(language):
-        notebook, pages[staging.page_of(path)] = staging.stage_notebook(path, language)
+        notebook, pages[staging.page_of(path)] = staging.stage_notebook(path)
         if path.stem == "index": index = notebook
         else: nbformat.write(notebook, folder/f"{staging.page_of(path)}.ipynb")
         shutil.copy(path, extra/"notebooks")
     for source, page in staging.TEXTS.items():
         if not (ROOT/source).exists(): continue
-        text, pages[page] = staging.stage_text(source, language)
+        text, pages[page] = staging.stage_text(source)
         (folder/f"{page}.md").write_text(text, encoding="utf-8")
     link = lambda module, line: staging.repository(f"{Path(module.__file__).relative_to(ROOT).as_posix()}") + f"#L{line}"
     written = reference.api_pages(language, link) | {"commands": reference.command_page(language), "404": "---\norphan: true\n---\n\n" + NOT_FOUND[language]}
@@ -82,7 +82,7 @@ def llms(pages):
     lines = [f"- [{title}]({base}{page}.html)" + (f": {description}" if description else "") for page, (title, description) in pages.items() if page != "index"]
     return f"# {facts.lib_name}\n\n> {facts.description}\n\nThe pages are notebooks; each is also at {base}notebooks/ as .ipynb, and in Portuguese under {base}pt/.\n\n## Pages\n\n" + "\n".join(lines) + "\n"
 
-def located(line, language):
+def located(line):
     "Sphinx's warning with the notebook's name and cell in place of the staged file: myst-nb counts 10000 lines a cell"
     found = re.match(rf"{re.escape(str(STAGE/language))}/(.+?)\.ipynb:(\d+): (.*)", line)
     if not found: return line.replace(f"{STAGE/language}/", f"{language}/")
@@ -99,7 +99,7 @@ def build(language):
     command = [sys.executable, "-m", "sphinx", "-b", "html", "-n", "-q", "-E", "-j", "2", "-c", str(ROOT/"docs"), "-d", str(STAGE/f"{language}-doctrees"), str(STAGE/language), str(out)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     shutil.rmtree(ROOT/"jupyter_execute", ignore_errors=True) # myst-nb's copy of the notebooks
-    complaints = [located(line, language) for line in re.sub(r"\x1b\[[0-9;]*m", "", done.stderr).splitlines() if line.strip()]
+    complaints = [located(line) for line in re.sub(r"\x1b\[[0-9;]*m", "", done.stderr).splitlines() if line.strip()]
     return complaints or ([f"Sphinx ended with {done.returncode}"] if done.returncode else [])
 
 def main():

@@ -120,7 +120,7 @@ def in_portuguese(path, # A notebook in nbs/
     first = next((number for number, cell in enumerate(notebook.cells) if cell.cell_type == "code"), len(notebook.cells))
     language = nbformat.v4.new_code_cell(LANGUAGE)
     language.id = "plots-in-portuguese"
-    notebook.cells.insert(first, language)
+    notebook.cells.insert(first)
     return notebook
 
 def write():

@@ -25,13 +25,13 @@ PROCESSORS = [FrontmatterProc, populate_language, strip_ansi, hide_line, rm_head
 CALLOUTS = {"note", "tip", "important", "warning", "caution"}
 TEXTS = {"docs/scale.md": "scale", "docs/reliability.md": "reliability", "benchmarks/results/README.md": "benchmarks", "CHANGELOG.md": "changelog", "CONTRIBUTING.md": "contributing"} # pages that are no notebooks
 # What people look for → the cell whose heading answers it; in both languages
-TERMS = {"03_training": {"going-on": ("resume", "retomar")}, "04_evaluation": {"how-far-may-it-be-off": ("confidence interval", "intervalo de confiança"), "one-number-seven-sentences-in-ten": ("Matthews correlation", "correlação de Matthews"),
-         "where-do-the-errors-live-the": ("errors by phenomenon", "erros por fenômeno")}, "01_tokenization": {"padding-is-work-for-nothing-pad": ("padding", "preenchimento"), "all-sentences-at-once-the-tutorial": ("attention mask", "máscara de atenção")},
-         "02_packing": {"a-strip-of-pieces-a-strip": ("packing", "empacotamento")}, "03_settings": {"the-optimizer-and-its-schedule-adamw": ("learning rate", "taxa de aprendizagem"), "the-settings": ("settings", "configuração")},
-         "03_checkpoints": {"checkpoint-is": ("checkpoint", "checkpoint")}, "04_calibration": {"fit-both": ("threshold", "limiar"), "how-far-off": ("calibration", "calibração")}, "05_pairs": {"asking": ("minimal pairs", "pares mínimos")},
-         "05_export": {"writing-onnx": ("ONNX", "ONNX"), "what-changes": ("int8", "int8"), "read-export": ("Hub", "Hub")}, "05_scoring": {"score-file-what": ("a file of any size", "um arquivo de qualquer tamanho")},
-         "06_experiments": {"several-seeds": ("seeds", "sementes"), "controls-what": ("controls", "controles")}, "06_search": {"searching": ("hyperparameters", "hiperparâmetros")}, "07_inspection": {"attention-why": ("attention", "atenção"), "probe-why": ("probe", "sonda")},
-         "07_attribution": {"gradients": ("integrated gradients", "gradientes integrados")}, "08_app": {"the-page": ("web page", "página da web")}, "03_doctor": {"what-may-be-a-phase": ("degenerate", "degenerado")}}
+TERMS = {"14_training": {"going-on": ("resume", "retomar")}, "15_evaluation": {"how-far-may-it-be-off": ("confidence interval", "intervalo de confiança"), "one-number-seven-sentences-in-ten": ("Matthews correlation", "correlação de Matthews"),
+         "where-do-the-errors-live-the": ("errors by phenomenon", "erros por fenômeno")}, "05_tokenization": {"padding-is-work-for-nothing-pad": ("padding", "preenchimento"), "all-sentences-at-once-the-tutorial": ("attention mask", "máscara de atenção")},
+         "08_packing": {"a-strip-of-pieces-a-strip": ("packing", "empacotamento")}, "10_settings": {"the-optimizer-and-its-schedule-adamw": ("learning rate", "taxa de aprendizagem"), "the-settings": ("settings", "configuração")},
+         "11_checkpoints": {"checkpoint-is": ("checkpoint", "checkpoint")}, "16_calibration": {"fit-both": ("threshold", "limiar"), "how-far-off": ("calibration", "calibração")}, "21_pairs": {"asking": ("minimal pairs", "pares mínimos")},
+         "22_export": {"writing-onnx": ("ONNX", "ONNX"), "what-changes": ("int8", "int8"), "read-export": ("Hub", "Hub")}, "19_scoring": {"score-file-what": ("a file of any size", "um arquivo de qualquer tamanho")},
+         "23_experiments": {"several-seeds": ("seeds", "sementes"), "controls-what": ("controls", "controles")}, "24_search": {"searching": ("hyperparameters", "hiperparâmetros")}, "26_inspection": {"attention-why": ("attention", "atenção"), "probe-why": ("probe", "sonda")},
+         "25_attribution": {"gradients": ("integrated gradients", "gradientes integrados")}, "27_app": {"the-page": ("web page", "página da web")}, "13_doctor": {"what-may-be-a-phase": ("degenerate", "degenerado")}}
 SAYS_NOTHING = {"refused", "cleanup", "close", "set_option", "rmtree", "remove", "unlink"} # calls that end a cell and return nothing
 WORDS = {"en": {"colab": "Open in Colab", "download": "Download the notebook", "source": "The notebook on GitHub", "imports": "Imports", "english": ""},
          "pt": {"colab": "Abrir no Colab", "download": "Baixar o notebook", "source": "O notebook no GitHub", "imports": "Importações", "english": "Esta página existe só em inglês."}}
@@ -194,7 +194,7 @@ def join_imports(cells):
         else: joined.append(cell)
     return joined
 
-def with_terms(cells, terms, path, language):
+def with_terms(cells, terms, path):
     "An entry of the index above each heading that answers a search"
     by_id = {cell.id: cell for cell in cells}
     for id, names in terms.items():
@@ -204,7 +204,7 @@ def with_terms(cells, terms, path, language):
 
 # --- pages ---
 
-def buttons(path, language):
+def buttons(path):
     "Open in Colab, download, look at the source"
     words, facts = WORDS[language], settings()
     branch, place = (facts.branch, f"nbs/{path.name}") if language == "en" else ("pt", path.name) # the workflow `docs` keeps the Portuguese notebooks on a branch of their own
@@ -246,9 +246,9 @@ def stage_notebook(path,     # A notebook, English or Portuguese
         try: cells += stage_cell(cell, folder, module, words, taken)
         except Unknown as error: raise Unknown(f"nbs/{path.name}, cell {cell.get('id', '?')}: {error}") from None
     title, description = facts["title"], re.sub(r"[*_`]", "", facts.get("description", ""))
-    cells = with_terms(join_imports(cells), TERMS.get(path.stem, {}), path, language)
+    cells = with_terms(join_imports(cells), TERMS.get(path.stem, {}), path)
     head = f"# {title}\n\n" + (f"> {facts['description']}\n\n" if "description" in facts else "")
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(head + buttons(path, language) * (module != "index"), id="top"), *cells],
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(head + buttons(path) * (module != "index"), id="top"), *cells],
         metadata=front_matter(description) | {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}, "language_info": {"name": "python"}})
     return notebook, (title, description)
 

@@ -1,4 +1,4 @@
-"""Runs notebooks and keeps what they show: python tests/execute.py [--slow] [00_data 01_tokenization ...]
+"""Runs notebooks and keeps what they show: python tests/execute.py [--slow] [03_data 05_tokenization ...]
 
 nbdev_test runs the same cells but never saves their outputs. Here they run in a real kernel, by nbclient, so that tables and
 pictures are kept exactly as JupyterLab would show them. What a cell keeps is: its results, its pictures and what it printed. What it

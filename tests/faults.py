@@ -20,7 +20,7 @@ TORN = {"os": ("fsync", "rename"), "shutil": ("rmtree",), "hashlib": ("file_dige
 
 def small():
     "A corpus and settings whose training takes a second: 27 steps, a checkpoint after each"
-    from cola_nbdev.data import Corpus, load_corpus
+    from cola_nbdev.data import Corpus,load_corpus
     from cola_nbdev.settings import Config
     demo = load_corpus("demo")
     corpus = Corpus("demo", {split: frame[:300 if split == "train" else 60].reset_index(drop=True) for split, frame in demo.splits.items()})
@@ -48,8 +48,8 @@ def job(folder, die_at=0, most_bytes=0, stop_after=0):
     "Train with resume, and note in a file what was promised: every checkpoint that save_checkpoint returned"
     import torch
 
-    from cola_nbdev import checkpoints, training
-    from cola_nbdev.data import ColaError
+    from cola_nbdev import checkpoints,training
+    from cola_nbdev.basics import ColaError
     from cola_nbdev.prediction import fine_tune
     torch.set_num_threads(1)
     sys.stdout = sys.stderr = open(folder/"printed.txt", "a", buffering=1)
@@ -89,7 +89,7 @@ def result(folder):
 
 def steps(folder):
     "The steps of the whole checkpoints and of those that were promised"
-    from cola_nbdev.checkpoints import checkpoints, damage
-    whole = [int(path.name[5:]) for path in checkpoints(Path(folder)/"run.unfinished"/"checkpoints") if not damage(path)]
+    from cola_nbdev.checkpoints import checkpoints,find_corruption
+    whole = [int(path.name[5:]) for path in checkpoints(Path(folder)/"run.unfinished"/"checkpoints") if not find_corruption(path)]
     promised = Path(folder)/"promised.txt"
     return whole, [int(line) for line in promised.read_text().split()] if promised.exists() else []

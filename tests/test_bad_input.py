@@ -9,7 +9,7 @@ import zipfile
 
 import pytest
 
-from cola_nbdev import cli, data
+from cola_nbdev import cli,data
 
 GOOD = "ad03\t1\t\tHe left.\nad03\t0\t*\tHim left.\n"
 

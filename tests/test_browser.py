@@ -18,8 +18,8 @@ import pytest
 import torch
 
 from cola_nbdev import cli
-from cola_nbdev.app import Answers, example_pairs, web_app
-from cola_nbdev.gate import Limits, claim, served
+from cola_nbdev.app import Answers,example_pairs,web_app
+from cola_nbdev.app import Limits,claim,served
 from cola_nbdev.model import load_model
 from cola_nbdev.prediction import Judge
 from cola_nbdev.tokenization import load_tokenizer

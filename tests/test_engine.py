@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from cola_nbdev.data import ColaError, load_corpus
-from cola_nbdev.engine import Incomplete, score_folder
+from cola_nbdev.basics import ColaError
+from cola_nbdev.data import load_corpus
+from cola_nbdev.engine import Incomplete,score_folder
 from cola_nbdev.scoring import score_file
 from test_bad_input import cola, refused  # noqa: F401, a fixture
 

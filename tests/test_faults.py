@@ -20,9 +20,9 @@ from pathlib import Path
 import faults
 import pytest
 
-from cola_nbdev import checkpoints, cli, data, packing, training
-from cola_nbdev.checkpoints import damage, latest_checkpoint, save_checkpoint
-from cola_nbdev.data import ColaError
+from cola_nbdev import checkpoints,cli,data,packing,training
+from cola_nbdev.checkpoints import find_corruption,latest_checkpoint,save_checkpoint
+from cola_nbdev.basics import ColaError
 from cola_nbdev.settings import Config
 from cola_nbdev.training import train
 
@@ -243,7 +243,7 @@ def test_a_flipped_byte_in_each_file(tmp_path, undisturbed, tried):
         content = bytearray((newest/name).read_bytes())
         content[len(content) // 2] ^= 1
         (newest/name).write_bytes(content)
-        assert damage(newest)
+        assert find_corruption(newest)
         ends_as_undisturbed(tmp_path/name, undisturbed)
         assert f"the checkpoint {newest.name} is passed over: " in (tmp_path/name/"printed.txt").read_text()
         tried("a flipped byte in a file of the newest checkpoint")

@@ -11,20 +11,21 @@ import pandas as pd
 import pytest
 from matplotlib.text import Text
 
-from cola_nbdev.anatomy import measure_step, plot_forward, plot_step, trace_forward
+from cola_nbdev.anatomy import measure_step,plot_forward,plot_step,trace_forward
 from cola_nbdev.calibration import calibrate
-from cola_nbdev.cartography import plot_cartography
+from cola_nbdev.experiments import plot_cartography
 from cola_nbdev.comparison import compare
-from cola_nbdev.data import ColaError, Corpus, load_corpus, plot_labels, plot_lengths
-from cola_nbdev.evaluation import Report, length_of, mcc_by, plot_batch_mcc, plot_confusion, plot_mcc
+from cola_nbdev.basics import ColaError
+from cola_nbdev.data import Corpus,load_corpus,plot_labels,plot_lengths
+from cola_nbdev.evaluation import Report,length_of,mcc_by,plot_batch_mcc,plot_confusion,plot_mcc
 from cola_nbdev.experiments import Seeds
-from cola_nbdev.inspection import Attention, LayerProbe, MinimalPair, plot_probes
-from cola_nbdev.language import PORTUGUESE
+from cola_nbdev.inspection import Attention,LayerProbe,MinimalPair,plot_probes
+from cola_nbdev.basics import PORTUGUESE
 from cola_nbdev.model import load_model
-from cola_nbdev.pieces import plot_pieces_per_word, plot_rarest
-from cola_nbdev.search import SPACE, Search
+from cola_nbdev.vocabulary import plot_pieces_per_word,plot_rarest
+from cola_nbdev.search import SPACE,Search
 from cola_nbdev.settings import Config
-from cola_nbdev.tokenization import encode, load_tokenizer, make_batches, plot_batches, plot_token_lengths
+from cola_nbdev.tokenization import encode,load_tokenizer,make_batches,plot_batches,plot_token_lengths
 from cola_nbdev.training import plot_history
 
 PACKAGE = Path(__file__).resolve().parent.parent/"cola_nbdev"
@@ -39,12 +40,12 @@ def calls(tree, name): return [node for node in ast.walk(tree) if isinstance(nod
 def test_what_is_said_is_in_the_catalogue():
     missing = sorted({(module, text) for module, tree in MODULES.items() if module != "language" for call in calls(tree, "say") for argument in call.args[:1]
                       for text in ([argument.value] if isinstance(argument, ast.Constant) else strings(argument.body) | strings(argument.orelse) if isinstance(argument, ast.IfExp) else [])} - {(module, text) for module in MODULES for text in PORTUGUESE})
-    assert not missing, f"not in PORTUGUESE, nbs/00_language.ipynb: {missing}"
+    assert not missing, f"not in PORTUGUESE, nbs/00_basics.ipynb: {missing}"
 
 def test_nothing_in_the_catalogue_is_dead():
     used = set().union(*(strings(tree) for module, tree in MODULES.items() if module != "language" and calls(tree, "say")))
     dead = sorted(set(PORTUGUESE) - used)
-    assert not dead, f"no plot says these any more; take them out of PORTUGUESE, nbs/00_language.ipynb: {dead}"
+    assert not dead, f"no plot says these any more; take them out of PORTUGUESE, nbs/00_basics.ipynb: {dead}"
 
 @pytest.mark.parametrize("module", MODULES)
 def test_no_plot_is_labelled_past_the_catalogue(module):
@@ -55,7 +56,7 @@ def test_no_plot_is_labelled_past_the_catalogue(module):
             for part in ([keyword.value] if isinstance(keyword.value, ast.Constant) else keyword.value.values if isinstance(keyword.value, ast.JoinedStr) else [])
             if isinstance(text := getattr(part, "value", None), str) and re.search(r"[^\W\d_]{2}", text)]
     left = [each for each in said if each[1] not in ("MCC", "[CLS]", "max_length = ")]
-    assert not left, f"{module}: write say(…, language) around {left}, and add the template to PORTUGUESE"
+    assert not left, f"{module}: write translate(…, language) around {left}, and add the template to PORTUGUESE"
 
 # Every plot, drawn on small data
 
@@ -76,7 +77,7 @@ def small():
     runs = [judged(1), judged(2)]
     degenerate = Report(runs[0].assign(predicted=1))
     mixed = runs[0].assign(label=runs[0].label.where(runs[0].index >= 32, 1)) # its first batch is of one class
-    by_length = lambda language: mcc_by(mixed.assign(length=length_of(mixed.sentence, language)).sort_values("length"), "length")
+    by_length = lambda language: mcc_by(mixed.assign(length=length_of(mixed.sentence)).sort_values("length"), "length")
     history = [{"epoch": epoch, "training_loss": .7 / epoch, "validation_loss": .75 / epoch, "validation_accuracy": .5, "validation_mcc": .1 * epoch} for epoch in (1, 2)]
     trials = [SimpleNamespace(number=number, state=SimpleNamespace(name="COMPLETE"), value=.1 * number, intermediate_values={}, duration=None, params=dict.fromkeys(SPACE, .1 * number + .01), user_attrs={}) for number in range(3)]
     pieces = ["[CLS]", "he", "left", "[SEP]"]
@@ -92,29 +93,29 @@ def halves(frame): return [part for _, part in frame.groupby("split")]
 
 # module.function or module.Class.method → what draws it, given a language
 DRAWN = {
-    "data.plot_labels": [lambda s, language: plot_labels(s.corpus, language=language)],
-    "data.plot_lengths": [lambda s, language: plot_lengths(s.corpus.train, language=language)],
-    "tokenization.plot_token_lengths": [lambda s, language: plot_token_lengths([5, 9] * 600, language=language)],
-    "tokenization.plot_batches": [lambda s, language: plot_batches([2, 4], [[0, 1]], language=language)],
-    "pieces.plot_pieces_per_word": [lambda s, language: plot_pieces_per_word(s.corpus.train, s.tokenizer, language=language)],
-    "pieces.plot_rarest": [lambda s, language: plot_rarest(s.demo.train, s.tokenizer, language=language)],
-    "anatomy.plot_forward": [lambda s, language: plot_forward(s.trace, language=language), lambda s, language: plot_forward(s.odd, language=language)],
-    "anatomy.plot_step": [lambda s, language: plot_step(s.times, language=language)],
-    "training.plot_history": [lambda s, language: plot_history(s.history, language=language)],
-    "calibration.Calibration.plot": [lambda s, language: calibrate(*halves(s.runs[0])).plot(language=language)],
-    "comparison.Comparison.plot": [lambda s, language: compare(*s.runs, draws=200).plot(language=language)],
-    "evaluation.plot_confusion": [lambda s, language: plot_confusion(s.runs[0], language=language)],
-    "evaluation.plot_batch_mcc": [lambda s, language: plot_batch_mcc(s.mixed, language=language)],
-    "evaluation.plot_mcc": [lambda s, language: plot_mcc(s.by_length(language), language=language), lambda s, language: plot_mcc(mcc_by(s.mixed.assign(half=s.mixed.index < 32), "half"), language=language)],
+    "data.plot_labels": [lambda s, language: plot_labels(s.corpus)],
+    "data.plot_lengths": [lambda s, language: plot_lengths(s.corpus.train)],
+    "tokenization.plot_token_lengths": [lambda s, language: plot_token_lengths([5, 9] * 600)],
+    "tokenization.plot_batches": [lambda s, language: plot_batches([2, 4], [[0, 1]])],
+    "pieces.plot_pieces_per_word": [lambda s, language: plot_pieces_per_word(s.corpus.train, s.tokenizer)],
+    "pieces.plot_rarest": [lambda s, language: plot_rarest(s.demo.train, s.tokenizer)],
+    "anatomy.plot_forward": [lambda s, language: plot_forward(s.trace), lambda s, language: plot_forward(s.odd)],
+    "anatomy.plot_step": [lambda s, language: plot_step(s.times)],
+    "training.plot_history": [lambda s, language: plot_history(s.history)],
+    "calibration.Calibration.plot": [lambda s, language: calibrate(*halves(s.runs[0])).plot()],
+    "comparison.Comparison.plot": [lambda s, language: compare(*s.runs, draws=200).plot()],
+    "evaluation.plot_confusion": [lambda s, language: plot_confusion(s.runs[0])],
+    "evaluation.plot_batch_mcc": [lambda s, language: plot_batch_mcc(s.mixed)],
+    "evaluation.plot_mcc": [lambda s, language: plot_mcc(s.by_length(language)), lambda s, language: plot_mcc(mcc_by(s.mixed.assign(half=s.mixed.index < 32), "half"))],
     "evaluation.Report.figures": [lambda s, language: Report(s.runs[0]).figures(language),
         lambda s, language: Report(s.runs[0].drop(columns="phenomenon").assign(sentence_source=[f"s{number % 2}" for number in range(len(s.runs[0]))])).figures(language)["mcc_by_sentence_source"]],
-    "experiments.Seeds.plot": [lambda s, language: Seeds({seed: Report(run) for seed, run in enumerate(s.runs)}).plot(language=language), lambda s, language: Seeds({1: Report(s.runs[0]), 2: s.degenerate}).plot(language=language)],
-    "cartography.plot_cartography": [lambda s, language: plot_cartography(pd.DataFrame({"confidence": s.rng.random(1043), "variability": s.rng.random(1043) / 2, "correctness": 1.}), language=language)],
-    "search.Search.plot": [lambda s, language: Search(SimpleNamespace(get_trials=lambda deepcopy: s.trials), Config(model="tiny")).plot(language=language)],
-    "inspection.Attention.plot": [lambda s, language, head=head: Attention("He left", 1, head, .5, s.weights, pd.DataFrame()).plot(language=language) for head in (2, None)],
-    "inspection.MinimalPair.plot": [lambda s, language, size=size: MinimalPair(None, None, pd.DataFrame(), s.layers[:size]).plot(language=language) for size in (3, 2)],
-    "inspection.LayerProbe.plot": [lambda s, language: s.probe.plot(language=language)],
-    "inspection.plot_probes": [lambda s, language: plot_probes({"A": s.probe}, language=language)],
+    "experiments.Seeds.plot": [lambda s, language: Seeds({seed: Report(run) for seed, run in enumerate(s.runs)}).plot(), lambda s, language: Seeds({1: Report(s.runs[0]), 2: s.degenerate}).plot()],
+    "cartography.plot_cartography": [lambda s, language: plot_cartography(pd.DataFrame({"confidence": s.rng.random(1043), "variability": s.rng.random(1043) / 2, "correctness": 1.}))],
+    "search.Search.plot": [lambda s, language: Search(SimpleNamespace(get_trials=lambda deepcopy: s.trials), Config(model="tiny")).plot()],
+    "inspection.Attention.plot": [lambda s, head=head: Attention("He left", 1, head, .5, s.weights, pd.DataFrame()).plot() for head in (2, None)],
+    "inspection.MinimalPair.plot": [lambda s, size=size: MinimalPair(None, None, pd.DataFrame(), s.layers[:size]).plot() for size in (3, 2)],
+    "inspection.LayerProbe.plot": [lambda s, language: s.probe.plot()],
+    "inspection.plot_probes": [lambda s, language: plot_probes({"A": s.probe})],
 }
 each_plot = pytest.mark.parametrize("draw", [pytest.param(draw, id=f"{name}-{number}" if number else name) for name, draws in DRAWN.items() for number, draw in enumerate(draws)])
 
@@ -139,7 +140,7 @@ def texts(drawn):
     return found
 
 @cache
-def asked_for(draw, language): return texts(draw(small(), language))
+def asked_for(draw): return texts(draw(small()))
 
 WORD = re.compile(r"[^\W\d_]+(?:[_-][^\W\d_]+)*")
 def words(templates): return {word.lower() for template in templates for word in WORD.findall(re.sub(r"{.*?}|\[CLS\]|\[SEP\]", " ", template.replace("_", " ")))}

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import matthews_corrcoef
 
-from cola_nbdev import cli, data
+from cola_nbdev import cli,data
 from cola_nbdev.evaluation import read_predictions
 from cola_nbdev.prediction import Judge
 from cola_nbdev.settings import Config

@@ -39,9 +39,9 @@ def page(tmp_path, monkeypatch):
     "A notebook and its translation, to be changed: (path, a function that changes an English cell)"
     (tmp_path/"pt").mkdir()
     monkeypatch.setattr(portuguese, "CATALOGUES", tmp_path/"pt")
-    shutil.copy(ROOT/"nbs/03_doctor.ipynb", tmp_path)
-    shutil.copy(ROOT/"nbs/pt/03_doctor.po", tmp_path/"pt")
-    path = tmp_path/"03_doctor.ipynb"
+    shutil.copy(ROOT/"nbs/13_doctor.ipynb", tmp_path)
+    shutil.copy(ROOT/"nbs/pt/13_doctor.po", tmp_path/"pt")
+    path = tmp_path/"13_doctor.ipynb"
     def change(old, new, cell_type="markdown"):
         notebook = portuguese.read(path)
         cell = next(cell for cell in notebook.cells if cell.cell_type == cell_type and old in cell.source)

@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 
 from cola_nbdev import training
-from cola_nbdev.checkpoints import checkpoints, damage
-from cola_nbdev.data import ColaError, load_corpus
+from cola_nbdev.checkpoints import checkpoints,find_corruption
+from cola_nbdev.basics import ColaError
+from cola_nbdev.data import load_corpus
 from cola_nbdev.model import load_model
 from cola_nbdev.settings import Config
 
@@ -69,17 +70,17 @@ def scenarios(folder):
     from dataclasses import replace
 
     from cola_nbdev.prediction import fine_tune
-    from cola_nbdev.processes import everywhere, first_only, place
+    from cola_nbdev.distributed import on_all_processes,on_main_process,place
     process, processes = place()
     demo, found = load_corpus("demo").train, {"place": [process, processes]}
     def fail_in(number):
         def work():
-            if place()[0] == number: raise ColaError("no such model")
+            if rank() == number: raise ColaError("no such model")
             return "fine"
         return work
-    found["first_only"] = first_only(lambda: ["told by", process])
-    found["failed in the first"] = message_of(lambda: first_only(fail_in(0)))
-    found["failed in the second"] = message_of(lambda: everywhere(fail_in(1)))
+    found["on_main_process"] = on_main_process(lambda: ["told by", process])
+    found["failed in the first"] = message_of(lambda: on_main_process(fail_in(0)))
+    found["failed in the second"] = message_of(lambda: on_all_processes(fail_in(1)))
     found["other settings"] = message_of(lambda: training.train(demo[:100], replace(CONFIG, batch_size=32 - 16 * process, seed=1 + process), progress=False))
     found["too few"] = message_of(lambda: training.train(demo[:40], replace(CONFIG, batch_size=1), progress=False))
     run, found["losses"] = recorded(demo[:255], CONFIG, folder=folder/"checkpoints") # 230 sentences are left: the last batch of each epoch has 6
@@ -102,30 +103,30 @@ def recorded_sent(sentences):
     """The losses where no memory can be reserved, and whether the weights lay in one memory: first where it can be had, then where it cannot
 
     As in a container with too little of it: the gradients are sent"""
-    from cola_nbdev import gradients, processes
-    reserve, prepare, shared = gradients.reserve, processes.Team.prepare, []
+    from cola_nbdev import gradients,processes
+    reserve, prepare, shared = gradients.reserve, processes.Processes.prepare, []
     def noting(team, *arguments):
         found = prepare(team, *arguments)
         shared.append(team.memory is not None)
         return found
-    processes.Team.prepare = noting
+    processes.Processes.prepare = noting
     try:
         training.train(sentences[:65], CONFIG, progress=False)
         gradients.reserve = lambda *arguments: None
         return recorded(sentences, CONFIG)[1], shared
-    finally: gradients.reserve, processes.Team.prepare = reserve, prepare
+    finally: gradients.reserve, processes.Processes.prepare = reserve, prepare
 
 def stopped_in_the_second(work, at):
     "A signal reaches one process only, in a certain step"
     from cola_nbdev import processes
-    learn, calls = processes.Team.learn, []
+    learn, calls = processes.Processes.learn, []
     def interrupted(team, *arguments):
         calls.append(1)
         if len(calls) == at and team.process == 1: signal.raise_signal(signal.SIGTERM)
         return learn(team, *arguments)
-    processes.Team.learn = interrupted
+    processes.Processes.learn = interrupted
     try: return work()
-    finally: processes.Team.learn = learn
+    finally: processes.Processes.learn = learn
 
 def in_slices(sentences, folder):
     """FSDP on the processor, which torch can do and accelerate does not: it would quietly train with whole networks. So it is told that it does
@@ -143,11 +144,11 @@ def in_slices(sentences, folder):
             plugin = accelerate.FullyShardedDataParallelPlugin()
             super().__init__(**options, fsdp_plugin=plugin)
             self.state.distributed_type, self.state.fsdp_plugin = accelerate.DistributedType.FSDP, plugin
-    accelerate.Accelerator, teams, prepare = OnTheProcessor, [], processes.Team.prepare
+    accelerate.Accelerator, teams, prepare = OnTheProcessor, [], processes.Processes.prepare
     def noting(team, *arguments):
         teams.append((team, prepare(team, *arguments)))
         return teams[-1][1]
-    processes.Team.prepare = noting
+    processes.Processes.prepare = noting
     run, losses = recorded(sentences, CONFIG, folder=folder/"slices")
     team, (inner, *_) = teams[0]
     held, whole = (sum(values.numel() for values in parameters) for parameters in ((getattr(values, "_local_tensor", values) for values in inner.parameters()), run.model.parameters()))
@@ -254,7 +255,7 @@ def test_more_processes_than_sentences_in_a_batch(two):
 
 def test_an_error_in_one_process_ends_all(two):
     first, second = two[0]
-    assert first["first_only"] == second["first_only"] == ["told by", 0]
+    assert first["on_main_process"] == second["on_main_process"] == ["told by", 0]
     assert [first["failed in the first"], second["failed in the first"]] == [["no such model", True], ["no such model", False]]
     assert [first["failed in the second"], second["failed in the second"]] == [["process 1 of 2: no such model", True], ["process 1 of 2: no such model", False]]
 
@@ -305,7 +306,7 @@ def test_killed_and_resumed(small, tmp_path, tried, killed):
     _, error = process.communicate(timeout=180)
     assert process.returncode and not any(worker.is_running() for worker in workers), "every process ends"
     assert error.count("cola: another process has ended, and so does this one; the same command with --resume goes on") <= killed and "Traceback (most recent call last):\n  File \"<string>\"" not in error
-    assert not (folder/"run").exists() and not any(damage(path) for path in checkpoints(folder/"run.unfinished"/"checkpoints")), "nothing is half written"
+    assert not (folder/"run").exists() and not any(find_corruption(path) for path in checkpoints(folder/"run.unfinished"/"checkpoints")), "nothing is half written"
     assert not left_in_memory()
     tried("one of two processes killed with kill -9")
 

@@ -14,16 +14,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import matthews_corrcoef
 
-from cola_nbdev.checkpoints import MANIFEST, damage, latest_checkpoint, read_checkpoint, save_checkpoint, write_manifest
-from cola_nbdev.corpora import read_shaped
-from cola_nbdev.data import ColaError, Corpus
-from cola_nbdev.grammar import COLUMNS
-from cola_nbdev.reading import check_sentences, read_cola_tsv, read_csv
+from cola_nbdev.checkpoints import MANIFEST,find_corruption,latest_checkpoint,read_checkpoint,save_checkpoint,write_manifest
+from cola_nbdev.reading import read_shaped
+from cola_nbdev.basics import ColaError
+from cola_nbdev.data import Corpus
+from cola_nbdev.basics import COLUMNS
+from cola_nbdev.reading import check_sentences,read_cola_tsv,read_csv
 from cola_nbdev.evaluation import bootstrap_mcc
-from cola_nbdev.model import load_model, predict_logits
-from cola_nbdev.pieces import split_word, word_table
+from cola_nbdev.model import load_model
+from cola_nbdev.packing import predict_logits
+from cola_nbdev.vocabulary import split_word,word_table
 from cola_nbdev.settings import Config
-from cola_nbdev.tokenization import LengthSampler, encode, load_tokenizer, show_tokens
+from cola_nbdev.tokenization import LengthSampler,encode,load_tokenizer,show_tokens
 
 LONG = bool(os.environ.get("COLA_NBDEV_LONG"))
 FREQUENT, COSTLY = (3000, 1000) if LONG else (60, 25)
@@ -147,9 +149,9 @@ def test_batches_hold_every_example_once(lengths, size, seed, epoch, window, shu
 @check(FREQUENT)
 @given(lengths=lengths_of, size=st.integers(1, 40), processes=st.integers(1, 6))
 def test_several_processes_share_every_example_once(lengths, size, processes):
-    from cola_nbdev.processes import deal
+    from cola_nbdev.distributed import shard_batches
     batches = list(LengthSampler(lengths, size))
-    parts = [deal(batches, lengths, process, processes) for process in range(processes)]
+    parts = [shard_batches(batches, lengths, process, processes) for process in range(processes)]
     assert sorted(row for part in parts for rows, weight in part for row in rows if weight) == list(range(len(lengths)))
     for batch, *of_batch in zip(batches, *parts, strict=True):
         assert all(rows for rows, _ in of_batch), "nobody comes out empty"
@@ -204,12 +206,12 @@ def test_one_flipped_bit_is_noticed(files, which, position, bit):
         folder = Path(folder)
         for name, content in files.items(): (folder/name).write_bytes(content)
         write_manifest(folder)
-        assert damage(folder) == ""
+        assert find_corruption(folder) == ""
         name = sorted(files)[which % len(files)]
         content = bytearray(files[name])
         content[position % len(content)] ^= 1 << bit
         (folder/name).write_bytes(content)
-        assert damage(folder) == f"{name} is damaged"
+        assert find_corruption(folder) == f"{name} is damaged"
 
 shape = st.lists(st.integers(0, 4), max_size=3)
 

@@ -12,8 +12,8 @@ import time
 
 import pytest
 
-from cola_nbdev.data import ColaError
-from cola_nbdev.places import Place
+from cola_nbdev.basics import ColaError
+from cola_nbdev.engine import Place
 from test_bad_input import cola, refused  # noqa: F401, a fixture
 from test_engine import ROOT, needs_ray, one_thread, results, score, write_shards  # noqa: F401, a fixture
 

@@ -17,7 +17,7 @@ import pytest
 
 from cola_nbdev import cli
 from cola_nbdev.data import load_corpus
-from cola_nbdev.scoring import beside, score_file
+from cola_nbdev.scoring import beside,score_file
 from test_bad_input import refused
 
 LONG = bool(os.environ.get("COLA_NBDEV_LONG"))
@@ -43,7 +43,7 @@ def job(model, source, out, die_at=0, most_bytes=0):
     "Score in chunks of 20 rows; at so many calls of the functions that write to the disk, die: before every other one, after the rest"
     import torch
 
-    from cola_nbdev.data import ColaError
+    from cola_nbdev.basics import ColaError
     from cola_nbdev.prediction import Judge
     torch.set_num_threads(1)
     sys.stdout = sys.stderr = open(Path(out).parent/"printed.txt", "a", buffering=1)
@@ -199,7 +199,7 @@ GOOD = "id,sentence\n1,He left.\n"
 def test_a_broken_file_is_refused_before_a_sentence_is_judged(cola, tmp_path, monkeypatch, name, content, message):
     from cola_nbdev.prediction import Judge
     if name.endswith("parquet"): pytest.importorskip("pyarrow")
-    monkeypatch.setattr(Judge, "weigh", lambda *_: pytest.fail("it was judged"))
+    monkeypatch.setattr(Judge, "predict_probability", lambda *_: pytest.fail("it was judged"))
     (tmp_path/name).write_bytes(content if isinstance(content, bytes) else content.encode())
     refused(cola(name, "out.csv"), message)
     assert {path.name for path in tmp_path.iterdir()} == {name}
@@ -252,7 +252,7 @@ def test_odd_sentences_go_through_every_kind_of_file(judge, tmp_path):
     if not importlib.util.find_spec("pyarrow"): kinds.remove("parquet")
     for kind in kinds:
         score_file(judge, tmp_path/"a.txt", tmp_path/f"b.{kind}", progress=False)
-        from cola_nbdev.rows import read_rows
+        from cola_nbdev.scoring import read_rows
         with open(tmp_path/f"b.{kind}", "rb") as file: _, *rows = read_rows(file, "text" if kind == "txt" else kind, first)
         found = [row["sentence"] for _, row in rows]
         assert [text.split("\t", 3)[3] if kind == "txt" else text for text in found] == sentences, kind
@@ -271,15 +271,15 @@ def test_parquet_keeps_its_types(judge, tmp_path):
 
 def test_another_source_may_not_go_on(judge, tmp_path, monkeypatch):
     (tmp_path/"a.txt").write_text("He left.\n" * 100)
-    weigh, calls = judge.weigh, []
+    predict_probability, calls = judge.predict_probability, []
     def interrupted(sentences, batch_size, done):
         calls.append(1)
         if len(calls) == 3: raise KeyboardInterrupt
-        return weigh(sentences, batch_size, done)
-    monkeypatch.setattr(judge, "weigh", interrupted)
+        return predict_probability(sentences, batch_size, done)
+    monkeypatch.setattr(judge, "predict_probability", interrupted)
     with pytest.raises(KeyboardInterrupt): score_file(judge, tmp_path/"a.txt", tmp_path/"b.csv", progress=False, chunk=10)
-    monkeypatch.setattr(judge, "weigh", weigh)
-    from cola_nbdev.data import ColaError
+    monkeypatch.setattr(judge, "predict_probability", predict_probability)
+    from cola_nbdev.basics import ColaError
     with pytest.raises(ColaError, match=r"cannot be gone on with: chunk 10 \(now 20\); choose"): score_file(judge, tmp_path/"a.txt", tmp_path/"b.csv", progress=False, chunk=20)
     with pytest.raises(ColaError, match="cannot be gone on with"): score_file(judge, "-", tmp_path/"b.csv", progress=False, chunk=10) if not setattr(sys, "stdin", io.StringIO("")) else None
     assert beside(tmp_path/"b.csv")[0].exists()
@@ -287,9 +287,9 @@ def test_another_source_may_not_go_on(judge, tmp_path, monkeypatch):
     assert score_file(judge, tmp_path/"a.txt", tmp_path/"b.csv", progress=False, chunk=10)["earlier"] == 20
     (tmp_path/"b.csv").unlink()
     calls.clear()
-    monkeypatch.setattr(judge, "weigh", interrupted)
+    monkeypatch.setattr(judge, "predict_probability", interrupted)
     with pytest.raises(KeyboardInterrupt): score_file(judge, tmp_path/"a.txt", tmp_path/"b.csv", progress=False, chunk=10)
-    monkeypatch.setattr(judge, "weigh", weigh)
+    monkeypatch.setattr(judge, "predict_probability", predict_probability)
     (tmp_path/"a.txt").write_text("He left.\n" * 99 + "He Left.\n") # as long as before
     with pytest.raises(ColaError, match=r"cannot be gone on with: source \w+ \(now \w+\); choose"): score_file(judge, tmp_path/"a.txt", tmp_path/"b.csv", progress=False, chunk=10)
     assert score_file(judge, tmp_path/"a.txt", tmp_path/"b.csv", overwrite=True, progress=False, chunk=10)["earlier"] == 0
@@ -303,7 +303,7 @@ def test_eight_threads_and_any_batch(judge):
     sentences = load_corpus("demo").train.sentence[:300].tolist() + ["sleeps " * 100, "x" * 5_000, "The pilot sleeps. " * 500]
     alone = judge.predict_proba(sentences)[:, 1]
     orders = [np.random.default_rng(number).permutation(len(sentences)) for number in range(24)]
-    ask = lambda order, size=64: judge.weigh([sentences[number] for number in order], size)
+    ask = lambda order, size=64: judge.predict_probability([sentences[number] for number in order], size)
     with ThreadPoolExecutor(8) as threads: found = list(threads.map(ask, orders))
     for order, (probability, cut), (single, _) in zip(orders, found, map(ask, orders)):
         assert np.abs(probability - single).max() < 1e-6 and np.abs(probability - alone[order]).max() < 1e-5

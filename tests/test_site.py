@@ -61,7 +61,7 @@ def no_terms(monkeypatch):
     ("See @fig-one.", "a cross-reference of Quarto"), ("[there](no_such_page.ipynb)", "leads nowhere"), ("[there](../docs/nothing.md)", "leads nowhere")])
 def test_what_is_not_known_stops_the_build(staged, text, said):
     with pytest.raises(staging.Unknown) as error: staged(markdown(text))
-    assert "nbs/04_evaluation.ipynb, cell the-cell: " in str(error.value) and said in str(error.value)
+    assert "nbs/15_evaluation.ipynb, cell the-cell: " in str(error.value) and said in str(error.value)
 
 def test_a_missing_output_stops_the_build(staged):
     for source in ("print(1)", "1 + 1", "import os\nos.getcwd()"):
@@ -78,7 +78,7 @@ def test_a_stale_export_stops_the_build(staged):
     with pytest.raises(staging.Unknown, match="does not have this cell as it stands here: run `make export`"): staged(code("#| export\ndef mcc(): pass"))
 
 def test_a_term_of_the_index_needs_its_cell(staged, monkeypatch):
-    monkeypatch.setattr(staging, "TERMS", {"04_evaluation": {"gone": ("padding", "preenchimento")}})
+    monkeypatch.setattr(staging, "TERMS", {"15_evaluation": {"gone": ("padding", "preenchimento")}})
     with pytest.raises(staging.Unknown, match="has no cell gone"): staged(markdown("text"))
 
 def test_a_broken_reference_names_notebook_and_cell(tmp_path, monkeypatch):
@@ -86,9 +86,9 @@ def test_a_broken_reference_names_notebook_and_cell(tmp_path, monkeypatch):
     monkeypatch.setattr(build_site, "STAGE", tmp_path)
     nbformat.write(nbformat.v4.new_notebook(cells=[markdown("# evaluation", id="top"), markdown("text", id="lost")]), tmp_path/"en/evaluation.ipynb")
     line = f"{tmp_path}/en/evaluation.ipynb:20003: WARNING: 'myst' cross-reference target not found: 'x' [myst.xref_missing]"
-    assert build_site.located(line, "en") == "nbs/04_evaluation.ipynb, cell lost: WARNING: 'myst' cross-reference target not found: 'x' [myst.xref_missing]"
+    assert build_site.located(line, "en") == "nbs/15_evaluation.ipynb, cell lost: WARNING: 'myst' cross-reference target not found: 'x' [myst.xref_missing]"
 
 def test_links_to_symbols_go_to_their_entry(staged):
-    page, _ = staged(markdown("`mcc` and `mcc()` and `no_such_name`, [`mcc`](00_data.ipynb)\n\n## `mcc`"))
+    page, _ = staged(markdown("`mcc` and `mcc()` and `no_such_name`, [`mcc`](03_data.ipynb)\n\n## `mcc`"))
     text = page.cells[-1].source
     assert "{py:obj}`mcc <cola_nbdev.evaluation.mcc>` and {py:obj}`mcc() <cola_nbdev.evaluation.mcc>` and `no_such_name`, [`mcc`](data.ipynb)" in text and "## `mcc`" in text

@@ -26,7 +26,7 @@ def job(what, out, begun, learning_rate=.002, storage=None, slow=.02, more={}): 
     "The same work in a process of its own: what it begins it writes to a file, what it says to another"
     import torch
 
-    from cola_nbdev import data, experiments, search, training
+    from cola_nbdev import data,experiments,search,training
     from cola_nbdev.settings import Config
     torch.set_num_threads(1)
     sys.stdout = sys.stderr = open(f"{begun}.said", "a", buffering=1)
@@ -297,7 +297,7 @@ def test_a_file_that_is_no_journal_is_left_alone(cola, tmp_path, content): # noq
     assert (tmp_path/"notes.txt").read_text() == content
 
 def test_a_journal_that_is_damaged_is_one_line(tmp_path, tried):
-    from cola_nbdev.data import ColaError
+    from cola_nbdev.basics import ColaError
     from cola_nbdev.search import Shared
     address, path = f"journal://{tmp_path/'record.log'}", tmp_path/"record.log"
     again = lambda: Shared(tmp_path, address, "search", {"a": 1})
@@ -314,7 +314,7 @@ def test_a_journal_that_is_damaged_is_one_line(tmp_path, tried):
 
 def test_a_storage_that_goes_away_is_one_line(tmp_path, monkeypatch):
     from cola_nbdev.checkpoints import StopSignals
-    from cola_nbdev.data import ColaError
+    from cola_nbdev.basics import ColaError
     from cola_nbdev.search import Shared
     shared = Shared(tmp_path, None, "search", {"a": 1})
     def gone(*_, **__): raise optuna.exceptions.StorageInternalError("the server has gone away\nand more")
