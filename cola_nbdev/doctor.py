@@ -43,7 +43,7 @@ def _chance(labels):
     share = np.mean(labels)
     return -sum(p * np.log(p) for p in (share, 1 - share) if p)
 
-def diagnose(row: dict,              # of the history: training_loss and the validation scores, if any
+def diagnose(row: dict,              # of the history: the loss and the validation scores, if any
              losses: torch.Tensor,   # of the epoch, shape (steps,)
              labels: Sequence[int],  # of the training set, 0 or 1
              config: Config,         # for the advice
@@ -62,6 +62,6 @@ def diagnose(row: dict,              # of the history: training_loss and the val
     if found:
         if row.get("epoch") == 1 and config.epochs > 1:
             found[-1] += " A first epoch often looks like that."
-        found[-1] += (f" If it stays so, train for more epochs (now {config.epochs}) or try another "
-                      f"learning_rate (now {config.learning_rate:g}), a third of it first.")
+        found[-1] += (f" If it stays so, train for more epochs (now {config.epochs}) or try "
+                      f"another learning_rate (now {config.learning_rate:g}), a third of it first.")
     return found
