@@ -36,7 +36,8 @@ from transformers import (
 )
 
 from cola_nbdev import packing, training
-from cola_nbdev.model import load_model, predict_logits
+from cola_nbdev.model import load_model
+from cola_nbdev.packing import predict_logits
 from cola_nbdev.settings import Config
 from cola_nbdev.tokenization import encode, find_minilm, load_tokenizer
 

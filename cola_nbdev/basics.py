@@ -17,8 +17,8 @@ from typing import Any
 from tqdm.auto import tqdm
 
 # %% auto #0
-__all__ = ['COLUMNS', 'LABELS', 'LANGUAGES', 'ColaError', 'log_odds', 'differences', 'fsync', 'write_atomic', 'progress_bar',
-           'get_language', 'set_language', 'translate', 'localize_axes']
+__all__ = ['COLUMNS', 'LABELS', 'COUNTS', 'LANGUAGES', 'ColaError', 'log_odds', 'differences', 'fsync', 'write_atomic',
+           'progress_bar', 'is_distributed', 'get_language', 'set_language', 'translate', 'localize_axes']
 
 # %% ../nbs/00_basics.ipynb #colaerror
 class ColaError(Exception):
@@ -78,6 +78,14 @@ def progress_bar(iterable=None,            # what to go through; without it, `up
     hidden: dict = {} if show else {"disable": True}  # else TQDM_DISABLE would not count
     return tqdm(iterable, desc=description, total=total, unit=unit, leave=False,
                 mininterval=.5, **hidden)
+
+# %% ../nbs/00_basics.ipynb #is-distributed
+# Where launchers write how many processes there are
+COUNTS = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
+
+def is_distributed() -> bool:
+    "Was this process started as one of several?"
+    return any(int(os.environ.get(name) or 1) > 1 for name in COUNTS)
 
 # %% ../nbs/00_basics.ipynb #chosen
 LANGUAGES = ("en", "pt")

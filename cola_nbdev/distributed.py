@@ -16,22 +16,15 @@ from accelerate.utils import broadcast_object_list, gather_object, send_to_devic
 from accelerate.utils.memory import should_reduce_batch_size
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .basics import ColaError
+from .basics import ColaError, is_distributed
 from .packing import accumulate, example_logits
 from .tokenization import encode
 
 # %% auto #0
-__all__ = ['COUNTS', 'is_distributed', 'on_cpu', 'rank', 'world_size', 'shutdown', 'shard_batches', 'LocalError',
-           'on_main_process', 'on_all_processes', 'check_same_settings', 'peer_lost', 'distributed_logits', 'Processes']
+__all__ = ['on_cpu', 'rank', 'world_size', 'shutdown', 'shard_batches', 'LocalError', 'on_main_process', 'on_all_processes',
+           'check_same_settings', 'peer_lost', 'distributed_logits', 'Processes']
 
 # %% ../nbs/12_distributed.ipynb #place
-# Where launchers write how many processes there are
-COUNTS = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
-
-def is_distributed() -> bool:
-    "Was this process started as one of several?"
-    return any(int(os.environ.get(name) or 1) > 1 for name in COUNTS)
-
 def on_cpu() -> bool:  # accelerate has to be told, or each process trains alone
     "Are these several processes without GPUs, or told not to use them?"
     if not is_distributed(): return False

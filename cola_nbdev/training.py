@@ -53,7 +53,7 @@ from cola_nbdev.distributed import (
     on_main_process,
 )
 from .doctor import check_losses, diagnose
-from .model import check_fit, layer_depths, load_model, positions_of, prepare_model
+from .model import check_fit, layer_depths, load_model, max_positions, prepare_model
 from .packing import GraphedStep, Packed, pack_batch
 from .settings import Config, learning_settings
 from .tokenization import LengthSampler, encode, load_tokenizer
@@ -207,9 +207,9 @@ class TrainState:
         model = on_all_processes(lambda: load_model(config.model, config.seed))
         prepare_model(model, config.dropout, config.reinitialized_layers, config.frozen_embeddings)
         check_fit(model, data.tokenizer)
-        if config.max_length > positions_of(model):
+        if config.max_length > max_positions(model):
             raise ColaError(f"max_length is {config.max_length}; {config.model} has only "
-                            f"{positions_of(model)} positions")
+                            f"{max_positions(model)} positions")
         packed = Packed(model, config.label_smoothing)
         wrapped = processes.prepare(packed)
         optimizer, schedule = make_optimizer(wrapped, config, data.steps * config.epochs)
