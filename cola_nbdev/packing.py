@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from accelerate.utils.memory import should_reduce_batch_size
 from scipy.special import expit
 from torch.nn.functional import cross_entropy, scaled_dot_product_attention
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -150,6 +149,8 @@ def in_chunks(work: Callable[[dict], Any],  # what to do with a packed batch
         parts = [pack_batch(examples[start:start+size]) for start in range(0, sentences, size)]
     try: return [work(part) for part in parts], chunks
     except RuntimeError as error:  # OutOfMemoryError is one
+        from accelerate.utils.memory import should_reduce_batch_size  # slow, and rarely needed
+
         if not should_reduce_batch_size(error): raise
         if size == 1:
             raise ColaError("a single sentence does not fit into memory; lower max_length or take "

@@ -19,28 +19,27 @@ from importlib.metadata import version
 from itertools import compress
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
 from huggingface_hub import EvalResult, ModelCardData
 from scipy.special import expit
-from sklearn.utils import ClassifierTags, InputTags, Tags, TargetTags
 from transformers import AutoConfig, PreTrainedModel
 
 from . import __version__
 from .basics import LABELS, ColaError, differences, fsync, log_odds, write_atomic
 from .checkpoints import Stopped, checkpoints, commit, file_sha256, one_writer
-from .data import Corpus
-from .distributed import on_main_process, rank
-from .evaluation import Report, read_predictions
 from .model import check_fit, load_model, model_folder, max_positions, quiet_transformers
 from .packing import example_logits, predict_splits
 from .settings import CHECKPOINT_SETTINGS, RENAMED, Config
 from .tokenization import encode, find_model, load_tokenizer
-from .training import Run, plot_history, train
+
+if TYPE_CHECKING:  # a judge starts fast: what only training and reports need is imported there
+    from cola_nbdev.data import Corpus
+    from cola_nbdev.evaluation import Report
+    from cola_nbdev.training import Run
 
 # %% auto #0
 __all__ = ['ONNX_FILES', 'NO_ONNX', 'CARD', 'BASE_MODELS', 'OVERWRITES', 'RUN_FILES', 'save_judge', 'Classifier', 'Judge',
@@ -95,6 +94,7 @@ class Classifier:
         return self
 
     def __sklearn_tags__(self):
+        from sklearn.utils import ClassifierTags, InputTags, Tags, TargetTags  # who asks has it
         return Tags(estimator_type="classifier", target_tags=TargetTags(required=False),
                     classifier_tags=ClassifierTags(multi_class=False), requires_fit=False,
                     input_tags=InputTags(one_d_array=True, two_d_array=False, string=True))
@@ -347,6 +347,11 @@ def write_results(run: Run,               # a finished run
                   progress: bool = True,  # show a progress bar
                  ) -> Report:
     "Evaluate a run and write its files"
+    import matplotlib.pyplot as plt  # slow
+
+    from cola_nbdev.evaluation import Report  # slow
+    from cola_nbdev.training import plot_history  # slow
+
     shutil.rmtree(folder/"model", ignore_errors=True)  # which an earlier try may have left
     predictions = predict_splits(run.model, run.tokenizer, corpus.dev, run.config.max_length,
                                  progress)
@@ -385,6 +390,8 @@ def _publish(out):
 # %% ../nbs/18_prediction.ipynb #fine-tune
 def _begin(corpus, config, out, overwrite, resume, held):
     "Lock the run and make its folder; or the report, if the run is finished"
+    from cola_nbdev.evaluation import Report, read_predictions  # slow
+
     check_output(out, overwrite, resume)
     if "train" not in corpus.splits or not corpus.dev:
         raise ColaError(f"the corpus {corpus.name} has the splits {', '.join(corpus.splits)}; "
@@ -420,6 +427,9 @@ def fine_tune(corpus: Corpus,                 # train to learn from, other split
               resume: bool = False,           # continue an interrupted run, if there is one
              ) -> Report:                     # `ColaError` if it fails, `Stopped` by a signal
     "Train, evaluate, report and save: everything or nothing"
+    from cola_nbdev.distributed import on_main_process, rank  # slow
+    from cola_nbdev.training import train  # slow
+
     out = Path(out)
     work = _unfinished(out)
     try:

@@ -15,14 +15,12 @@ import string
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
 from huggingface_hub import snapshot_download
-from matplotlib.axes import Axes
 from torch.utils.data import DataLoader
 from transformers import (
     AutoTokenizer,
@@ -215,6 +213,8 @@ def plot_token_lengths(lengths: Sequence[int],  # tokens of each sentence
                        ax: Axes | None = None,  # axes to draw on
                       ) -> Axes:
     "How many tokens the sentences have"
+    import matplotlib.pyplot as plt  # slow, and only plots need it
+
     if ax is None: _, ax = plt.subplots()
     ax.bar(*np.unique(lengths, return_counts=True), width=1, color="#0173b2", edgecolor="white")
     ax.axvline(max_length, color="#de8f05", linestyle="--", label=f"max_length = {max_length}")
@@ -288,6 +288,8 @@ def plot_batches(lengths: Sequence[int],        # tokens of each example
     "Batches as the model gets them: tokens and padding"
     waste = translate("{waste:.2f} positions per real token",
                       waste=padding_waste(lengths, batches, pad_to))
+    import matplotlib.pyplot as plt  # slow, and only plots need it
+
     if ax is None: _, ax = plt.subplots(figsize=(9, 2.6), layout="constrained")
     left = 0
     for batch in batches:
