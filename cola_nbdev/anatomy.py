@@ -23,8 +23,8 @@ from .basics import ColaError, localize_axes, translate
 from .model import part_of
 
 # %% auto #0
-__all__ = ['LOOKS', 'MEANINGS', 'Block', 'blocks', 'first_tensor', 'hooked', 'run_batch', 'Measured', 'Trace', 'trace_forward',
-           'stages', 'plot_forward', 'StepTimes', 'timed_step', 'measure_step', 'plot_step']
+__all__ = ['LOOKS', 'MEANINGS', 'Block', 'blocks', 'first_tensor', 'hooked', 'run_batch', 'Trace', 'trace_forward', 'stages',
+           'plot_forward', 'StepTimes', 'timed_step', 'measure_step', 'plot_step']
 
 # %% ../nbs/09_anatomy.ipynb #blocks
 class Block(NamedTuple):
@@ -84,24 +84,26 @@ def run_batch(model: nn.Module,                     # any model of torch
                         "sentences no longer than it has positions") from None
 
 # %% ../nbs/09_anatomy.ipynb #trace-forward
-@dataclass(repr=False)
-class Measured:
-    "A table about a model at work on a batch"
-    name: str            # the model's class
-    table: pd.DataFrame  # one row per block or kind of block
-    shape: tuple         # of the batch
+class _Measured:
+    "A table that displays itself, with a line above it"
+    table: pd.DataFrame
+    summary: str
 
-    @property
-    def summary(self) -> str: return f"{self.name}, a batch of shape {self.shape}"
     def __repr__(self): return f"{self.summary}\n{self.table.round(3).to_string(index=False)}"
     def _repr_html_(self):
         table = self.table.round(3).to_html(border=0, index=False)
         return f"<p>{html.escape(self.summary)}</p>{table}"
 
 @dataclass(repr=False)
-class Trace(Measured):
-    "The blocks of a forward pass: name, module, part, kind, calls, shape, parameters"
-    returned: tuple  # shape of what the model returns, the logits where it has any
+class Trace(_Measured):
+    "The shapes a batch takes on its way through a model"
+    name: str            # the model's class
+    table: pd.DataFrame  # by block: name, module, part, kind, calls, shape, parameters
+    shape: tuple         # of the batch
+    returned: tuple      # of what the model returns, the logits where it has any
+
+    @property
+    def summary(self) -> str: return f"{self.name}, a batch of shape {self.shape}"
 
 def _shape(output):
     if isinstance(output, Mapping): output = output.get("input_ids", output)
@@ -204,17 +206,20 @@ def plot_forward(trace: Trace,            # from `trace_forward`
 
 # %% ../nbs/09_anatomy.ipynb #step-times
 @dataclass(repr=False)
-class StepTimes(Measured):
-    "Where the time of one training step goes: phase, kind, milliseconds, share"
-    device: str  # cpu or cuda
-    steps: int   # how many were measured; the fastest is this
+class StepTimes(_Measured):
+    "Where the time of one training step goes"
+    name: str            # the model's class
+    table: pd.DataFrame  # phase, kind, milliseconds, share, in the order of work
+    shape: tuple         # of the batch
+    device: str          # cpu or cuda
+    steps: int           # how many were measured; the fastest is this
 
     @property
     def whole(self) -> float: return self.table.milliseconds.sum()
     @property
     def summary(self) -> str:
-        return (f"{super().summary} on {self.device}: {self.whole:.1f} ms, "
-                f"the fastest of {self.steps} steps")
+        return (f"{self.name}, a batch of shape {self.shape} on {self.device}: "
+                f"{self.whole:.1f} ms, the fastest of {self.steps} steps")
 
 # %% ../nbs/09_anatomy.ipynb #timed-step
 def timed_step(model: nn.Module,                  # a model of transformers, in training mode

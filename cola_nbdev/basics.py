@@ -120,7 +120,7 @@ def translate(text: str,  # English, with `{places}` for the values
               **values,   # what goes into the places
              ) -> str:
     "A title or label in the reader's language"
-    found = _catalogue(get_language()).gettext(text)
+    found = _catalogue(get_language()).gettext(text) if text else ""  # "" is its header
     return _LocalNumbers().format(found, **values) if values else found
 
 # %% ../nbs/00_basics.ipynb #commas

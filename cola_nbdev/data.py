@@ -125,7 +125,7 @@ def fingerprint(splits: dict[str, pd.DataFrame],  # split → sentences
 class Corpus:
     "A named corpus: one table of sentences per split, the first to train on"
     name: str                        # demo, demo-pt, cola or a file's name
-    splits: dict[str, pd.DataFrame]  # split → sentences, with the columns `COLUMNS`
+    splits: dict[str, pd.DataFrame]  # split → sentences, with `COLUMNS`
     format: str = ""                 # what its files were taken for
 
     @property
@@ -208,8 +208,7 @@ def _load_file(path, dev_fraction):
         splits = {"train": train, "dev": dev}
     return Corpus(path.name, splits, taken_for)
 
-def load_corpus(source: str | Path = "demo",  # demo, demo-pt, cola, or a path: a file, or a
-                                              # folder with a file per split
+def load_corpus(source: str | Path = "demo",  # demo, demo-pt, cola, a file, a folder of splits
                 dev_fraction: float = .2,     # of a single file, to hold out; 1: all of it
                ) -> Corpus:                   # `ColaError` if it can't be read
     "Load a corpus by its name or path"
@@ -226,8 +225,7 @@ def load_corpus(source: str | Path = "demo",  # demo, demo-pt, cola, or a path: 
                     "or the path of a file or folder")
 
 # %% ../nbs/03_data.ipynb #corpus-of
-def corpus_of(splits: dict[str, Any],  # split → DataFrame, `datasets.Dataset`, list of rows, or
-                                       # dict of columns, each with `sentence` and `label`
+def corpus_of(splits: dict[str, Any],  # split → DataFrame, `Dataset`, rows or columns
               name: str = "mine",      # what to call the corpus
              ) -> Corpus:              # `ColaError` if a row is unfit, or there is no train
     "A corpus from tables that are in memory already"
@@ -245,7 +243,7 @@ def corpus_of(splits: dict[str, Any],  # split → DataFrame, `datasets.Dataset`
 # %% ../nbs/03_data.ipynb #plot-labels
 def plot_labels(corpus: Corpus,          # any corpus
                 ax: Axes | None = None,  # where to draw; default: a new figure
-               ) -> Axes:
+               ) -> Axes:                # the same axes, or new ones
     "Acceptable and unacceptable sentences of each split, as bars"
     counts = pd.DataFrame({split: frame.label.value_counts()
                            for split, frame in corpus.splits.items()}).T
@@ -262,7 +260,7 @@ def plot_labels(corpus: Corpus,          # any corpus
 # %% ../nbs/03_data.ipynb #plot-lengths
 def plot_lengths(sentences: pd.DataFrame,  # with the columns `sentence` and `label`
                  ax: Axes | None = None,   # where to draw; default: the current axes
-                ) -> Axes:
+                ) -> Axes:                 # the same axes, or the current ones
     "How many words the sentences have, by label"
     names = {1: translate("acceptable"), 0: translate("unacceptable")}
     shown = pd.DataFrame({"words": sentences.sentence.str.split().str.len(),
@@ -287,14 +285,14 @@ def _is_odd(character):
     "Of the categories C (other) and Z (separators) only the blank is expected"
     return character == "\ufffd" or unicodedata.category(character)[0] in "CZ" and character != " "
 
-def odd_characters(sentences: Iterable[str],  # any number
+def odd_characters(sentences: Iterable[str],  # one or many
                   ) -> Counter[str]:          # name of the character → sentences with it
     "Characters that a reader would not see or not expect"
     found = Counter(filter(_is_odd, (each for sentence in sentences for each in set(sentence))))
     return Counter({f"U+{ord(each):04X} {unicodedata.name(each, 'control character').lower()}":
                     count for each, count in found.items()})
 
-def scripts(sentences: Iterable[str],  # any number
+def scripts(sentences: Iterable[str],  # one or many
            ) -> Counter[str]:          # latin, cyrillic, cjk, … → sentences with such a letter
     "Which scripts the letters are of"
     found = Counter()

@@ -271,11 +271,11 @@ def baselines(corpus: Corpus,              # `train` to learn from, other splits
     return pd.DataFrame(rows).T
 
 # %% ../nbs/23_experiments.ipynb #train-watching
-def train_with_dynamics(sentences: pd.DataFrame,    # to train on: `sentence` and `label`
-                        watched: pd.DataFrame,      # to be asked about; may be the same ones
-                        config: Config = Config(),  # the settings
-                        progress: bool = True,      # show a progress bar and a line per epoch
-                       ) -> tuple[Run, np.ndarray]: # P(right label), shape (epochs, watched)
+def train_with_dynamics(sentences: pd.DataFrame,     # to train on: `sentence` and `label`
+                        watched: pd.DataFrame,       # to be asked about; may be the same ones
+                        config: Config = Config(),   # the settings
+                        progress: bool = True,       # show a progress bar and a line per epoch
+                       ) -> tuple[Run, np.ndarray]:  # P(right label), shape (epochs, watched)
     "Train as `train` does, and ask about sentences after every epoch"
     processes = Processes(config.mixed_precision)
     data = TrainingData(sentences, config, processes)

@@ -34,7 +34,7 @@ def _grammar_file(language):
         raise ColaError(f"there is no demo corpus in {language!r}; choose en or pt")
     return tomllib.loads(file.read_text(encoding="utf-8"))
 
-def load_grammar(language: str = "en",              # or pt; `ColaError` otherwise
+def load_grammar(language: str = "en",              # en or pt; `ColaError` otherwise
                  held_out_words: bool = False,      # instead of the words for training
                  held_out_phenomena: bool = False,  # instead of those for training
                 ) -> Grammar:
@@ -82,7 +82,7 @@ def write_rows(grammar: Grammar,     # its phenomena take turns
 
 # %% ../nbs/02_grammar.ipynb #demo-corpus
 def demo_corpus(seed: int = 0,          # another seed, another corpus
-                language: str = "en",   # or pt; `ColaError` otherwise
+                language: str = "en",   # en or pt; `ColaError` otherwise
                ) -> dict[str, list[tuple]]:  # split → rows in the order of `COLUMNS`
     "The demo corpus: 2,000 sentences to train on, 400 in domain, 400 out of domain"
     rng = random.Random(seed)

@@ -160,7 +160,7 @@ def recognize_format(columns: Iterable[str],  # in lower case
 # %% ../nbs/01_reading.ipynb #rename
 def to_cola_columns(table: pd.DataFrame,  # as it was read
                     where: str,           # what an error calls it, e.g. the file's name
-                   ) -> tuple[pd.DataFrame, str]:  # and its format; `ColaError` if unfit
+                   ) -> tuple[pd.DataFrame, str]:  # sentences, their format; `ColaError`
     "Rename the columns of a known format and check the rows"
     table = table.set_axis(_column_names(table.columns, where), axis=1)
     found = recognize_format(table.columns, where)
@@ -202,7 +202,7 @@ def _pair_rows(objects, source):
     return pd.DataFrame(rows, columns=["line", *COLUMNS]).set_index("line")
 
 def read_sentences(path: str | Path,  # .jsonl, .json, .csv; anything else has tabs
-                  ) -> tuple[pd.DataFrame, str]:  # `COLUMNS` and maybe `split`; the format
+                  ) -> tuple[pd.DataFrame, str]:  # `COLUMNS`, maybe `split`; the format
     "Read a file of labeled sentences in any known format; `ColaError` with the line"
     path = Path(path)
     kind = path.suffix.lower()
@@ -223,7 +223,7 @@ SPLITS = {"train": "train", "in_domain_train": "train", "in_domain_dev": "in_dom
           "out_of_domain_dev": "out_of_domain_dev", "dev": "dev"}  # name of a file → split
 
 def read_corpus_folder(folder: str | Path,  # with a file per split
-                      ) -> tuple[dict[str, pd.DataFrame], str]:  # and their format
+                      ) -> tuple[dict[str, pd.DataFrame], str]:  # the splits, their format
     "The splits of a corpus, known by the names of their files; `ColaError` without a dev set"
     files = {}
     for kind in (".json", ".jsonl", ".csv", ".tsv"):  # of two with one name, the last is read

@@ -34,6 +34,8 @@ from transformers.utils.generic import PaddingStrategy
 from .basics import ColaError, localize_axes, translate
 from .grammar import demo_corpus
 
+if TYPE_CHECKING: from matplotlib.axes import Axes
+
 # %% auto #0
 __all__ = ['MODELS', 'MINILM_SHA256', 'TILES', 'TILE', 'find_minilm', 'find_model', 'from_pretrained', 'tiny_tokenizer',
            'load_tokenizer', 'encode', 'Tokens', 'show_tokens', 'plot_token_lengths', 'LengthSampler', 'padding_waste',
@@ -75,11 +77,10 @@ def from_pretrained(loader: Any,       # a class of transformers that has `from_
     try: return loader.from_pretrained(find_model(name), trust_remote_code=False, **options)
     except ColaError: raise
     except Exception as error:  # damaged files raise errors of many kinds
-        lines = [line for line in str(error).splitlines() if line.strip()]
-        reason = lines[0][:160] if lines else type(error).__name__
-        raise ColaError(f"cannot load the model {str(name)!r}: use minilm, bert, tiny, a Hub id, "
-                        "or a folder with config.json and model.safetensors "
-                        f"({reason})") from None
+        reason = str(error).strip().partition("\n")[0][:160] or type(error).__name__
+        raise ColaError(
+            f"cannot load the model {str(name)!r}: use minilm, bert, tiny, a Hub id, or a folder "
+            f"with config.json and model.safetensors ({reason})") from None
 
 # %% ../nbs/05_tokenization.ipynb #tiny-tokenizer
 def tiny_tokenizer() -> BertTokenizer:  # about 300 tokens
@@ -119,7 +120,7 @@ def encode(sentences: Iterable[str],            # a list, or a column of a frame
         if not isinstance(sentence, str):
             raise ColaError(f"sentence {row} is {type(sentence).__name__}, not text: "
                             f"{sentence!r:.60}; remove it or write it as text")
-        if not sentence.isascii() and re.search("[\ud800-\udfff]", sentence):
+        if re.search("[\ud800-\udfff]", sentence):
             raise ColaError(f"sentence {row} holds half a character (a lone surrogate); "
                             "read its file with the right encoding")
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
@@ -143,7 +144,7 @@ TILES = {
 TILE = ("display:inline-block;text-align:center;padding:1px 6px;margin:3px 0 3px 4px;"
         "border-radius:4px;font:13px/1.35 monospace;")
 
-def _tile(style, rows, title=""):
+def _tile(style, *rows, title=""):
     text = "<br>".join(html.escape(str(row)) for row in rows)
     return f'<span title="{html.escape(title)}" style="{TILE}{style}">{text}</span>'
 
@@ -166,14 +167,11 @@ class Tokens:
         return f"{table}\n{self.summary}"
 
     def _repr_html_(self):
-        names = ["position", "token", "id", "attention mask"]
-        tiles = [_tile("text-align:right;opacity:.7", names)]
-        for position, token, number, mask, kind in self.frame.itertuples():
-            tiles.append(_tile(TILES[kind], [position, token, number, mask],
-                               f"position {position}: {kind}"))
-        found = [kind for kind in TILES if kind in set(self.frame.kind)]
-        legend = [_tile(f"{TILES[kind]};margin:3px 8px 3px 0;border-radius:4px", [kind])
-                  for kind in found]
+        tiles = [_tile("text-align:right;opacity:.7", "position", "token", "id", "attention mask")]
+        for position, *rows, kind in self.frame.itertuples():
+            tiles.append(_tile(TILES[kind], position, *rows, title=f"position {position}: {kind}"))
+        legend = [_tile(f"{style};margin:3px 8px 3px 0;border-radius:4px", kind)
+                  for kind, style in TILES.items() if (self.frame.kind == kind).any()]
         return f"<div>{' '.join(tiles)}<p>{' '.join(legend)} {self.summary}</p></div>"
 
 # %% ../nbs/05_tokenization.ipynb #show-tokens-function
@@ -190,10 +188,10 @@ def show_tokens(sentence: str,                       # one sentence
                ) -> Tokens:                          # `ColaError` if it's empty or there is no room
     "A sentence as the model sees it, token by token"
     [whole] = encode([sentence], tokenizer, 10**9)
-    limit = length or max_length
-    least = tokenizer.num_special_tokens_to_add() + 1
     if not sentence.strip():
         raise ColaError("the sentence is empty, there is nothing to show; write at least one word")
+    limit = length or max_length
+    least = tokenizer.num_special_tokens_to_add() + 1
     if limit < least:
         raise ColaError(f"the length is {limit}; it must be at least {least}, "
                         "for one token and the special ones")
@@ -218,9 +216,9 @@ def plot_token_lengths(lengths: Sequence[int],  # tokens of each sentence
     if ax is None: _, ax = plt.subplots()
     ax.bar(*np.unique(lengths, return_counts=True), width=1, color="#0173b2", edgecolor="white")
     ax.axvline(max_length, color="#de8f05", linestyle="--", label=f"max_length = {max_length}")
-    title = translate("{count:,} sentences, the longest has {most} tokens",
-                      count=len(lengths), most=max(lengths))
-    ax.set(title=title, xlabel=translate("tokens per sentence, [CLS] and [SEP] included"),
+    ax.set(title=translate("{count:,} sentences, the longest has {most} tokens",
+                           count=len(lengths), most=max(lengths)),
+           xlabel=translate("tokens per sentence, [CLS] and [SEP] included"),
            ylabel=translate("sentences"))
     ax.legend()
     return localize_axes(ax)
@@ -273,8 +271,7 @@ def padding_waste(lengths: Sequence[int],        # tokens of each example
     if not real: raise ColaError("there are no batches; take some from LengthSampler")
     longest = max(map(max, real))
     if pad_to and pad_to < longest:
-        raise ColaError(f"pad_to is {pad_to}, but a sentence has {longest} tokens; "
-                        f"raise pad_to to {longest}")
+        raise ColaError(f"pad_to is {pad_to}; raise it to {longest}, the longest sentence")
     processed = sum(len(batch) * (pad_to or max(batch)) for batch in real)
     return processed / sum(map(sum, real))
 
