@@ -300,7 +300,7 @@ def process_number() -> int | None:  # None if it is alone
     "Which of several processes this is"
     sizes = "WORLD_SIZE", "PMI_SIZE"  # every launcher's variable ends in one of them
     if not any(name.endswith(sizes) for name in os.environ): return None
-    from cola_nbdev.basics import is_distributed# it imports torch
+    from cola_nbdev.basics import is_distributed  # it imports torch
     return int(os.environ.get("RANK") or 0) if is_distributed() else None
 
 def print_error(message: str, error: BaseException):

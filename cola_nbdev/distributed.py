@@ -56,7 +56,7 @@ def shard_batches(batches: Iterable[Sequence[int]],  # lists of rows, for exampl
                   lengths: Sequence[int],  # tokens of each row
                   rank: int,               # which process, from 0
                   world_size: int,         # how many there are
-                 ) -> list[tuple[list[int], float]]: # per batch: rows, and their share of its sentences
+                 ) -> list[tuple[list[int], float]]: # per batch: rows, and their share of it
     "The rows of every batch that one process works on"
     if world_size == 1: return [(list(batch), 1.) for batch in batches]
 
@@ -73,7 +73,7 @@ def shard_batches(batches: Iterable[Sequence[int]],  # lists of rows, for exampl
 class LocalError(ColaError):
     "An error that only this process knows of, so that it has to print it itself"
 
-def on_main_process(work: Callable[[], Any]) -> Any:  # its result, in every process; all fail together
+def on_main_process(work: Callable[[], Any]) -> Any:  # its result, everywhere; all fail together
     "Let the main process do something while the others wait"
     if world_size() == 1: return work()
     result, failure = None, None
@@ -87,7 +87,7 @@ def on_main_process(work: Callable[[], Any]) -> Any:  # its result, in every pro
     if told[1]: raise ColaError(told[1])
     return told[0]
 
-def on_all_processes(work: Callable[[], Any]) -> Any:  # its result in this process; all fail together
+def on_all_processes(work: Callable[[], Any]) -> Any:  # its result here; all fail together
     "Let every process do something that may fail in some of them"
     if world_size() == 1: return work()
     result, failure = None, None

@@ -22,7 +22,7 @@ DIVERGED = 5.0  # nats; knowing nothing costs 0.69
 def check_losses(losses: torch.Tensor,  # of the epoch so far, shape (steps,)
                  first: int,            # how many steps were done before this epoch
                  config: Config,        # for the advice
-                ):                      # `ColaError` if one is NaN or infinite, or all are too large
+                ):                      # `ColaError` if one is NaN, or all are too large
     "Refuse to continue with a loss that can't come back"
     advice = f"lower learning_rate (it is {config.learning_rate:g})"
     if config.mixed_precision != "no": advice += " or leave mixed_precision at no"

@@ -40,13 +40,13 @@ from cola_nbdev.basics import (
 from .checkpoints import Stopped, one_writer
 from .comparison import check_same, mcc_of_seeds
 from .data import Corpus
+from .distributed import Processes
 from .evaluation import Report
 from .model import load_model
 from .packing import predict_logits
 from .prediction import check_recipe, fine_tune, read_metrics
 from .settings import CHECKPOINT_SETTINGS, Config
 from .tokenization import LengthSampler, encode, load_tokenizer, make_batches, pad_batch
-from .distributed import Processes
 from .training import Progress, Run, TrainingData, TrainState, finish, fit
 
 # %% auto #0

@@ -22,7 +22,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .basics import ColaError, fsync, write_atomic
 from .data import Corpus
-from .model import model_folder, max_positions
+from .model import max_positions, model_folder
 from .packing import predict_splits
 from .prediction import NO_ONNX, ONNX_FILES, Judge
 

@@ -27,10 +27,10 @@ __all__ = ['pack_batch', 'unpack_batch', 'attend', 'Packed', 'in_chunks', 'accum
 
 # %% ../nbs/08_packing.ipynb #pack-batch
 def pack_batch(batch: Sequence[tuple],  # pairs (ids, label); a label may be None
-               multiple: int = 1,       # fill up with padding to a multiple of this many tokens
+               multiple: int = 1,       # fill up with padding to a multiple of so many tokens
                longest: int = 0,        # width of the table; default: the longest sentence
-              ) -> dict:  # input_ids, positions, flat_index (tokens,); offsets, labels (sentences,);
-                          # mask (sentences, longest), unless all places are taken
+              ) -> dict:  # input_ids, positions, flat_index (tokens,); offsets (sentences,); if
+                          # needed, mask (sentences, longest) and labels (sentences,)
     "Lay some examples end to end"
     ids, labels = zip(*batch, strict=True)
     lengths = torch.tensor([len(row) for row in ids])

@@ -31,7 +31,7 @@ from transformers import AutoConfig, PreTrainedModel
 from . import __version__
 from .basics import LABELS, ColaError, differences, fsync, log_odds, write_atomic
 from .checkpoints import Stopped, checkpoints, commit, file_sha256, one_writer
-from .model import check_fit, load_model, model_folder, max_positions, quiet_transformers
+from .model import check_fit, load_model, max_positions, model_folder, quiet_transformers
 from .packing import example_logits, predict_splits
 from .settings import CHECKPOINT_SETTINGS, RENAMED, Config
 from .tokenization import encode, find_model, load_tokenizer

@@ -20,9 +20,9 @@ import pandas as pd
 from .basics import ColaError, differences, localize_axes, progress_bar, translate
 from .checkpoints import Stopped, StopSignals
 from .data import Corpus
-from .settings import Config
 from .distributed import Processes
-from .training import TrainState, TrainingData, fit, settings_of
+from .settings import Config
+from .training import TrainingData, TrainState, fit, settings_of
 
 if TYPE_CHECKING:  # an extra: imported by the functions that need it
     import optuna

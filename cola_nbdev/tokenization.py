@@ -34,7 +34,8 @@ from transformers.utils.generic import PaddingStrategy
 from .basics import ColaError, localize_axes, translate
 from .grammar import demo_corpus
 
-if TYPE_CHECKING: from matplotlib.axes import Axes
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 # %% auto #0
 __all__ = ['MODELS', 'MINILM_SHA256', 'TILES', 'TILE', 'find_minilm', 'find_model', 'from_pretrained', 'tiny_tokenizer',
