@@ -266,7 +266,7 @@ def about_scores(model: str | Path = "",  # what the judge was loaded from
     "What is known about a model's scores"
     folder = Path(model)
     name = folder.name or "a model"
-    unknown = ("Its score is not known here: there is no metrics.json beside the model. "
+    unknown = ("Its score is not known here: there is no metrics.json work_folder the model. "
                "Measure it with cola evaluate.")
     found = [path for path in (folder, folder.parent) if (path/"metrics.json").is_file()]
     try:

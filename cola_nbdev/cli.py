@@ -178,7 +178,7 @@ def cola_search(
     from cola_nbdev.data import load_corpus
     from cola_nbdev.search import search
     found = search(load_corpus(data), config, trials, out, vary, storage)
-    print(f"\n{found!r}\n\nsaved in {out}; test the best settings with other seeds, beside those "
+    print(f"\n{found!r}\n\nsaved in {out}; test the best settings with other seeds, work_folder those "
           f"that the search started from:\n  cola seeds --data {data} --model {config.model} "
           f"{found.command()} --out {out}-seeds")
 
@@ -223,13 +223,13 @@ def cola_glue(
 def cola_controls(
     data: str = "demo",  # demo, demo-pt, cola, a .tsv or .csv file, or a folder of CoLA files
     model: str = "minilm",  # the pretrained model to probe, as for cola train
-    beside: Path | None = None,  # the folder of a run, or of several seeds, on the same data
+    work_folder: Path | None = None,  # the folder of a run, or of several seeds, on the same data
 ) -> None:
     "Baselines: how much can be scored without knowing any syntax?"
     from cola_nbdev.comparison import load_predictions
     from cola_nbdev.data import load_corpus
     from cola_nbdev.experiments import baselines
-    others = {str(beside): load_predictions(beside)} if beside else None
+    others = {str(work_folder): load_predictions(work_folder)} if work_folder else None
     print(baselines(load_corpus(data), model, others).round(3).to_string())
 
 # %% ../nbs/28_cli.ipynb #cola-serve
