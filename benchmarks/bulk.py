@@ -136,7 +136,7 @@ def main():
         memory_of_files=memory,
         more_megabytes=many - few,
         question=f"What does it cost to score {settings['sentences']:,} sentences from file to "
-        "file, work_folder judging a list of them?",
+        "file, beside judging a list of them?",
         tables=[
             side_by_side.table(
                 ["scoring a file of", "peak memory (MB)", "of which its own (MB)"], rows

@@ -1,6 +1,6 @@
 """Runs all benchmarks: python benchmarks/run.py [--quick] [training scoring …]
 
-Writes results/README.md, where the figures are work_folder the targets. Every benchmark runs in a
+Writes results/README.md, where the figures are beside the targets. Every benchmark runs in a
 process of its own, so none inherits another's memory, and one that fails stops no other. About 10
 minutes on 2 cores, with --quick less than 2, and on top of it bulk and engine, which score 100,000
 sentences several times and a million once. Close other programs: the competitors suffer from them
@@ -179,7 +179,7 @@ TARGETS = [
 # --- the page ---
 
 INTRODUCTION = (
-    "What this package takes work_folder what people would otherwise use: measured in turns, on one "
+    "What this package takes beside what people would otherwise use: measured in turns, on one "
     "machine; the figures of one table were measured in one run. A figure is how many times as "
     "long the other one takes, as the median of its rounds, with the smallest and the largest "
     "where there were several; shares and memory say what they are.")

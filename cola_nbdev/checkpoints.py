@@ -167,7 +167,7 @@ def restore_snapshot(tensors: dict,           # from `read_checkpoint`
 
 # %% ../nbs/11_checkpoints.ipynb #one-writer
 @contextmanager
-def one_writer(path: str | Path,            # what is to be written; its lock is work_folder it
+def one_writer(path: str | Path,            # what is to be written; its lock is beside it
                other: str = "another --out", # what one may choose instead
               ) -> Iterator[None]:           # `ColaError` names the process that has the lock
     "Hold the lock of a run"

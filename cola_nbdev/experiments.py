@@ -243,7 +243,7 @@ def _answers(train, dev, vectors, seed):
 
 def baselines(corpus: Corpus,              # `train` to learn from, other splits to report on
               model: str = "minilm",       # the pretrained model to probe
-              work_folder: dict | None = None,  # name → predictions on the same dev splits, or a list
+              beside: dict | None = None,  # name → predictions on the same dev splits, or a list
               seed: int = 42,              # decides how labels are shuffled
               progress: bool = True,       # show a progress bar
              ) -> pd.DataFrame:            # a row each; (mcc, low, high) of every split
@@ -251,7 +251,7 @@ def baselines(corpus: Corpus,              # `train` to learn from, other splits
     dev = pd.concat([frame.assign(split=split) for split, frame in corpus.dev.items()],
                     ignore_index=True)
     given = {name: [runs] if isinstance(runs, pd.DataFrame) else list(runs)
-             for name, runs in (work_folder or {}).items()}
+             for name, runs in (beside or {}).items()}
     for name, runs in given.items():
         for run in runs:
             check_same(dev.assign(predicted=dev.label), run, f"the corpus {corpus.name}", name)

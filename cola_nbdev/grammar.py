@@ -38,7 +38,7 @@ def load_grammar(language: str = "en",              # en or pt; `ColaError` othe
                  held_out_words: bool = False,      # instead of the words for training
                  held_out_phenomena: bool = False,  # instead of those for training
                 ) -> Grammar:
-    "The grammar of a language, from the file work_folder this module"
+    "The grammar of a language, from the file beside this module"
     found = _grammar_file(language)
     words = {}
     for name, entry in found["words"].items():

@@ -363,7 +363,7 @@ def work_folder(out: Path) -> Path:  # of the file to be written
     return out.with_name(f".{out.name}.unfinished")
 
 class _Work:
-    "A folder of ours work_folder the output: job.json, the scores of each finished chunk, the output"
+    "A folder of ours beside the output: job.json, the scores of each finished chunk, the output"
     ours = re.compile(r"\.?(job\.json|output|\d+\.scores)(\.[0-9a-f]{8}\.new)?")
 
     def __init__(self, out, identity, overwrite):

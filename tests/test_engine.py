@@ -121,7 +121,7 @@ def workers():
 
 @pytest.fixture
 def killer():
-    "Kills a worker of ours now and then, in a thread work_folder; says how many"
+    "Kills a worker of ours now and then, in a thread beside; says how many"
     ended, killed = threading.Event(), []
 
     def kill(times, least, most, seed=0):

@@ -105,7 +105,7 @@ def test_cola_survives_export(needs_cola, tmp_path):
 
 def test_cola_is_downloaded_once(needs_cola, tmp_path, monkeypatch):
     archive = needs_cola.parent/"cola_public_1.1.zip"
-    if not archive.exists(): pytest.skip(f"needs cola_public_1.1.zip work_folder {needs_cola.name}")
+    if not archive.exists(): pytest.skip(f"needs cola_public_1.1.zip beside {needs_cola.name}")
     monkeypatch.delenv("COLA_NBDEV_DATA")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=archive.parent)
