@@ -13,7 +13,7 @@ def table(reports, # Of pytest, one per test
     "Faults tried, survived and lost, as Markdown; empty if no test tried any"
     counts, cases, broken = {}, {}, []
     for report in reports:
-        said = [value for name, value in report.user_properties if name == "fault"]
+        said = [value for name, value in getattr(report, 'user_properties', ()) if name == "fault"]
         for fault, count in said: counts[fault] = counts.get(fault, 0) + count
         made = sum(value for name, value in report.user_properties if name == "cases")
         if made:
