@@ -14,7 +14,7 @@ if TYPE_CHECKING: import numpy as np, pandas as pd, transformers
 
 # %% auto #0
 __all__ = ['quiet_transformers', 'tiny_model', 'load_model', 'part_of', 'parameter_table', 'check_fit', 'positions_of',
-           'model_folder']
+           'model_folder', 'layer_depths', 'prepare_model']
 
 # %% ../nbs/07_model.ipynb #quiet-transformers
 @contextlib.contextmanager
@@ -103,3 +103,24 @@ def model_folder(
     "The model itself, where the folder of its run was given"
     inside = Path(path)/"model"
     return inside if (inside/"config.json").exists() and not (Path(path)/"config.json").exists() else path
+
+# %% ../nbs/07_model.ipynb #prepare-model-tmp
+import torch
+def layer_depths(model):
+    "depths"
+    found = {name: re.search(r"\blayers?\.(\d+)\.", name) for name,_ in model.named_parameters()}
+    layers = 1 + max((int(layer[1]) for layer in found.values() if layer), default=-1)
+    return {name: int(layer[1]) + 1 if layer else 0 if "embedding" in name else layers + 1 for name,layer in found.items()}
+
+def prepare_model(model, dropout=None, reinitialized_layers=0, frozen_embeddings=False):
+    "prepare"
+    layers = next((module for name,module in model.named_modules() if isinstance(module, torch.nn.ModuleList) and re.search(r"layers?$", name)), [])
+    for layer in list(layers)[len(layers)-reinitialized_layers:]:
+        for part in (*layer.modules(), *layer.parameters()): part._is_hf_initialized = False
+        layer.apply(model._init_weights)
+    if dropout is not None:
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout): module.p = dropout
+    if frozen_embeddings:
+        for name,values in model.named_parameters(): values.requires_grad_(layer_depths(model)[name] > 0)
+    return model

@@ -16,7 +16,8 @@ from .tokenization import encode,find_model,load_tokenizer
 from .basics import LABELS
 from .model import check_fit,load_model,model_folder,positions_of,quiet_transformers
 from .packing import example_logits,predict_splits
-from .checkpoints import Stopped,checkpoints,commit,fsync,one_writer
+from .basics import fsync
+from .checkpoints import Stopped, checkpoints, commit, one_writer
 from .distributed import agreed,on_main_process,rank
 from .settings import CHECKPOINT_SETTINGS,Config
 from .training import Run,plot_history,train

@@ -221,7 +221,8 @@ from typing import TYPE_CHECKING
 from .basics import ColaError
 
 from .basics import progress_bar
-from .checkpoints import StopSignals,Stopped,file_sha256,fsync,one_writer
+from .basics import fsync
+from .checkpoints import StopSignals, Stopped, file_sha256, one_writer
 from .prediction import versions
 if TYPE_CHECKING: from cola_nbdev.prediction import Judge
 

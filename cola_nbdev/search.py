@@ -16,7 +16,7 @@ from .engine import without_password
 from .basics import progress_bar
 from .settings import Config
 from .checkpoints import StopSignals,Stopped
-from .settings import settings_of
+from .training import settings_of
 from .training import training
 if TYPE_CHECKING: import pandas as pd
 
