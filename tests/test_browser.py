@@ -183,20 +183,24 @@ def test_an_upload_that_is_too_large_is_refused(plain):
     large = {"files": ("mine.txt", b"x" * 2_100_000)}
     assert httpx.post(f"{plain}/gradio_api/upload", files=large).status_code == 413
 
+class Slow(Judge):
+    "A judge that answers only when it may"
+    def __init__(self, judge):
+        vars(self).update(vars(judge))
+        self.may_go = threading.Event()
+        self.may_go.set() # the page judges a pair while it is built
+
+    def __call__(self, *sentences):
+        assert self.may_go.wait(60)
+        return super().__call__(*sentences)
+
 @needs_gradio
 def test_too_many_at_once_are_told_to_come_back(judge):
-    arrived, may_go = threading.Semaphore(0), threading.Event()
-    class Slow:
-        model, tokenizer, max_length = judge.model, judge.tokenizer, judge.max_length
-        def __call__(self, *sentences):
-            arrived.release()
-            assert may_go.wait(60)
-            return judge(*sentences)
     def ask(url):
         return httpx.post(f"{url}/judge", json={"sentences": ["He left."]}, timeout=120)
-    may_go.set() # the page judges a pair while it is built
-    with served(Slow(), limits=Limits(waiting=3)) as url, ThreadPoolExecutor(3) as pool:
-        may_go.clear()
+    slow = Slow(judge)
+    with served(slow, limits=Limits(waiting=3)) as url, ThreadPoolExecutor(3) as pool:
+        slow.may_go.clear()
         try:
             waiting = [pool.submit(ask, url) for _ in range(3)]
             statuses = set()
@@ -205,7 +209,7 @@ def test_too_many_at_once_are_told_to_come_back(judge):
                     answer = httpx.post(f"{url}/judge", content=b"{}", timeout=5)
                     statuses.add(answer.status_code)
             refused = httpx.post(f"{url}/judge", content=b"{}")
-        finally: may_go.set()
+        finally: slow.may_go.set()
         assert refused.status_code == 429 and refused.headers["retry-after"] == "1"
         assert "waiting already" in refused.json()["detail"]
         assert [each.result().status_code for each in waiting] == [200] * 3
@@ -213,18 +217,12 @@ def test_too_many_at_once_are_told_to_come_back(judge):
 
 @needs_gradio
 def test_the_queue_of_the_page_is_limited_too(judge):
-    may_go = threading.Event()
-    class Slow:
-        model, tokenizer, max_length = judge.model, judge.tokenizer, judge.max_length
-        def __call__(self, *sentences):
-            assert may_go.wait(60)
-            return judge(*sentences)
-    may_go.set()
-    with served(Slow(), limits=Limits(waiting=2)) as url:
-        may_go.clear()
+    slow = Slow(judge)
+    with served(slow, limits=Limits(waiting=2)) as url:
+        slow.may_go.clear()
         function = event(url, "submit", 1)
         try: statuses = [join(url, function, "He left.").status_code for _ in range(12)]
-        finally: may_go.set()
+        finally: slow.may_go.set()
     assert statuses[0] == 200 and statuses[-1] == 429 and set(statuses) == {200, 429}
 
 @needs_gradio
@@ -253,8 +251,9 @@ def test_a_signal_stops_it_and_removes_the_uploads(folder, tmp_path, number):
                                 "HTTP_PROXY": "http://127.0.0.1:9", "ALL_PROXY": "http://127.0.0.1:9"}
     process = subprocess.Popen(command, env=environment, text=True,
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout
     try:
-        url = re.search(r"open (\S+) in a browser", process.stdout.readline())[1]
+        url = process.stdout.readline().removeprefix("open ").split()[0]
         mine = {"files": ("mine.txt", b"He left.\n")}
         path = Path(httpx.post(f"{url}/gradio_api/upload", files=mine).json()[0])
         assert path.is_relative_to(tmp_path) and path.exists()
