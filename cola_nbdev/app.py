@@ -274,7 +274,7 @@ def about_scores(model: str | Path = "",  # what the judge was loaded from
         if facts: name = f"{facts['model']}, fine-tuned on {facts['corpus']}"
         *_, last = facts["splits"].values()  # all together
         line = (f"{name}. MCC {last['mcc']:.2f}, 95% interval {last['mcc_low']:.2f} to "
-                f"{last['mcc_high']:.2f}, on {last['n']:,} sentences it was not trained on.")
+                f"{last['mcc_high']:.2f}, on {last['n']:,} sentences it has not learned from.")
         return line, view("scores", facts["splits"])
     except ColaError as error: unknown = str(error)
     except (AttributeError, LookupError, TypeError, ValueError, UndefinedError): pass
