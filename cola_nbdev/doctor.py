@@ -22,7 +22,7 @@ DIVERGED = 5.0  # nats; knowing nothing costs 0.69
 def check_losses(losses: torch.Tensor,  # of the epoch so far, shape (steps,)
                  first: int,            # how many steps were done before this epoch
                  config: Config,        # for the advice
-                ):                      # `ColaError` if one is NaN or infinite, or all are too large
+                ):                      # `ColaError` if one is NaN, or all are too large
     "Refuse to continue with a loss that can't come back"
     advice = f"lower learning_rate (it is {config.learning_rate:g})"
     if config.mixed_precision != "no": advice += " or leave mixed_precision at no"
@@ -43,7 +43,7 @@ def _chance(labels):
     share = np.mean(labels)
     return -sum(p * np.log(p) for p in (share, 1 - share) if p)
 
-def diagnose(row: dict,              # of the history: training_loss and the validation scores, if any
+def diagnose(row: dict,              # of the history: the loss and the validation scores, if any
              losses: torch.Tensor,   # of the epoch, shape (steps,)
              labels: Sequence[int],  # of the training set, 0 or 1
              config: Config,         # for the advice
@@ -62,6 +62,6 @@ def diagnose(row: dict,              # of the history: training_loss and the val
     if found:
         if row.get("epoch") == 1 and config.epochs > 1:
             found[-1] += " A first epoch often looks like that."
-        found[-1] += (f" If it stays so, train for more epochs (now {config.epochs}) or try another "
-                      f"learning_rate (now {config.learning_rate:g}), a third of it first.")
+        found[-1] += (f" If it stays so, train for more epochs (now {config.epochs}) or try "
+                      f"another learning_rate (now {config.learning_rate:g}), a third of it first.")
     return found

@@ -57,7 +57,8 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {  # setting: (what must h
     "keep_checkpoints": _at_least(1)}
 
 # %% ../nbs/10_settings.ipynb #checked
-TYPES = {"int": (numbers.Integral, int, "a whole number"), "float": (numbers.Real, float, "a number"),
+TYPES = {"int": (numbers.Integral, int, "a whole number"),
+         "float": (numbers.Real, float, "a number"),
          "str": (str, str, "text"), "bool": (bool, bool, "True or False")}
 
 def _checked(name, annotation, value):
@@ -80,19 +81,19 @@ class Config:
     corrupted_epochs: int = 0         # first epochs that tell real sentences from corrupted ones
     batch_size: int = 32              # sentences per step; the BERT paper tries 16, 32
     learning_rate: float | None = None # peak; None: minilm 1e-4, tiny 1e-3, others 2e-5
-    warmup: float = 0.0               # share of the steps in which the rate rises; then it falls to 0
+    warmup: float = 0.0               # share of the steps in which the rate rises before it falls
     layer_decay: float = 1.0          # per-layer decay factor of the rate, from the top down
     weight_decay: float = 0.01        # AdamW's, per step and unit of learning rate
     class_weight: float = 1.0         # weight of the loss on unacceptable sentences; others count 1
     label_smoothing: float = 0.0      # how far targets move from 0 and 1 towards one half
-    dropout: float | None = None      # share of values set to 0; None: as the model came, mostly 0.1
+    dropout: float | None = None      # share of values set to 0; None: the model's own, mostly 0.1
     reinitialized_layers: int = 0     # layers, from the top, that start with random weights
     frozen_embeddings: bool = False   # don't train the embeddings (half of the weights of minilm)
     match_label_prior: bool = False   # at the end, judge as many acceptable as are labeled so
     adam_epsilon: float = 1e-8        # keeps AdamW from dividing by 0
     gradient_clip: float = 1.0        # a longer gradient is shortened to this norm
     max_length: int = 64              # tokens; longer sentences are truncated
-    validation_fraction: float = 0.1  # share held out to choose the best epoch; 0: keep the last epoch
+    validation_fraction: float = 0.1  # share held out to choose the best epoch; 0: keep the last
     seed: int = 42                    # of the split, the new head, the order and dropout
     mixed_precision: str = "no"       # no, bf16 or fp16
     checkpoint_minutes: float = 1.0   # how often to save within an epoch; always after one

@@ -11,13 +11,13 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import matthews_corrcoef
 from torch.optim.lr_scheduler import LambdaLR
@@ -53,15 +53,15 @@ from cola_nbdev.distributed import (
     on_main_process,
 )
 from .doctor import check_losses, diagnose
-from .model import check_fit, layer_depths, load_model, positions_of, prepare_model
-from .packing import Packed, pack_batch
+from .model import check_fit, layer_depths, load_model, max_positions, prepare_model
+from .packing import GraphedStep, Packed, pack_batch
 from .settings import Config, learning_settings
 from .tokenization import LengthSampler, encode, load_tokenizer
 
 # %% auto #0
 __all__ = ['PANELS', 'validate', 'match_label_prior', 'rate_factor', 'make_optimizer', 'TrainingData', 'TrainState',
-           'check_state', 'epoch_row', 'fit', 'save_state', 'restore_state', 'settings_of', 'CheckpointFolder', 'Run',
-           'finish', 'describe_epoch', 'Progress', 'plot_history', 'train']
+           'check_state', 'epoch_row', 'learn', 'fit', 'save_state', 'restore_state', 'settings_of', 'CheckpointFolder',
+           'Run', 'finish', 'describe_epoch', 'Progress', 'plot_history', 'train']
 
 # %% ../nbs/14_training.ipynb #validate
 def validate(model: PreTrainedModel,              # the model to judge with
@@ -92,7 +92,7 @@ def match_label_prior(model: PreTrainedModel,              # the bias of its las
     head = [module for module in model.modules()
             if isinstance(module, torch.nn.Linear) and module.out_features == 2][-1]
     with torch.no_grad():
-        head.bias += torch.tensor([-shift / 2, shift / 2], device=head.bias.device)
+        head.bias.add_(torch.tensor([-shift / 2, shift / 2], device=head.bias.device))
     return shift
 
 # %% ../nbs/14_training.ipynb #make-optimizer
@@ -115,6 +115,7 @@ def make_optimizer(model: torch.nn.Module,  # what is trained, or a module aroun
     weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
     depths = {name: depth for name, depth in layer_depths(model).items() if name in weights}
     top = max(depths.values())
+    assert config.learning_rate is not None  # Config has set it
     groups = [{"params": [weights[name] for name in weights if depths[name] == depth],
                "lr": config.learning_rate * config.layer_decay ** (top - depth)}
               for depth in sorted(set(depths.values()), reverse=True)]
@@ -154,16 +155,19 @@ class TrainingData:
 
     def batches(self, epoch: int,    # from 0
                 start: int = 0,      # the first step that is wanted
+                few_shapes: bool = False, # for CUDA graphs: draw at random, fill up to few sizes
                ) -> Iterator[tuple[dict, float]]: # packed batches, and this process's share of them
         "The batches of an epoch, from a step on"
         lesson, examples = self.lesson(epoch), self.encoded
         if lesson is not self.train:
             examples = encode(lesson.sentence, self.tokenizer, self.config.max_length)
         lengths, labels = [len(ids) for ids in examples], lesson.label.tolist()
-        sampler = LengthSampler(lengths, self.config.batch_size, self.config.seed)
+        window, shape = 50, {}
+        if few_shapes: window, shape = 1, {"multiple": 128, "longest": max(lengths)}
+        sampler = LengthSampler(lengths, self.config.batch_size, self.config.seed, window)
         sampler.set_epoch(epoch)
         for rows, share in self.processes.shard(list(sampler)[start:], lengths):
-            yield pack_batch([(examples[row], labels[row]) for row in rows]), share
+            yield pack_batch([(examples[row], labels[row]) for row in rows], **shape), share
 
     def validate(self, model: PreTrainedModel) -> dict:  # as `validate`, and the seconds it took
         "The scores on the held-out sentences; nothing if none are held out"
@@ -194,7 +198,8 @@ class TrainState:
     best_epoch: int = 0                # from 1; 0: there is none yet
     best_score: tuple = (-math.inf,)   # its MCC, then its negative loss
 
-    FACTS = ("epoch", "step", "seconds", "chunks", "history", "findings", "best_epoch", "best_score")
+    FACTS = ("epoch", "step", "seconds", "chunks", "history", "findings", "best_epoch",
+             "best_score")
 
     @classmethod
     def new(cls, config: Config, data: TrainingData, processes: Processes) -> TrainState:
@@ -202,9 +207,9 @@ class TrainState:
         model = on_all_processes(lambda: load_model(config.model, config.seed))
         prepare_model(model, config.dropout, config.reinitialized_layers, config.frozen_embeddings)
         check_fit(model, data.tokenizer)
-        if config.max_length > positions_of(model):
+        if config.max_length > max_positions(model):
             raise ColaError(f"max_length is {config.max_length}; {config.model} has only "
-                            f"{positions_of(model)} positions")
+                            f"{max_positions(model)} positions")
         packed = Packed(model, config.label_smoothing)
         wrapped = processes.prepare(packed)
         optimizer, schedule = make_optimizer(wrapped, config, data.steps * config.epochs)
@@ -217,18 +222,9 @@ class TrainState:
     @property
     def steps_done(self) -> int: return self.epoch * len(self.losses) + self.step
 
-    def update(self):
-        "Move the weights by the gradients, and the learning rate along its schedule"
-        self.optimizer.step()
-        self.schedule.step()
-        self.optimizer.zero_grad()
-
-    def record(self, loss: torch.Tensor,  # this process's share of the loss of a step
-               chunks: int,               # that it took
-              ):
+    def record(self, loss: torch.Tensor):  # this process's share of the loss of a step
         "Count a step"
         self.losses[self.step] = loss
-        self.chunks = chunks
         self.step += 1
 
     def end_epoch(self, row: dict,  # of the history
@@ -266,23 +262,39 @@ def epoch_row(state: TrainState,     # after the last step of an epoch
     return {"epoch": state.epoch + 1, **({"task": task} if config.corrupted_epochs else {}),
             "training_loss": losses.mean().item(), "training_seconds": state.seconds}
 
+def learn(state: TrainState,     # its weights are moved
+          config: Config,        # the gradient's largest norm
+          processes: Processes,  # who trains together
+          batch: dict,           # this process's share of a batch
+          share: float = 1.,     # its share of the batch's sentences
+         ) -> torch.Tensor:      # this process's share of the loss
+    "Forward, backward, and a step of the optimizer"
+    loss, state.chunks = processes.backward(state.wrapped, batch, share, state.chunks)
+    processes.accelerator.clip_grad_norm_(state.wrapped.parameters(), config.gradient_clip)
+    state.optimizer.step()
+    state.optimizer.zero_grad()
+    return loss
+
 def fit(state: TrainState,      # moved along, step by step
         config: Config,         # the settings
         data: TrainingData,     # batches and validation
         processes: Processes,   # who trains together
        ) -> Iterator[str]:      # "step" after every step, "epoch" after every epoch
     "The loop: from wherever the state is to the end of the last epoch"
+    step = partial(learn, state, config, processes)
+    graphs, graphed = processes.uses_graphs(state.packed.is_packed), None
     while state.epoch < config.epochs:
         state.wrapped.train()
         on_labels = state.epoch >= config.corrupted_epochs
-        state.packed.class_weight = config.class_weight if on_labels else 1
+        weight = config.class_weight if on_labels else 1.
+        if graphs and (not graphed or weight != state.packed.class_weight):  # a graph keeps it
+            graphed = GraphedStep(step, state.optimizer)
+        state.packed.class_weight = weight
         started = time.perf_counter()
-        for batch, share in data.batches(state.epoch, start=state.step):
+        for batch, share in data.batches(state.epoch, start=state.step, few_shapes=graphs):
             processes.seed(config.seed, state.steps_done)
-            loss, chunks = processes.backward(state.wrapped, batch, share, state.chunks)
-            processes.accelerator.clip_grad_norm_(state.wrapped.parameters(), config.gradient_clip)
-            state.update()
-            state.record(loss, chunks)
+            state.record(graphed(batch) if graphed and state.chunks == 1 else step(batch, share))
+            state.schedule.step()
             if state.step % 20 == 0: check_state(state, config, processes)
             state.seconds += time.perf_counter() - started
             yield "step"
@@ -342,7 +354,7 @@ class CheckpointFolder:
                  identity: dict,   # from `settings_of`
                  resume: bool,     # resume from the newest valid checkpoint, if there is one
                 ):
-        self.folder = Path(folder) if folder else None
+        self.folder, self.active = Path(folder or "."), bool(folder)
         self.config, self.identity, self.resume = config, identity, resume
         self.lock = ExitStack()
         self.saved_at = time.monotonic()
@@ -350,7 +362,7 @@ class CheckpointFolder:
         self.failing = False
 
     def __enter__(self):
-        if self.folder: on_main_process(self._open)
+        if self.active: on_main_process(self._open)
         return self
 
     def __exit__(self, *_): self.lock.close()
@@ -382,15 +394,16 @@ class CheckpointFolder:
                 processes: Processes,         # who trains together
                ):
         "Resume where the newest valid checkpoint was saved"
-        found = on_main_process(self._newest) if self.folder else None
+        found = on_main_process(self._newest) if self.active else None
         if not found: return
         restore_state(state, *found, processes)
         self.saved_step = state.steps_done
 
     def due(self, event: str) -> bool:  # from `fit`
         "Is it time to save?"
-        if not self.folder: return False
-        return event == "epoch" or time.monotonic() - self.saved_at >= 60 * self.config.checkpoint_minutes
+        if not self.active: return False
+        waited = time.monotonic() - self.saved_at
+        return event == "epoch" or waited >= 60 * self.config.checkpoint_minutes
 
     def save(self, state: TrainState,      # what is saved
              processes: Processes,         # only the main process writes
@@ -400,7 +413,7 @@ class CheckpointFolder:
         if not all(weight.isfinite().all() for weight in state.model.parameters()):
             raise ColaError(f"the weights are no longer numbers by step {state.steps_done}; "
                             f"lower learning_rate (it is {self.config.learning_rate:g})")
-        if not self.folder or state.steps_done == self.saved_step: return
+        if not self.active or state.steps_done == self.saved_step: return
         try:
             save_state(self.folder, state, self.identity, processes, self.config.keep_checkpoints)
             self.saved_step, self.failing = state.steps_done, False
@@ -426,8 +439,8 @@ class Run:
 
     def table(self) -> pd.DataFrame:
         "One row per epoch"
-        columns = None if self.history else ["epoch"]
-        return pd.DataFrame(self.history, columns=columns).set_index("epoch").round(3)
+        table = pd.DataFrame(self.history or {"epoch": []})
+        return table.set_index("epoch").round(3)
 
     def __repr__(self):
         done = f"{self.config.model}, best epoch {self.best_epoch} of {len(self.history)}"
@@ -446,7 +459,7 @@ def finish(state: TrainState,   # from `fit`, at the end or wherever it was left
     model = state.model
     if state.best and state.best_epoch < config.epochs: model.load_state_dict(state.best)
     model.eval()
-    if config.match_label_prior and not stopped:
+    if config.match_label_prior and data.held_out is not None and not stopped:
         match_label_prior(model, data.tokenizer, data.held_out, config.max_length)
     return Run(model, data.tokenizer, config, state.history, state.best_epoch, state.findings,
                stopped, state.steps_done, saved)
@@ -504,11 +517,11 @@ PANELS = {"Loss": ("nats per sentence", ("training_loss", "validation_loss")),
 
 def plot_history(history: list[dict],            # of a `Run`
                  axes: np.ndarray | None = None, # two axes to draw on
-                ) -> np.ndarray:                 # the axes
+                ) -> np.ndarray:                 # the two axes
     "Losses and validation scores, epoch by epoch"
     table = pd.DataFrame(history).set_index("epoch")
-    if axes is None: _, axes = plt.subplots(1, 2, figsize=(10, 3.5), layout="constrained")
-    for ax, (title, (unit, names)) in zip(axes, PANELS.items(), strict=True):
+    if axes is None: axes = plt.subplots(1, 2, figsize=(10, 3.5), layout="constrained")[1]
+    for ax, (title, (unit, names)) in zip(list(axes), PANELS.items(), strict=True):
         for name, style, color in zip(names, ("o-", "s--"), ("#0173b2", "#de8f05"), strict=True):
             label = translate(name).replace("_", " ").replace("mcc", "MCC")
             if name in table: ax.plot(table.index, table[name], style, color=color, label=label)
