@@ -30,7 +30,7 @@ def small():
     "A corpus and settings whose run takes a second: 27 steps, a checkpoint after each"
     from cola_nbdev.data import Corpus, load_corpus
     from cola_nbdev.settings import Config
-    splits = {split: frame[:300 if split == "train" else 60].reset_index(drop=True)
+    splits = {split: frame.head(300 if split == "train" else 60).reset_index(drop=True)
               for split, frame in load_corpus("demo").splits.items()}
     return Corpus("demo", splits), Config(model="tiny", epochs=3, checkpoint_minutes=0)
 
