@@ -18,12 +18,11 @@ from .settings import CHECKPOINT_SETTINGS,Config
 from .comparison import check_same,mcc_of_seeds
 from .checkpoints import Stopped,StopSignals,one_writer
 from .prediction import check_recipe,fine_tune,read_metrics
-from .search import Shared,Surplus
 if TYPE_CHECKING: import numpy as np, pandas as pd
 
 # %% auto #0
-__all__ = ['Seeds', 'same_recipe', 'run_seeds', 'share_seeds', 'cls_vectors', 'first_half', 'baselines', 'train_with_dynamics',
-           'cartography', 'plot_cartography']
+__all__ = ['Seeds', 'same_recipe', 'run_seeds', 'cls_vectors', 'first_half', 'baselines', 'train_with_dynamics', 'cartography',
+           'plot_cartography']
 
 # %% ../nbs/23_experiments.ipynb #seeds
 @dataclass(repr=False)
@@ -128,7 +127,6 @@ def run_seeds(
             except ColaError: return None
             try: return fine_tune(corpus, dataclasses.replace(config, seed=seed), out/f"seed-{seed}", resume=True, progress=progress)
             except Stopped as error: raise Stopped(f"stopped at seed {seed}, with {len(reports)} of {len(seeds)} done; give the same command again to go on", error.code - 128) from None
-    if storage: share_seeds(Shared(out, storage, "seeds", recipe, heartbeat=heartbeat), seeds, take, folders)
     with progress_bar(total=len(seeds), description="seeds", unit="seed", show=progress) as bar:
         while left := [seed for seed in seeds if seed not in reports]:
             for seed in left:
@@ -137,32 +135,6 @@ def run_seeds(
     found = Seeds({seed: reports[seed] for seed in seeds})
     found.save(out)
     return found
-
-def share_seeds(
-    shared:Shared, # What all the machines know
-    seeds,         # As for `run_seeds`
-    take,          # Called with a seed, trains it; None if another process on this machine has it
-    folders:dict,  # Seed → the folder of its run
-):                 # `ColaError` if a seed is done and its folder is not here
-    "Train seeds together with other machines, until all are done"
-    from optuna.trial import TrialState as State
-    def alive(seed): return [trial for trial in shared.trials() if trial.state != State.FAIL and trial.user_attrs.get("seed") == seed]
-    with shared.answering():
-        for seed in seeds:
-            if not alive(seed): shared.study.enqueue_trial({}, user_attrs={"seed": seed})
-    with StopSignals() as stop:
-        def work(trial):
-            seed = trial.user_attrs.get("seed")
-            if seed is None or alive(seed)[0].number < trial.number: raise Surplus # two machines put it on the list at the same time
-            while take(seed) is None:
-                if stop.received: raise Stopped("stopped; give the same command again to go on", stop.received)
-                time.sleep(.5)
-            return 0 # the scores stand in the folder
-        shared.run(work, None, stop)
-    with shared.answering():
-        for seed,folder in folders.items():
-            if any(trial.state == State.COMPLETE for trial in alive(seed)) and not (folder/"metrics.json").exists():
-                raise ColaError(f"seed {seed} was trained by another machine, and {folder} is not here: machines that share seeds need one folder that all of them can reach")
 
 # %% ../nbs/23_experiments.ipynb #features
 def cls_vectors(
