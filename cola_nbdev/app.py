@@ -141,7 +141,7 @@ from .grammar import demo_corpus
 from .basics import ColaError
 from .reading import read_lines,read_table
 from .prediction import Judge,read_metrics
-from .attribution import attribution,coloured,page,signed
+from .attribution import attribution,colored,page,signed
 
 if TYPE_CHECKING: import pandas as pd
 
@@ -209,7 +209,7 @@ def explain(
     "The words of a sentence, coloured by what they add to the verdict"
     found = attribution(judge, sentence, most=most)
     words = found.by_word()
-    return page(found._head, [("what each word adds to the log-odds of acceptable: blue is for it, orange against", coloured(words.word, words.attribution))], [found.check, *found.notes])
+    return page(found.headline, [("what each word adds to the log-odds of acceptable: blue is for it, orange against", colored(words.word, words.attribution))], [found.check, *found.notes])
 
 # %% ../nbs/27_app.ipynb #twin
 def twin(
