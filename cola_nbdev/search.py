@@ -96,11 +96,13 @@ class Search:
             axes = axes[0]
         for ax, name in zip(axes, names, strict=True):
             ax.plot(table[name], table.validation_mcc, "o", color="#0173b2", alpha=.7)
-            scale = "log" if name in ("learning_rate", "weight_decay") else "linear"
-            ax.set(xlabel=translate(name).replace("_", " "), xscale=scale)
+            ax.set(xlabel=translate(name).replace("_", " "))
+            if name in ("learning_rate", "weight_decay"):
+                ax.set_xscale("log")
+                ax.xaxis.set_minor_formatter("")  # the numbers would overlap
         label = translate("validation_mcc").replace("_", " ").replace("mcc", "MCC")
         axes[0].set(ylabel=label)
-        axes[0].figure.suptitle(translate("{count} finished trials", count=len(table)))
+        axes[0].figure.suptitle(translate("{count} completed trials", count=len(table)))
         return localize_axes(axes)
 
     def __repr__(self):
