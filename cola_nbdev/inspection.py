@@ -95,10 +95,10 @@ class Attention:
         words = self.tokens.dropna()
         looked_at, effect = words.looked_at, words.removed.abs()
         looked, needed = looked_at.idxmax(), effect.idxmax()
-        where, also = ", even where it fits", "and also"
-        if looked != needed: where, also = "", f"but “{words.token[needed]}”"
+        where, also = ", even where it fits", " and also"
+        if looked != needed: where, also = "", f", but “{words.token[needed]}”"
         says = (f"Attention is no explanation{where}: here “{words.token[looked]}” is looked at "
-                f"most {also} moves the verdict most when it is gone.")
+                f"most{also} moves the verdict most when it is gone.")
         if len(words) < 3 or min(looked_at.nunique(), effect.nunique()) < 2: return says
         rank = signed(looked_at.corr(effect, method="spearman"))
         return f"{says} The rank correlation of the two is {rank}."

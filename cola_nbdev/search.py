@@ -9,7 +9,7 @@ import json
 import re
 import time
 import warnings
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,8 +20,9 @@ import pandas as pd
 from .basics import ColaError, differences, localize_axes, progress_bar, translate
 from .checkpoints import Stopped, StopSignals
 from .data import Corpus
-from .settings import Config, settings_of
-from .training import training
+from .distributed import Processes
+from .settings import Config
+from .training import TrainingData, TrainState, fit, settings_of
 
 if TYPE_CHECKING:  # an extra: imported by the functions that need it
     import optuna
@@ -177,15 +178,15 @@ def _storage_answers(shown):
 # %% ../nbs/24_search.ipynb #train-trial
 def _train_trial(trial, sentences, config, stop):  # returns the score of the best epoch
     from optuna import TrialPruned
-    reported = 0
-    with closing(training(sentences, config, progress=False)) as steps:
-        for run in steps:
-            if stop.received: raise Stopped(f"stopped in trial {trial.number}", stop.received)
-            if len(run.history) == reported: continue
-            reported = len(run.history)
-            trial.report(run.history[-1]["validation_mcc"], reported)
-            if trial.should_prune(): raise TrialPruned
-    return run.history[run.best_epoch - 1]["validation_mcc"]
+    processes = Processes(config.mixed_precision)
+    data = TrainingData(sentences, config, processes)
+    state = TrainState.new(config, data, processes)
+    for event in fit(state, config, data, processes):
+        if stop.received: raise Stopped(f"stopped in trial {trial.number}", stop.received)
+        if event != "epoch": continue
+        trial.report(state.history[-1]["validation_mcc"], state.epoch)
+        if trial.should_prune(): raise TrialPruned
+    return state.history[state.best_epoch - 1]["validation_mcc"]
 
 # %% ../nbs/24_search.ipynb #sampler
 def _sampler(config):

@@ -1,94 +1,254 @@
-"""The site: built from this checkout, looked at in Chromium; and what stops a build. Skipped where there is no Chromium, no npm or no Sphinx, save in CI."""
+"""The site: built as `make docs` does, and read as its readers do. `make docs-check` and .ci/run.
+
+Links with their anchors, valid HTML (html-validate), every page in Chromium in both themes and at a
+phone's width (axe-core: nothing serious; no error in the console, no request elsewhere, nothing
+wider than the screen, no code that scrolls sideways), the search, the weight of the home page, and
+an entry in the API for every public name. Set COLA_NBDEV_SITE=1 to run what takes minutes.
+"""
+import functools
+import http.server
+import json
 import os
+import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from urllib.parse import unquote, urldefrag
 
 import nbformat
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT/"docs"))
+DOCS, SITE = ROOT/"docs", ROOT/"_docs"
+sys.path.insert(0, str(DOCS))
+import build_site
+import staging
 
-try:
-    import build_site
-    import checks
-    import staging
-    missing = checks.what_is_missing()
-except ImportError as error: missing = f"{error.name} (the extra [docs])"
+browsers = map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))
+CHROMIUM = next(filter(None, browsers), None)
+BASE = staging.FACTS["doc_baseurl"].strip("/")
+HOME_BYTES, LAYOUT_SHIFT = 300_000, .02
+VIEWS = [("light", 1280), ("dark", 1280), ("light", 390)]
+DARK = {"index", "tutorial", "tokenization", "evaluation", "attribution", "api/evaluation",
+        "commands", "benchmarks", "search"}  # one page of each kind: the style sheet is the same
+SEARCHES = {"": {"confidence interval": "evaluation", "resume": "training",
+                 "padding": "tokenization", "packing": "packing"},
+            "pt/": {"intervalo de confiança": "evaluation", "retomar": "training",
+                    "preenchimento": "tokenization"}}
 
-MUST = bool(os.environ.get("COLA_NBDEV_SITE"))
-pytestmark = [pytest.mark.xdist_group("site"), pytest.mark.skipif(bool(missing) and not MUST, reason=f"the site is looked at where there are Chromium, npm and the extra [docs]; missing: {missing}")]
+pytestmark = pytest.mark.xdist_group("site")
+whole_site = pytest.mark.skipif(not os.environ.get("COLA_NBDEV_SITE"),
+                                reason="takes minutes and a browser: `make docs-check`")
 
-def python(*arguments):
-    environment = {name: value for name, value in os.environ.items() if name != "IN_TEST"}
-    return subprocess.run([sys.executable, *arguments], cwd=ROOT, env=environment, text=True, capture_output=True)
-
-@pytest.fixture(scope="module")
-def site():
-    "The site of this checkout, built as `make docs` does"
-    assert not missing, f"cannot be done without {missing}"
-    result = python("docs/build_site.py")
-    assert result.returncode == 0, result.stdout + result.stderr
-    return ROOT/"_docs"
-
-def test_the_site_is_as_its_readers_want_it(site):
-    result = python("docs/checks.py")
-    assert result.returncode == 0, result.stdout + result.stderr
-    assert "pages in Chromium: well" in result.stdout and "search: well" in result.stdout
-
-# What stops a build, and names notebook and cell
-
-@pytest.fixture
-def staged(tmp_path):
-    "A function that stages a page of two cells: a title, and the cell in question"
-    def stage(cell, name="evaluation"):
-        cell.id = "the-cell"
-        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# A page\n\n> What it promises."), cell])
-        path = tmp_path/f"04_{name}.ipynb"
-        nbformat.write(notebook, path)
-        return staging.stage_notebook(path, "en")
-    return stage
+# --- what is staged ---
 
 markdown, code = nbformat.v4.new_markdown_cell, nbformat.v4.new_code_cell
 
-@pytest.fixture(autouse=True)
-def no_terms(monkeypatch):
-    if not missing: monkeypatch.setattr(staging, "TERMS", {})
+@pytest.fixture
+def staged(tmp_path):
+    "A function that stages a page of two cells, a title and the cell in question"
+    def stage(cell):
+        path = tmp_path/"15_evaluation.ipynb"
+        cells = [markdown("# A page\n\n> What it promises."), cell]
+        nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+        return staging.stage_notebook(path, "en").cells
+    return stage
 
-@pytest.mark.parametrize("text, said", [
-    ("::: {.panel-tabset}\ntext\n:::", "::: {.panel-tabset}"), ("{{< video x.mp4 >}}", "a shortcode"), ("## Heading {.unnumbered}", "attributes in braces"),
-    ("See @fig-one.", "a cross-reference of Quarto"), ("[there](no_such_page.ipynb)", "leads nowhere"), ("[there](../docs/nothing.md)", "leads nowhere")])
-def test_what_is_not_known_stops_the_build(staged, text, said):
-    with pytest.raises(staging.Unknown) as error: staged(markdown(text))
-    assert "nbs/15_evaluation.ipynb, cell the-cell: " in str(error.value) and said in str(error.value)
-
-def test_a_missing_output_stops_the_build(staged):
-    for source in ("print(1)", "1 + 1", "import os\nos.getcwd()"):
-        with pytest.raises(staging.Unknown, match="cell the-cell: an output is missing"): staged(code(source))
-    for source in ("x = 1", "test_eq(1, 1)", "def f(): print(1)"): staged(code(source))
-
-def test_a_picture_needs_words(staged):
+def test_directives_are_not_shown(staged):
     picture = nbformat.v4.new_output("display_data", data={"image/png": "iVBORw0KGgo="})
-    with pytest.raises(staging.Unknown, match="a picture without words"): staged(code("plot();", outputs=[picture]))
-    page, _ = staged(code("#| fig-alt: A rising line.\nplot();", outputs=[picture]))
-    assert page.cells[-1].metadata["mystnb"]["image"]["alt"] == "A rising line."
+    page = staged(code("#| slow\n#| fig-alt: A rising line.\nplot();", outputs=[picture]))
+    assert page[-1].source == "plot();"
+    assert page[-1].metadata["mystnb"]["image"]["alt"] == "A rising line."
+    assert len(staged(code("#| hide\nx = 1"))) == 1
 
-def test_a_stale_export_stops_the_build(staged):
-    with pytest.raises(staging.Unknown, match="does not have this cell as it stands here: run `make export`"): staged(code("#| export\ndef mcc(): pass"))
+def test_links_lead_to_pages_and_files(staged):
+    text = staged(markdown("[a](03_data.ipynb#labels), [b](../tests/conftest.py), "
+                           "[c](../docs/scale.md), [d](24_search.ipynb)"))[-1].source
+    assert "[a](data.ipynb#labels)" in text and "[c](scale.md)" in text
+    assert "/blob/main/tests/conftest.py)" in text and "[d](cola-search.ipynb)" in text
 
-def test_a_term_of_the_index_needs_its_cell(staged, monkeypatch):
-    monkeypatch.setattr(staging, "TERMS", {"15_evaluation": {"gone": ("padding", "preenchimento")}})
-    with pytest.raises(staging.Unknown, match="has no cell gone"): staged(markdown("text"))
+def test_names_lead_to_the_api(staged):
+    cell = markdown("`mcc()`, `no_such_name`, [`mcc`](03_data.ipynb)\n\n## `mcc`")
+    text = staged(cell)[-1].source
+    assert "{py:obj}`mcc() <cola_nbdev.evaluation.mcc>`, `no_such_name`" in text
+    assert "[`mcc`](data.ipynb)" in text and "## `mcc`" in text
+
+def test_a_table_can_be_heard(staged):
+    html = '<table border="1"><thead><tr><th>a</th></tr></thead><tr><th>b</th></tr></table>'
+    table = nbformat.v4.new_output("display_data", data={"text/html": html})
+    shown = staged(code("table", outputs=[table]))[-1].outputs[0].data["text/html"]
+    assert shown.startswith('<div class="output-table"><table><thead><tr><th scope="col">a</th>')
+    assert '<th scope="row">b</th>' in shown
 
 def test_a_broken_reference_names_notebook_and_cell(tmp_path, monkeypatch):
     (tmp_path/"en").mkdir()
     monkeypatch.setattr(build_site, "STAGE", tmp_path)
-    nbformat.write(nbformat.v4.new_notebook(cells=[markdown("# evaluation", id="top"), markdown("text", id="lost")]), tmp_path/"en/evaluation.ipynb")
-    line = f"{tmp_path}/en/evaluation.ipynb:20003: WARNING: 'myst' cross-reference target not found: 'x' [myst.xref_missing]"
-    assert build_site.located(line, "en") == "nbs/15_evaluation.ipynb, cell lost: WARNING: 'myst' cross-reference target not found: 'x' [myst.xref_missing]"
+    cells = [markdown("# Evaluation", id="top"), markdown("text", id="lost")]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path/"en/evaluation.ipynb")
+    line = f"{tmp_path}/en/evaluation.ipynb:20003: WARNING: target not found: 'x'"
+    told = build_site.located(line, "en")
+    assert told == "nbs/15_evaluation.ipynb, cell lost: WARNING: target not found: 'x'"
 
-def test_links_to_symbols_go_to_their_entry(staged):
-    page, _ = staged(markdown("`mcc` and `mcc()` and `no_such_name`, [`mcc`](03_data.ipynb)\n\n## `mcc`"))
-    text = page.cells[-1].source
-    assert "{py:obj}`mcc <cola_nbdev.evaluation.mcc>` and {py:obj}`mcc() <cola_nbdev.evaluation.mcc>` and `no_such_name`, [`mcc`](data.ipynb)" in text and "## `mcc`" in text
+def test_the_menu_has_every_page_once():
+    pages = [page for section in build_site.SECTIONS for page in section[2].split()]
+    rooms = {build_site.page_of(path) for path in build_site.notebooks("en")} - {"index"}
+    assert len(pages) == len(set(pages)) and rooms <= set(pages), rooms - set(pages)
+
+# --- without a browser ---
+
+def pages(): return sorted(path.relative_to(SITE).as_posix() for path in SITE.rglob("*.html"))
+
+@pytest.fixture(scope="module")
+def site():
+    "The site of this checkout; `make docs-check` has built it, elsewhere it is built here"
+    assert CHROMIUM and shutil.which("npm"), "the site can't be checked without Chromium and npm"
+    if os.environ["COLA_NBDEV_SITE"] != "built":
+        command = [sys.executable, str(DOCS/"build_site.py")]
+        environment = {name: value for name, value in os.environ.items() if name != "IN_TEST"}
+        done = subprocess.run(command, cwd=ROOT, env=environment, text=True, capture_output=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+    if not (DOCS/"node_modules/.package-lock.json").exists():
+        subprocess.run(["npm", "ci", "--silent"], cwd=DOCS, check=True)
+
+@whole_site
+def test_the_files_beside_the_pages_are_there(site):
+    wanted = ["sitemap.xml", "404.html", "_static/favicon.svg", "_static/card.png", "pt/index.html",
+              "pt/sitemap.xml", "notebooks/tutorial.ipynb", "pt/notebooks/tutorial.ipynb"]
+    assert not [name for name in wanted if not (SITE/name).exists()]
+
+@whole_site
+def test_every_public_name_is_in_the_api(site):
+    from sphinx.util.inventory import InventoryFile
+    with (SITE/"objects.inv").open("rb") as file:
+        inventory = InventoryFile.load(file, "", lambda base, path: path)
+    listed = {name for kind, names in inventory.items() if kind.startswith("py:") for name in names}
+    public = {f"cola_nbdev.{module}.{name}"
+              for name, modules in staging.symbols().items() for module in modules}
+    assert not sorted(public - listed)
+
+@whole_site
+def test_the_html_is_valid(site, tmp_path):
+    out = tmp_path/"found.json"  # through a pipe long results are cut off
+    command = ["node", "node_modules/html-validate/bin/html-validate.mjs", "--config",
+               ".htmlvalidate.json", "--formatter", f"json={out}"]
+    subprocess.run([*command, *(str(SITE/page) for page in pages())], cwd=DOCS)
+    found = json.loads(out.read_text(encoding="utf-8"))
+    lines = [f"{one['filePath']}:{message['line']}: {message['message']}"
+             for one in found for message in one["messages"]]
+    assert not lines, "\n".join(lines[:40])
+
+# --- with a browser ---
+
+class Handler(http.server.SimpleHTTPRequestHandler):
+    "The site under the path it is published at, which the page for wrong addresses counts on"
+    def log_message(self, *arguments): pass
+    def translate_path(self, path): return super().translate_path(path.removeprefix(f"/{BASE}"))
+
+@pytest.fixture(scope="module")
+def base(site):
+    "The site's address, on a free port of this machine"
+    handler = functools.partial(Handler, directory=str(SITE))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/{BASE}/"
+    server.shutdown()
+
+@pytest.fixture(scope="module")
+def chrome():
+    from playwright.sync_api import sync_playwright
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+def listen(page, base, complaints):
+    "Note errors in the console and requests that leave the site"
+    def note(text): complaints.append(f"{page.url.removeprefix(base)}: {text}")
+    ours = (base, "data:", "blob:", "file:")
+    page.on("console", lambda it: note(f"the console says {it.text}") if it.type == "error" else 0)
+    page.on("pageerror", lambda error: note(f"a script fails: {error}"))
+    page.on("request", lambda it: None if it.url.startswith(ours) else note(f"asks for {it.url}"))
+
+AXE = """async () => (await axe.run(document, {
+    runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"], resultTypes: ["violations"]}))
+    .violations.filter(one => ["serious", "critical"].includes(one.impact))
+    .map(one => [one.id, one.help, one.nodes.length, one.nodes[0].target.join(" ")].join(", "))"""
+WIDE = """() => { document.querySelectorAll("details").forEach(one => one.open = true);
+    return [...document.querySelectorAll(".cell_input pre, details .highlight pre")]
+    .filter(one => one.scrollWidth > one.clientWidth + 1)
+    .map(one => `${one.scrollWidth} in ${one.clientWidth}: ${one.textContent.slice(0, 60)}`) }"""
+LINKS = "() => [...document.querySelectorAll('a[href]')].map(one => one.href)"
+PLACES = "() => [...document.querySelectorAll('[id]')].map(one => one.id)"
+
+def read(page, theme, width, axe):
+    "What is wrong with an open page"
+    too_wide = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+    if too_wide > 1: yield f"{too_wide} pixels wider than a screen of {width}"
+    if width < 600: return
+    page.evaluate(axe)
+    yield from page.evaluate(AXE)
+    if theme == "light": yield from (f"code scrolls: {one}" for one in page.evaluate(WIDE))
+
+@whole_site
+@pytest.mark.parametrize("theme, width", VIEWS)
+def test_every_page_is_well_in_a_browser(base, chrome, theme, width):
+    axe = (DOCS/"node_modules/axe-core/axe.min.js").read_text(encoding="utf-8")
+    complaints, links, places = [], {}, {}
+    page = chrome.new_page(viewport={"width": width, "height": 900}, color_scheme=theme,
+                           reduced_motion="reduce")
+    listen(page, base, complaints)
+    for name in pages():
+        if theme == "dark" and name.removesuffix(".html") not in DARK: continue
+        page.goto(base + name)
+        found = read(page, theme, width, axe)
+        complaints += [f"{name}, {theme}, {width}: {line}" for line in found]
+        links[name], places[name] = page.evaluate(LINKS), set(page.evaluate(PLACES))
+    page.close()
+    if theme == "light": complaints += broken(links, places, base)
+    assert not complaints, f"{len(complaints)} complaints:\n" + "\n".join(complaints[:60])
+
+def broken(links, places, base):
+    "Links on the site, and their anchors, that lead nowhere"
+    for name, addresses in links.items():
+        for address in {each for each in addresses if each.startswith(base)}:
+            path, anchor = urldefrag(unquote(address).removeprefix(unquote(base)))
+            path = path + "index.html" if not path or path.endswith("/") else path
+            is_there = anchor in places[path] | {""} if path in places else (SITE/path).exists()
+            if not is_there: yield f"{name}: the link {address.removeprefix(base)} is broken"
+
+@whole_site
+@pytest.mark.parametrize("protocol", ["http", "file"])
+def test_the_first_thing_found_is_the_right_one(base, chrome, protocol):
+    start = base if protocol == "http" else f"{SITE.as_uri()}/"
+    page, complaints = chrome.new_page(), []
+    for language, searches in SEARCHES.items():
+        for words, wanted in searches.items():
+            page.goto(f"{start}{language}search.html?q={words.replace(' ', '+')}")
+            page.wait_for_selector("#search-results li a", timeout=20_000)
+            page.wait_for_timeout(300)
+            first = page.evaluate("document.querySelector('#search-results li a').href")
+            if f"{language}{wanted}.html" not in first: complaints.append((words, first))
+    page.close()
+    assert not complaints
+
+@whole_site
+def test_the_home_page_is_light_and_stands_still(base, chrome):
+    page, sizes = chrome.new_page(viewport={"width": 1280, "height": 900}), []
+    page.on("response", lambda response: sizes.append(len(response.body())))
+    page.add_init_script("""window.shift = 0; new PerformanceObserver(list => list.getEntries()
+        .forEach(one => window.shift += one.value))
+        .observe({type: 'layout-shift', buffered: true})""")
+    page.goto(base, wait_until="networkidle")
+    assert sum(sizes) <= HOME_BYTES
+    assert page.evaluate("window.shift") <= LAYOUT_SHIFT
+
+@whole_site
+@pytest.mark.parametrize("name", ["index.html", "tutorial.html", "api/evaluation.html"])
+def test_the_switch_leads_to_the_same_page(base, chrome, name):
+    page = chrome.new_page()
+    page.goto(base + name)
+    page.click(".languages a")
+    assert page.url == f"{base}pt/{name}"
+    page.click(".languages a")
+    assert page.url == base + name
