@@ -72,7 +72,7 @@ docs-serve: docs ## build the site and show it at http://127.0.0.1:8000
 
 docs-check: .venv/.docs ## look at the site as its readers do: links, HTML, search, every page in Chromium (after make docs; takes npm)
 	@echo "Looking at the site in _docs"
-	@COLA_NBDEV_SITE=built .venv/bin/python -m pytest -q tests/test_site.py $(args)
+	@COLA_NBDEV_SITE=built .venv/bin/python -m pytest -q tests/test_site_pages.py $(args)
 
 pt: .venv/.dev ## write the Portuguese notebooks into pt/, from nbs/ and the translations in nbs/pt
 	@.venv/bin/python docs/portuguese.py && echo "The Portuguese notebooks are in pt/"

@@ -79,7 +79,8 @@ def _json_row(line):
     try: row = json.loads(line)
     except (ValueError, RecursionError) as error: return f"no JSON ({str(error)[:80]})"
     if not isinstance(row, dict): return "a JSON object is expected, with the names of columns"
-    try: "\\u" in line and json.dumps(row, ensure_ascii=False).encode()
+    try:
+        if "\\u" in line: json.dumps(row, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         return "half a character (a lone surrogate); was the file written in another encoding?"
     return row
@@ -191,9 +192,9 @@ def choose_column(columns: list[str],         # of the source
 
 # %% ../nbs/19_scoring.ipynb #text-writer
 class _Echo:
-    write = staticmethod(str)  # `writerow` returns the line
+    def write(self, line): return line  # so that `writerow` does
 
-_csv = csv.writer(_Echo, lineterminator="\r\n")  # quotes a field with either end of a line
+_csv = csv.writer(_Echo(), lineterminator="\r\n")  # quotes a field with either end of a line
 
 def cell(value) -> str:  # of a row
     "A value as text"
@@ -558,7 +559,7 @@ def score_file(judge: Judge,               # or what has its `predict_probabilit
                          "chunk": chunk, "batch_size": batch_size, **used}
         bar = stack.enter_context(progress_bar(total=table.total, description="scoring",
                                                unit="row", show=progress))
-        done = dict.fromkeys(("rows", "empty", "truncated", "earlier"), 0)
+        done: dict[str, int] = dict.fromkeys(("rows", "empty", "truncated", "earlier"), 0)
         scoring = _Scoring(judge, table, chunk, batch_size, bar, done)
         if str(out) == "-":
             scoring.chunk = min(chunk, 256)  # whoever reads the pipe shouldn't have to wait
@@ -575,7 +576,7 @@ def score_file(judge: Judge,               # or what has its `predict_probabilit
         return done
 
 # %% ../nbs/19_scoring.ipynb #glue-submission
-def _check_glue(table, name, lines):
+def _check_glue(table, name):
     if missing := {"index", "sentence"} - set(table):
         raise ColaError(f"{name}: no column {' or '.join(sorted(missing))}; "
                         "GLUE's test.tsv has index and sentence")
@@ -583,7 +584,7 @@ def _check_glue(table, name, lines):
     index = table["index"]
     if not index.str.fullmatch(r"\d+").all() or index.duplicated().any():
         raise ColaError(f"{name}: the column index must hold different whole numbers")
-    for line, sentence in zip(lines, table.sentence, strict=True):
+    for line, sentence in table.sentence.items():
         if not sentence.strip():
             raise ColaError(f"{name} line {line}: the sentence is empty; "
                             "GLUE expects a verdict for each")
@@ -594,8 +595,8 @@ def glue_submission(judge: Judge,                  # a fine-tuned model
                    ) -> Path:                      # the same
     "Judge GLUE's test sentences and write the file to be sent"
     out = Path(out)
-    table, name, lines = read_table(test, "\t")
-    _check_glue(table, name, lines)
+    table = read_table(test, "\t")
+    _check_glue(table, Path(test).name)
     if out.exists(): raise ColaError(f"{out} exists already; choose another --out or remove it")
     if not out.parent.is_dir():
         raise ColaError(f"there is no folder {out.parent}; make it, or choose another --out")

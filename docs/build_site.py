@@ -55,9 +55,8 @@ def toctree(pages, *options):
 
 def menu(language):
     "Hidden lists on the home page; a page that is in no section is a warning of Sphinx's"
-    which = language == "pt"
-    lists = [toctree(each[2].split(), f":caption: {each[which]}") for each in SECTIONS]
-    return "\n\n".join(lists)
+    lists = [(pages, english if language == "en" else ours) for english, ours, pages in SECTIONS]
+    return "\n\n".join(toctree(each.split(), f":caption: {name}") for each, name in lists)
 
 def api_pages(language):
     "Page → text: the modules, which Sphinx's autodoc fills, and their index"
@@ -69,14 +68,16 @@ def api_pages(language):
         about = ast.get_docstring(ast.parse(source))
         rows.append(f"- [{module}]({name}.md): {about}")
         page = page_of(name)
+        constants = [each for each, homes in staging.symbols().items()
+                     if name in homes and each.isupper()]  # autodoc asks for docstrings otherwise
+        data = "".join(f".. autodata:: {module}.{each}\n" for each in constants)
         pages[f"api/{name}"] = (f"# {module}\n\n{built}: [{page}](../{page}.ipynb)\n\n"
-                                f"```{{eval-rst}}\n.. automodule:: {module}\n```\n")
-    lines = ["# API", promise, "\n".join(rows), toctree(staging.MODULES)]
-    return pages | {"api/index": "\n\n".join(lines)}
+                                f"```{{eval-rst}}\n.. automodule:: {module}\n\n{data}```\n")
+    index = "\n\n".join(["# API", promise, "\n".join(rows), toctree(staging.MODULES)])
+    return pages | {"api/index": index}
 
-def help_of(*command):
+def help_of(main, *command):
     "What `cola command --help` prints"
-    from cola_nbdev.cli import main
     environment = {"COLUMNS": "86", "NO_COLOR": "1", "TERM": "dumb"}
     with redirect_stdout(io.StringIO()) as said, patch.dict(os.environ, environment), \
          suppress(SystemExit): main([*command, "--help"])
@@ -84,10 +85,10 @@ def help_of(*command):
 
 def command_page(language):
     "One section for each command"
-    from cola_nbdev.cli import COMMANDS
+    from cola_nbdev.cli import COMMANDS, main
     _, _, title, intro = WORDS[language]
-    sections = [f"## cola {name}\n\n{help_of(name)}" for name in COMMANDS]
-    return "\n\n".join([f"# {title}", intro, help_of(), *sections])
+    sections = [f"## cola {name}\n\n{help_of(main, name)}" for name in COMMANDS]
+    return "\n\n".join([f"# {title}", intro, help_of(main), *sections])
 
 def notebooks(language):
     return sorted((ROOT/("nbs" if language == "en" else "pt")).glob("*.ipynb"))

@@ -6,22 +6,22 @@ import os
 import re
 import sys
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 
 from docutils import nodes
 from fastcore.docments import docments
 from latex2mathml.converter import convert
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-from readme import FACTS, ROOT, SITE_URL
+DOCS = Path(__file__).resolve().parent
+sys.path[:0] = [str(DOCS), str(DOCS.parent)]
+from readme import FACTS, SITE_URL
 
-sys.path.insert(0, str(ROOT))
 site_language = os.environ.get("SITE_LANGUAGE", "en")
 is_english = site_language == "en"
 
 project = FACTS["lib_name"]
-author = FACTS["author"]
-copyright = FACTS["copyright"]
+author = copyright = FACTS["author"]
 version = release = FACTS["version"]
 language = "en" if is_english else "pt_BR"
 
@@ -32,8 +32,7 @@ myst_heading_anchors = 3
 nb_execution_mode = "off"  # outputs are kept in the notebooks
 nb_merge_streams = True
 nb_render_markdown_format = "myst"
-nb_code_prompt_show = "Imports" if is_english else "Importações"
-nb_code_prompt_hide = nb_code_prompt_show
+nb_code_prompt_show = nb_code_prompt_hide = "Imports" if is_english else "Importações"
 suppress_warnings = ["mystnb.unknown_mime_type"]
 nitpick_ignore_regex = [("py:.*", r"(?!cola_nbdev\.).*")]  # types of others have no page here
 add_module_names = False
@@ -64,15 +63,15 @@ ogp_image = f"{SITE_URL}_static/card.png"
 ogp_image_alt = FACTS["description"]
 ogp_social_cards = {"enable": False}  # one card for all pages
 notfound_urls_prefix = html_baseurl.removeprefix(FACTS["doc_host"])
-notfound_context = {"title": "There is no such page", "body": "<h1>There is no such page</h1>"} if (
-    is_english) else {"title": "Esta página não existe", "body": "<h1>Esta página não existe</h1>"}
+no_such_page = "There is no such page" if is_english else "Esta página não existe"
+notfound_context = {"title": no_such_page, "body": f"<h1>{no_such_page}</h1>"}
 
 # --- the API: autodoc, with the comments behind parameters as their descriptions ---
 
-autodoc_default_options = {"members": True, "member-order": "bysource", "no-value": True}
+autodoc_default_options = dict.fromkeys(["members", "undoc-members", "no-value"], True)
+autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # they are in the lists that describe() writes
 autodoc_preserve_defaults = True  # Config(), not all it holds
-autodoc_class_signature = "separated"
 default_role = "code"
 
 def escaped(text):
@@ -93,11 +92,9 @@ def described(name, one):
 def describe(app, what, name, obj, options, lines):
     "Comments of docments as fields of autodoc"
     if what == "module": return
-    if what in ("data", "attribute", "property"):
-        is_short = what == "data" and len(repr(obj)) <= 200
-        lines[:] = [f"``{obj!r}``"] if is_short else [escaped(line) for line in lines]
-        return
-    text = escaped((obj.__doc__ or "").partition("\n\n")[0])
+    if what == "data": lines[:] = [f"``{obj!r}``"] if len(repr(obj)) <= 200 else []
+    if what in ("data", "property"): return
+    text = escaped((obj.__doc__ or "").partition("\n\n")[0])  # the first paragraph
     is_dataclass = dataclasses.is_dataclass(obj)
     lines[:] = ["" if is_dataclass and text.startswith(f"{obj.__name__}(") else text, ""]
     if inspect.isclass(obj) and not is_dataclass and "__init__" not in vars(obj): return
@@ -106,9 +103,10 @@ def describe(app, what, name, obj, options, lines):
         for parameter, one in docments(obj, full=True).items():
             if parameter not in hidden: lines += described(parameter, one)
 
-def keep_constants(app, what, name, obj, skip, options):
-    "All of a module's public names have an entry, also those that can hold no docstring"
-    return False if what == "module" and not name.startswith("_") else None
+def skip_fields(app, what, name, obj, skip, options):
+    "The fields of a class are described with its parameters"
+    is_property = isinstance(obj, property | cached_property)
+    return True if what == "class" and not callable(obj) and not is_property else None
 
 def linkcode_resolve(domain, info):
     "The lines on GitHub that define a name"
@@ -124,24 +122,28 @@ def linkcode_resolve(domain, info):
 
 def mathml(display):
     def visit(self, node):
-        source = re.sub(r"\\label\{[^}]*\}", "", node.astext())
-        self.body.append(convert(source, display=display))
+        formula = convert(re.sub(r"\\label\{[^}]*\}", "", node.astext()), display=display)
+        is_block = display == "block"
+        self.body.append(f'<div class="math" tabindex="0">{formula}</div>' if is_block else formula)
         raise nodes.SkipNode
     return visit
 
 html_math_renderer = "mathml"
+REACHABLE = (  # part of a page, what Furo and myst-nb write, what can be read without a mouse
+    ("body", r"<pre>(?=<span></span>)", '<pre tabindex="0">'),
+    ("body", r'<div class="output-table">', '<div class="output-table" tabindex="0">'),
+    ("body", r'<summary aria-label="[^"]*">\s*<p .*</p>\s*<p .*?>(.*)</p>\s*</summary>',
+     r"<summary>\1</summary>"),
+    ("furo_navigation_tree", 'role="heading"', 'role="heading" aria-level="2"'),
+)
 
 def make_reachable(app, pagename, templatename, context, doctree):
-    "Without a mouse or a screen: the level of the menu's headings, and focus for what scrolls"
-    for name, old, new in (
-        ("body", "<pre><span></span>", '<pre tabindex="0"><span></span>'),
-        ("body", '<div class="output-table">', '<div class="output-table" tabindex="0">'),
-        ("furo_navigation_tree", 'role="heading"', 'role="heading" aria-level="2"'),
-    ):
-        if name in context: context[name] = context[name].replace(old, new)
+    "For readers without a mouse or a screen"
+    for name, old, new in REACHABLE:
+        if name in context: context[name] = re.sub(old, new, context[name])
 
 def setup(app):
     app.add_html_math_renderer("mathml", (mathml("inline"), None), (mathml("block"), None))
     app.connect("autodoc-process-docstring", describe)
-    app.connect("autodoc-skip-member", keep_constants)
+    app.connect("autodoc-skip-member", skip_fields)
     app.connect("html-page-context", make_reachable, priority=900)

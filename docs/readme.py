@@ -55,8 +55,7 @@ def show_cell(cell, name):
     if cell.cell_type == "markdown": return [links(cell.source, name).strip()]
     found, code = directives(cell.source)
     if cell.cell_type != "code" or "hide" in found: return []
-    is_silent = found.get("echo") == "false" or not code.strip()
-    shown = [] if is_silent else [fence(code, "python")]
+    shown = [] if found.get("echo") == "false" else [fence(code, "python")]
     return shown + [show(output) for output in cell.outputs]
 
 def readme(name="README.md"):

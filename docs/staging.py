@@ -15,15 +15,10 @@ TEXTS = {"docs/scale.md": "scale", "docs/reliability.md": "reliability",
          "benchmarks/results/README.md": "benchmarks", "CHANGELOG.md": "changelog",
          "CONTRIBUTING.md": "contributing"}  # pages that are no notebooks
 TERMS = {  # what people search for and no title says: room → English, Portuguese
-    "tokenization": ["padding", "preenchimento"], "scoring": ["large files", "arquivos grandes"],
-    "packing": ["packed batch", "empacotamento"], "training": ["resume", "retomar"],
+    "tokenization": ["padding", "preenchimento"], "training": ["resume", "retomar"],
     "settings": ["learning rate", "taxa de aprendizagem"],
     "evaluation": ["confidence interval", "intervalo de confiança"],
-    "calibration": ["threshold", "limiar"], "pairs": ["minimal pairs", "pares mínimos"],
-    "export": ["ONNX", "ONNX"], "experiments": ["seeds", "sementes"],
-    "search": ["hyperparameters", "hiperparâmetros"], "doctor": ["degenerate", "degenerado"],
-    "inspection": ["attention", "atenção"], "app": ["web page", "página da web"],
-    "attribution": ["integrated gradients", "gradientes integrados"],
+    "calibration": ["threshold", "limiar"], "search": ["hyperparameters", "hiperparâmetros"],
 }
 WORDS = {"en": ("Open in Colab", "Download the notebook", "The notebook on GitHub", ""),
          "pt": ("Abrir no Colab", "Baixar o notebook", "O notebook no GitHub",
@@ -88,8 +83,7 @@ def tidy(html):
     return f'<div class="output-table">{html}</div>' if "<table" in html else html
 
 def is_imports(code):
-    body = ast.parse(code).body
-    return all(isinstance(node, ast.Import | ast.ImportFrom) for node in body)
+    return all(isinstance(node, ast.Import | ast.ImportFrom) for node in ast.parse(code).body)
 
 def stage_code(cell):
     "A cell of code as the page shows it; None if it is hidden"
@@ -148,6 +142,6 @@ def stage_text(source, language):
     "A Markdown file of the repository as a page"
     text = (ROOT/source).read_text(encoding="utf-8")
     text = re.sub(r"<!--.*?-->\n?", "", text, flags=re.DOTALL)
-    note = WORDS[language][-1]
-    if note: text = text.replace("\n\n", f"\n\n:::{{note}}\n{note}\n:::\n\n", 1)
+    note = f"\n\n:::{{note}}\n{WORDS[language][-1]}\n:::\n\n"
+    if language == "pt": text = text.replace("\n\n", note, 1)
     return prose(text, str(PurePosixPath(source).parent))
