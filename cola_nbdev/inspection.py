@@ -382,7 +382,7 @@ def layer_probe(model: PreTrainedModel,
     rows = []
     for number, name, layer in progress_bar(layers, description="probing", unit="layer",
                                             show=progress):
-        predicted = cross_val_predict(probe, layer, labels, groups=groups, cv=cv)
+        predicted = np.asarray(cross_val_predict(probe, layer, labels, groups=groups, cv=cv))
         rows.append((number, name, *bootstrap_mcc(labels, predicted)))
     table = pd.DataFrame(rows, columns=["layer", "vector", "mcc", "low", "high"])
     return LayerProbe(table, len(labels), folds)

@@ -197,10 +197,10 @@ def _sampler(config):
             self.__init__(seed=config.seed + trial.number, constant_liar=True)
             super().before_trial(study, trial)
 
-        def sample_independent(self, study, trial, name, distribution):
-            start = getattr(config, name) if trial.number == 0 else None
+        def sample_independent(self, study, trial, param_name, param_distribution):
+            start = getattr(config, param_name) if trial.number == 0 else None
             if start is not None: return start
-            return super().sample_independent(study, trial, name, distribution)
+            return super().sample_independent(study, trial, param_name, param_distribution)
 
     return Sampler(seed=config.seed, constant_liar=True)
 

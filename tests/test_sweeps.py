@@ -29,7 +29,7 @@ pytestmark = pytest.mark.xdist_group("sweeps")
 
 def small():
     splits = load_corpus("demo").splits.items()
-    return Corpus("small", {split: frame[:80].reset_index(drop=True) for split, frame in splits})
+    return Corpus("small", {split: frame.head(80) for split, frame in splits})
 
 def small_config(learning_rate=.002, **more):
     return Config(model="tiny", epochs=2, learning_rate=learning_rate, checkpoint_minutes=0, **more)
@@ -159,7 +159,7 @@ class Postgres:
         "The address of a new database"
         import psycopg
         with psycopg.connect(self.address("postgres"), autocommit=True) as connection:
-            connection.execute(f'CREATE DATABASE "{name}"')
+            connection.execute(f'CREATE DATABASE "{name}"'.encode())
         return self.address(name)
 
     def address(self, name, password="secret"):
