@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 from pathlib import Path
@@ -133,8 +134,6 @@ class Postgres:
         (folder/"password").write_text("secret\n")
         if self.root:
             for path in (folder, folder/"password"): shutil.chown(path, "postgres")
-            for path in (folder.parent, *folder.parent.parents[:2]):  # on the way to it
-                path.chmod(path.stat().st_mode | 0o011)
         self._run("initdb", "--username", "cola", "--pwfile", folder/"password",
                   "--auth", "scram-sha-256", "--no-sync", "--encoding", "UTF8", "--no-locale",
                   "-D", folder/"data")
@@ -166,11 +165,12 @@ class Postgres:
         return f"postgresql://cola:{password}@127.0.0.1:{self.port}/{name}"
 
 @pytest.fixture(scope="module")
-def postgres(tmp_path_factory):
-    "A PostgreSQL that runs"
-    server = Postgres(tmp_path_factory.mktemp("postgres"))
-    yield server
-    server.stop()
+def postgres():
+    "A PostgreSQL that runs; in a folder that its user can reach, which pytest's are not"
+    with tempfile.TemporaryDirectory(prefix="cola-postgres-") as folder:
+        server = Postgres(Path(folder))
+        yield server
+        server.stop()
 
 @pytest.fixture
 def storage(tmp_path, request):
