@@ -215,7 +215,6 @@ def start_ray(workers: int | None = None,  # how many are wanted
     try:
         import ray  # an extra
     except ImportError: raise ColaError(NO_RAY) from None
-    if ray.is_initialized(): return ray
     cluster = cluster or os.environ.get("RAY_ADDRESS")
     if host := re.fullmatch(r"(?:ray://)?([^/:]+):(\d+)", cluster or ""):
         # Ray itself would try for minutes, and then end this process
@@ -223,6 +222,7 @@ def start_ray(workers: int | None = None,  # how many are wanted
         except OSError as error:
             raise ColaError(f"no Ray cluster answers at {cluster} ({error.strerror or error}); "
                             "check the address") from None
+    if ray.is_initialized(): return ray
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     here = {"num_cpus": max(workers or 1, cores or 1), "include_dashboard": False,
             "object_store_memory": 2**27}

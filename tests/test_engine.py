@@ -15,7 +15,7 @@ import pytest
 
 from cola_nbdev.basics import ColaError
 from cola_nbdev.data import load_corpus
-from cola_nbdev.engine import Incomplete,score_folder
+from cola_nbdev.engine import Incomplete, score_folder
 from cola_nbdev.scoring import score_file
 from test_bad_input import cola, refused  # noqa: F401, a fixture
 
@@ -127,7 +127,7 @@ def test_two_workers_and_one_killed_make_what_one_process_makes(tmp_path, model,
 def test_no_row_is_lost_or_doubled_in_twenty_kills(tmp_path, model, local_ray, killer, tried):
     source = write_shards(tmp_path/"in", 40, 5000)
     killed, calls = killer(20, 2, 6), 0
-    while True: # a shard whose workers were killed six times is given up; the same command again takes it up
+    while True: # a shard whose workers were killed six times is set aside; the same command again takes it up
         calls += 1
         with contextlib.suppress(Incomplete): found = score(model, source, tmp_path/"shared", engine="ray", workers=2); break
     while len(killed) < 20: # the rest of the kills fall upon the same work done anew
@@ -149,11 +149,11 @@ def test_what_is_done_is_not_done_again(tmp_path, model, local_ray, tried):
     assert score(model, source, tmp_path/"out", engine="ray", workers=2) == first | {"earlier": 4}
     write_shards(tmp_path/"more", 6, 50)
     for name in ("part-004.jsonl", "part-005.txt"): (tmp_path/"more"/name).rename(source/name)
-    assert score(model, source, tmp_path/"out", engine="process") == {**first, "shards": 6, "rows": 300, "earlier": 4} # the engines go on with each other's work
+    assert score(model, source, tmp_path/"out", engine="process") == {**first, "shards": 6, "rows": 300, "earlier": 4} # the engines resume each other's work
     assert all((tmp_path/"out"/name).stat().st_mtime_ns == stamp for name, stamp in stamps.items() if name != "_cola")
 
 @needs_ray
-def test_a_command_that_is_killed_goes_on(tmp_path, model, tried):
+def test_a_command_that_is_killed_resumes(tmp_path, model, tried):
     source = write_shards(tmp_path/"in", 6, 6000)
     command = [sys.executable, "-c", "from cola_nbdev.cli import main; main()", "score", str(model), str(source), str(tmp_path/"out"), "--engine", "ray", "--workers", "2"]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])), "OMP_NUM_THREADS": "1"}
@@ -175,31 +175,27 @@ def test_a_command_that_is_killed_goes_on(tmp_path, model, tried):
     tried("kill -9 of the command that leads the workers of Ray")
 
 @needs_ray
-def test_a_shard_that_kills_its_workers_is_given_up(tmp_path, model, monkeypatch, local_ray):
+def test_a_shard_that_kills_its_workers_is_set_aside(tmp_path, model, monkeypatch, local_ray):
     from cola_nbdev import engine
-    source = write_shards(tmp_path/"in", 3, 50, ("txt",))
-    (tmp_path/"out"/"_cola").mkdir(parents=True)
-    def already(out, *rest): # what six dead workers leave
-        names = engine_open(out, *rest)
-        engine.Place(tmp_path/"out").write("_cola/tries/part-001.txt.json", engine.TRIES)
-        return names
-    engine_open = engine.open_job
-    monkeypatch.setattr(engine, "open_job", already)
-    with pytest.raises(Incomplete, match="part-001.txt: its worker died 6 times; is there enough memory"): score(model, source, tmp_path/"out", engine="ray", workers=2)
-    assert sorted(results(tmp_path/"out")) == ["part-000.txt", "part-002.txt"]
-    monkeypatch.undo()
-    assert score(model, source, tmp_path/"out", engine="ray", workers=2)["earlier"] == 2
+    source, died = write_shards(tmp_path/"in", 4, 50, ("txt",)), tmp_path/"died.txt"
+    class Poisoned(engine.Worker):
+        def score(self, name):
+            if name == "part-001.txt":
+                with open(died, "a") as file: file.write("died\n")
+                os.kill(os.getpid(), signal.SIGKILL)
+            return super().score(name)
+    with monkeypatch.context() as poisoned:
+        poisoned.setattr(engine, "Worker", Poisoned)
+        poisoned.setattr(engine, "TRIES", 2)
+        with pytest.raises(Incomplete, match=r"1 of 4 shards could not be scored \(part-001.txt: its worker died 2 times; is there enough memory"): score(model, source, tmp_path/"out", engine="ray", workers=2)
+    assert sorted(results(tmp_path/"out")) == ["part-000.txt", "part-002.txt", "part-003.txt"] and died.read_text() == "died\n" * 2
+    assert score(model, source, tmp_path/"out", engine="ray", workers=2)["earlier"] == 3
 
 @needs_ray
-def test_a_shard_whose_tries_cannot_be_counted_does_not_stop_the_others(tmp_path, model, monkeypatch, local_ray):
-    from cola_nbdev import engine
+def test_a_shard_that_cannot_be_noted_does_not_stop_the_others(tmp_path, model, local_ray):
     source = write_shards(tmp_path/"in", 3, 50, ("txt",))
-    def blocked(out, *rest):
-        names = engine_open(out, *rest)
-        (tmp_path/"out"/"_cola"/"tries"/"part-001.txt.json").mkdir(parents=True) # where a file should be
-        return names
-    engine_open = engine.open_job
-    monkeypatch.setattr(engine, "open_job", blocked)
+    (tmp_path/"out"/"_cola"/"shards"/"part-001.txt.json").mkdir(parents=True) # where a file should be
+    (tmp_path/"out"/"_cola"/"job.json").write_text("{}")
     with pytest.raises(Incomplete, match=r"1 of 3 shards could not be scored \(part-001.txt: "): score(model, source, tmp_path/"out", engine="ray", workers=2)
     assert sorted(results(tmp_path/"out")) == ["part-000.txt", "part-002.txt"]
 

@@ -13,7 +13,7 @@ import time
 import pytest
 
 from cola_nbdev.basics import ColaError
-from cola_nbdev.engine import Place
+from cola_nbdev.engine import Folder
 from test_bad_input import cola, refused  # noqa: F401, a fixture
 from test_engine import ROOT, needs_ray, one_thread, results, score, write_shards  # noqa: F401, a fixture
 
@@ -77,15 +77,15 @@ def local_ray(become):
     ray.shutdown()
 
 def upload(folder, address):
-    place = Place(address)
+    there = Folder(address)
     for path in folder.rglob("*"):
-        if path.is_file(): place.put(path, path.relative_to(folder).as_posix())
+        if path.is_file(): there.put(path.relative_to(folder).as_posix(), path.read_bytes())
 
 def download(address):
     "The results there by their names, with what is in them; as a process sees them that knows nothing yet"
     s3fs.S3FileSystem.clear_instance_cache()
-    place = Place(address)
-    return {name: place.fs.cat_file(place.path(name)) for name in place.files()}
+    there = Folder(address)
+    return {name: there.cat_file(name) for name in there.files()}
 
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory, model):
@@ -106,29 +106,28 @@ def test_from_bucket_to_bucket_is_what_it_is_on_this_machine(model, shards, ana,
     go = lambda: score(model, there, out, engine=engine, workers=2 if engine == "ray" else None)
     assert go() == expected == {"shards": 4, "earlier": 0, "rows": 240, "empty": 0, "truncated": 0, "aside": 1}
     assert download(out) == made and len(made) == 4 # to the last byte
-    notes = Place(f"{out}/_cola")
+    notes = Folder(f"{out}/_cola")
     assert sorted(notes.files()) == ["aside.jsonl", "aside/part-001.jsonl.jsonl", "job.json", "manifest.json", *(f"shards/{name}.json" for name in sorted(made))]
-    assert json.loads(notes.fs.cat_file(notes.path("aside.jsonl")))["row"] == 61
-    place = Place(out)
-    place.remove("part-002.txt") # a result that is gone, one that was shortened, and one whose record was not written any more
-    place.fs.pipe_file(place.path("part-000.csv"), made["part-000.csv"][:-9])
-    place.remove("_cola/shards/2024/more.csv.json")
+    assert json.loads(notes.cat_file("aside.jsonl"))["row"] == 61
+    made_there = Folder(out)
+    made_there.remove("part-002.txt") # a result that is gone, one that was shortened, and one whose record was not written any more
+    made_there.put("part-000.csv", made["part-000.csv"][:-9])
+    made_there.remove("_cola/shards/2024/more.csv.json")
     assert go() == {**expected, "earlier": 1}
     assert download(out) == made
-    engine = "process" # which goes on with what workers made, and is there at once
+    engine = "process" # which resumes what workers made, and is there at once
     assert go() == {**expected, "earlier": 4}
-    place = Place(there)
-    place.fs.pipe_file(place.path("part-000.csv"), (source/"part-000.csv").read_bytes().replace(b"0", b"1", 1))
+    Folder(there).put("part-000.csv", (source/"part-000.csv").read_bytes().replace(b"0", b"1", 1))
     with pytest.raises(ColaError, match=r"part-000.csv: it was changed since it was scored"): go()
     for _ in range(3): tried("a result in a bucket lost or damaged")
 
-def test_a_command_from_bucket_to_bucket_that_is_killed_goes_on(tmp_path, model, ana, tried):
+def test_a_command_from_bucket_to_bucket_that_is_killed_resumes(tmp_path, model, ana, tried):
     source, there, out = write_shards(tmp_path/"in", 6, 3000), "s3://bucket/killed/in", "s3://bucket/killed/out"
     upload(source, there)
     command = [sys.executable, "-c", "from cola_nbdev.cli import main; main()", "score", str(model), there, out, "--engine", "process"]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    records, until = Place(f"{out}/_cola/shards"), time.monotonic() + 120
+    records, until = Folder(f"{out}/_cola/shards"), time.monotonic() + 120
     while not records.files():
         assert process.poll() is None and time.monotonic() < until, process.stderr.read()
         time.sleep(.05)
@@ -159,7 +158,7 @@ def test_what_the_store_refuses_is_one_line(cola, tmp_path, model, shards, ana, 
     become(user)
     refused(cola("score", model, source, out, "--engine", "process"), message)
     become("root")
-    assert Place("s3://bucket").fs.ls("") == ["bucket"] and not Place("s3://bucket/refused").files() # nothing was made
+    assert Folder("s3://bucket").fs.ls("") == ["bucket"] and not Folder("s3://bucket/refused").files() # nothing was made
     assert not (tmp_path/"out").exists()
 
 def test_from_a_web_server(tmp_path, model, shards):
@@ -175,12 +174,12 @@ def test_from_a_web_server(tmp_path, model, shards):
     finally: running.shutdown()
 
 def test_a_folder_that_appears_while_it_is_looked_for_is_no_file(ana, monkeypatch):
-    place, real = Place("s3://bucket/appears"), s3fs.S3FileSystem.isdir
-    def slow(self, path):
-        found = real(self, path)
-        Place("s3://bucket/appears").write("a.json", 1) # another process
+    there, real = Folder("s3://bucket/appears"), s3fs.S3FileSystem.find
+    def slow(self, *arguments, **options):
+        found = real(self, *arguments, **options)
+        Folder("s3://bucket/appears").put("a.json", b"1") # another process
         return found
-    monkeypatch.setattr(s3fs.S3FileSystem, "isdir", slow)
-    assert place.files() == {}
-    assert list(place.files()) == ["a.json"]
-    with pytest.raises(ColaError, match="a.json is a file; a folder of files is expected"): Place("s3://bucket/appears/a.json").files()
+    monkeypatch.setattr(s3fs.S3FileSystem, "find", slow)
+    assert there.files() == {}
+    assert there.files() == {"a.json": 1}
+    with pytest.raises(ColaError, match="a.json is a file; a folder of files is expected"): Folder("s3://bucket/appears/a.json").files()

@@ -16,8 +16,9 @@ import faults
 import pytest
 
 from cola_nbdev import cli
+from cola_nbdev.basics import ColaError
 from cola_nbdev.data import load_corpus
-from cola_nbdev.scoring import beside,score_file
+from cola_nbdev.scoring import read_rows, score_file, work_folder
 from test_bad_input import refused
 
 LONG = bool(os.environ.get("COLA_NBDEV_LONG"))
@@ -43,7 +44,6 @@ def job(model, source, out, die_at=0, most_bytes=0):
     "Score in chunks of 20 rows; at so many calls of the functions that write to the disk, die: before every other one, after the rest"
     import torch
 
-    from cola_nbdev.basics import ColaError
     from cola_nbdev.prediction import Judge
     torch.set_num_threads(1)
     sys.stdout = sys.stderr = open(Path(out).parent/"printed.txt", "a", buffering=1)
@@ -57,7 +57,7 @@ def job(model, source, out, die_at=0, most_bytes=0):
             if calls == die_at: os.kill(os.getpid(), signal.SIGKILL)
             return result
         return call
-    for name in ("fsync", "replace", "unlink"): setattr(os, name, torn(getattr(os, name)))
+    for name in ("fsync", "replace", "unlink", "mkdir", "rmdir"): setattr(os, name, torn(getattr(os, name)))
     if most_bytes: resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
     code = 0
     try: score_file(Judge(model), source, out, progress=False, chunk=20)
@@ -94,7 +94,7 @@ def undisturbed(model, tmp_path_factory):
 def ends_as_undisturbed(model, undisturbed, folder, kind):
     source, found = undisturbed
     out = folder/f"out.{kind}"
-    if out.exists() and not beside(out)[1].exists(): assert out.read_bytes() == found[kind][0] # it was killed after the end
+    if out.exists() and not (work_folder(out)/"job.json").exists(): assert out.read_bytes() == found[kind][0] # it was killed after the end
     else: assert run(str(model), source, out) == 0, (folder/"printed.txt").read_text()
     assert out.read_bytes() == found[kind][0]
     left = {path.name for path in folder.iterdir()} - {f"out.{kind}", "printed.txt", "calls.txt", f".out.{kind}.lock", f".out.{kind}.pid"} # a lock that nobody holds stays if death comes after the end
@@ -130,12 +130,12 @@ def test_killed_again_and_again(tmp_path, model, undisturbed, tried):
 
 # Disks, signals, pipes
 
-@pytest.mark.parametrize("most_bytes", [500, 3_000, 20_000])
+@pytest.mark.parametrize("most_bytes", [300, 3_000, 20_000])
 def test_a_full_disk(tmp_path, model, undisturbed, tried, most_bytes):
     assert run(str(model), undisturbed[0], tmp_path/"out.csv", most_bytes=most_bytes) == 2
     said = (tmp_path/"printed.txt").read_text()
     assert "out.csv cannot be written (file too large)" in said and "Traceback" not in said and len(said.strip().splitlines()) == 1
-    assert ("rows are safe in" in said) == (most_bytes > 500) and not (tmp_path/"out.csv").exists()
+    assert ("rows are safe in" in said) == (most_bytes > 300) and not (tmp_path/"out.csv").exists()
     ends_as_undisturbed(model, undisturbed, tmp_path, "csv")
     tried("a full disk while a file is scored")
 
@@ -146,15 +146,14 @@ def command(*arguments, **options):
 def test_a_signal_and_the_same_command_again(tmp_path, model, tried):
     (tmp_path/"long.txt").write_text("".join(f"The pilot {number} sleeps.\n" for number in range(60_000)))
     process = command(model, tmp_path/"long.txt", tmp_path/"long.csv")
-    journal = beside(tmp_path/"long.csv")[1]
-    while process.poll() is None and not (journal.exists() and json.loads(journal.read_text())["rows"]): time.sleep(.02)
+    while process.poll() is None and not list(work_folder(tmp_path/"long.csv").glob("*.scores")): time.sleep(.02)
     process.send_signal(signal.SIGSTOP)
     other = command(model, tmp_path/"long.txt", tmp_path/"long.csv")
     assert f"is being written by process {process.pid}; wait until it is done, or choose another OUT" in other.communicate()[1].decode() and other.returncode == 2
     process.send_signal(signal.SIGTERM)
     process.send_signal(signal.SIGCONT)
     error = process.communicate()[1].decode()
-    assert process.returncode == 143 and len(error.splitlines()) == 1 and "of 60,000 rows; give the same command again to go on" in error, error
+    assert process.returncode == 143 and len(error.splitlines()) == 1 and "of 60,000 rows; give the same command again to resume" in error, error
     again = command(model, tmp_path/"long.txt", tmp_path/"long.csv", stdout=subprocess.PIPE)
     assert "of them earlier" in again.communicate()[0].decode()
     assert (tmp_path/"long.csv").read_text().count("\n") == 60_001
@@ -252,9 +251,9 @@ def test_odd_sentences_go_through_every_kind_of_file(judge, tmp_path):
     if not importlib.util.find_spec("pyarrow"): kinds.remove("parquet")
     for kind in kinds:
         score_file(judge, tmp_path/"a.txt", tmp_path/f"b.{kind}", progress=False)
-        from cola_nbdev.scoring import read_rows
-        with open(tmp_path/f"b.{kind}", "rb") as file: _, *rows = read_rows(file, "text" if kind == "txt" else kind, first)
-        found = [row["sentence"] for _, row in rows]
+        with open(tmp_path/f"b.{kind}", "rb") as file:
+            _, rows = read_rows(file, "text" if kind == "txt" else kind, first)
+            found = [row["sentence"] for _, row in rows]
         assert [text.split("\t", 3)[3] if kind == "txt" else text for text in found] == sentences, kind
 
 def test_parquet_keeps_its_types(judge, tmp_path):
@@ -269,7 +268,54 @@ def test_parquet_keeps_its_types(judge, tmp_path):
     score_file(judge, tmp_path/"a.parquet", tmp_path/"b.csv", progress=False)
     assert (tmp_path/"b.csv").read_text().splitlines()[1].startswith('2024-01-02 03:04:05.678901,1152921504606846976,He left.,"[""a"", ""b""]",')
 
-def test_another_source_may_not_go_on(judge, tmp_path, monkeypatch):
+def test_parquet_keeps_every_digit_or_refuses(judge, tmp_path):
+    pa = pytest.importorskip("pyarrow")
+    rows = [{"sentence": "He left.", "count": number} for number in range(5_000)]
+    rows[4_500] |= {"count": 4_500.5, "more": {"a": 1}}
+    rows[4_600] |= {"more": {"b": ["c"]}}
+    write = lambda: (tmp_path/"a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    score = lambda name: score_file(judge, tmp_path/name, tmp_path/"b.parquet", overwrite=True, progress=False)
+    write()
+    score("a.jsonl")
+    found = pa.parquet.read_table(tmp_path/"b.parquet").to_pylist()
+    assert found[4_500]["count"] == 4_500.5 and [found[number]["more"] for number in (0, 4_500, 4_600)] == [None, {"a": 1, "b": None}, {"a": None, "b": ["c"]}]
+    for value in (2**60 + 1, "many"): # no double holds the first
+        rows[4_700]["count"] = value
+        write()
+        with pytest.raises(ColaError, match="a.jsonl: Parquet cannot hold these rows .*write .jsonl"): score("a.jsonl")
+    pa.parquet.write_table(pa.table({"sentence": ["He left."], "at": pa.array([1_001], pa.time64("ns"))}), tmp_path/"a.parquet")
+    with pytest.raises(ColaError, match="a.parquet: cannot be read as Parquet .*would lose data"): score("a.parquet")
+
+def test_what_is_beside_the_output_is_left_alone(cola, tmp_path):
+    work = work_folder(tmp_path/"out.csv")
+    (tmp_path/"a.csv").write_text(GOOD)
+    (tmp_path/"mine").mkdir()
+    (tmp_path/"mine"/"output").write_text("precious")
+    work.symlink_to("mine")
+    refused(cola("a.csv", "out.csv", "--overwrite"), "was not made by this command; move it away, or choose another OUT")
+    assert (tmp_path/"mine"/"output").read_text() == "precious"
+    work.unlink()
+    (tmp_path/"mine").rename(work)
+    (work/"letter.txt").write_text("precious")
+    refused(cola("a.csv", "out.csv", "--overwrite"), "was not made by this command")
+    assert {path.name: path.read_text() for path in work.iterdir()} == {"output": "precious", "letter.txt": "precious"}
+    for path in work.iterdir(): path.unlink()
+    work.rmdir()
+    (tmp_path/"a.csv").rename(work) # the source itself has the name
+    refused(cola(work.name, "out.csv", "--format", "csv", "--overwrite"), "out.csv cannot be written (file exists)")
+    assert work.read_text() == GOOD and not (tmp_path/"out.csv").exists()
+
+def test_a_source_that_changes_is_not_published(judge, tmp_path, monkeypatch):
+    (tmp_path/"a.txt").write_text("He left.\n" * 100)
+    predict_probability = judge.predict_probability
+    def change(*arguments):
+        (tmp_path/"a.txt").write_text("He left.\n" * 99 + "He Left.\n")
+        return predict_probability(*arguments)
+    monkeypatch.setattr(judge, "predict_probability", change)
+    with pytest.raises(ColaError, match="a.txt was changed while it was read; start over with --overwrite"): score_file(judge, tmp_path/"a.txt", tmp_path/"b.csv", progress=False)
+    assert not (tmp_path/"b.csv").exists()
+
+def test_another_source_may_not_resume(judge, tmp_path, monkeypatch):
     (tmp_path/"a.txt").write_text("He left.\n" * 100)
     predict_probability, calls = judge.predict_probability, []
     def interrupted(sentences, batch_size, done):
@@ -279,10 +325,9 @@ def test_another_source_may_not_go_on(judge, tmp_path, monkeypatch):
     monkeypatch.setattr(judge, "predict_probability", interrupted)
     with pytest.raises(KeyboardInterrupt): score_file(judge, tmp_path/"a.txt", tmp_path/"b.csv", progress=False, chunk=10)
     monkeypatch.setattr(judge, "predict_probability", predict_probability)
-    from cola_nbdev.basics import ColaError
-    with pytest.raises(ColaError, match=r"cannot be gone on with: chunk 10 \(now 20\); choose"): score_file(judge, tmp_path/"a.txt", tmp_path/"b.csv", progress=False, chunk=20)
-    with pytest.raises(ColaError, match="cannot be gone on with"): score_file(judge, "-", tmp_path/"b.csv", progress=False, chunk=10) if not setattr(sys, "stdin", io.StringIO("")) else None
-    assert beside(tmp_path/"b.csv")[0].exists()
+    with pytest.raises(ColaError, match=r"cannot be resumed: chunk 10 \(now 20\); choose"): score_file(judge, tmp_path/"a.txt", tmp_path/"b.csv", progress=False, chunk=20)
+    with pytest.raises(ColaError, match="cannot be resumed"): score_file(judge, "-", tmp_path/"b.csv", progress=False, chunk=10) if not setattr(sys, "stdin", io.StringIO("")) else None
+    assert work_folder(tmp_path/"b.csv").exists()
     os.utime(tmp_path/"a.txt") # touched, but the same
     assert score_file(judge, tmp_path/"a.txt", tmp_path/"b.csv", progress=False, chunk=10)["earlier"] == 20
     (tmp_path/"b.csv").unlink()
@@ -291,7 +336,7 @@ def test_another_source_may_not_go_on(judge, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt): score_file(judge, tmp_path/"a.txt", tmp_path/"b.csv", progress=False, chunk=10)
     monkeypatch.setattr(judge, "predict_probability", predict_probability)
     (tmp_path/"a.txt").write_text("He left.\n" * 99 + "He Left.\n") # as long as before
-    with pytest.raises(ColaError, match=r"cannot be gone on with: source \w+ \(now \w+\); choose"): score_file(judge, tmp_path/"a.txt", tmp_path/"b.csv", progress=False, chunk=10)
+    with pytest.raises(ColaError, match=r"cannot be resumed: source \w+ \(now \w+\); choose"): score_file(judge, tmp_path/"a.txt", tmp_path/"b.csv", progress=False, chunk=10)
     assert score_file(judge, tmp_path/"a.txt", tmp_path/"b.csv", overwrite=True, progress=False, chunk=10)["earlier"] == 0
 
 # Several at once, in any batch
