@@ -14,7 +14,7 @@ import re
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -75,7 +75,7 @@ class Folder(DirFileSystem):
 
     def files(self) -> dict[str, int]:  # name → bytes
         "All files, in subfolders too, but those with _ or . before a name"
-        found = {}
+        found: Any = {}
         with self.reaching(), suppress(FileNotFoundError):
             self.fs.invalidate_cache()
             found = self.find("", detail=True)
@@ -249,7 +249,7 @@ def by_ray(names: list[str],            # of the shards, in the order to begin t
            fingerprint: str,            # as for `Worker`
            workers: int | None = None,  # default: one per graphics card, or else per core
            cluster: str | None = None,  # as for `start_ray`
-          ) -> Iterator[dict]:          # records in any order; `ColaError`, `Stopped`
+          ) -> Generator[dict, None, None]:  # records in any order; `ColaError`, `Stopped`
     "Let the workers of Ray judge shards"
     running = "ray" in sys.modules and sys.modules["ray"].is_initialized()
     ray, left, actors = start_ray(workers, cluster), dict.fromkeys(names), []
@@ -320,18 +320,18 @@ def score_folder(model: str | Path,           # as for `Judge`
     if workers is not None and workers < 1:
         raise ColaError(f"workers is {workers}; at least one is needed")
     if engine == "ray" and not importlib.util.find_spec("ray"): raise ColaError(NO_RAY)
-    source, out = Folder(source), Folder(out)
-    shards = list_shards(source, out, format)
-    judge, lock = Judge(model), Path(out.path, JOB)
+    shards_in, results_in = Folder(source), Folder(out)
+    shards = list_shards(shards_in, results_in, format)
+    judge, lock = Judge(model), Path(results_in.path, JOB)
     options = {"column": column, "format": format, "chunk": chunk, "batch_size": batch_size}
     identity = {"model": judge.fingerprint, **options,
                 **{name: versions()[name] for name in ("cola_nbdev", "torch")}}
-    job = {"source": source.address, "out": out.address, **options}
+    job = {"source": shards_in.address, "out": results_in.address, **options}
     with ExitStack() as stack:
-        if out.local:
+        if results_in.local:
             lock.parent.mkdir(parents=True, exist_ok=True)
             stack.enter_context(one_writer(lock, "another OUT"))
-        open_job(out, shards, identity, overwrite)
+        open_job(results_in, shards, identity, overwrite)
         results = (score_shard(judge, job, name) for name in shards)
         if engine == "ray":  # the largest first; the workers have judges of their own
             largest = sorted(shards, key=lambda name: -(shards[name] or 0))
@@ -340,4 +340,4 @@ def score_folder(model: str | Path,           # as for `Judge`
         stack.enter_context(closing(results))
         bar = progress_bar(results, len(shards), "shards", "shard", progress)
         found = {one["shard"]: one for one in bar}
-        return _finish(out, [found[name] for name in shards])
+        return _finish(results_in, [found[name] for name in shards])

@@ -79,7 +79,8 @@ def _json_row(line):
     try: row = json.loads(line)
     except (ValueError, RecursionError) as error: return f"no JSON ({str(error)[:80]})"
     if not isinstance(row, dict): return "a JSON object is expected, with the names of columns"
-    try: "\\u" in line and json.dumps(row, ensure_ascii=False).encode()
+    try:
+        if "\\u" in line: json.dumps(row, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         return "half a character (a lone surrogate); was the file written in another encoding?"
     return row
@@ -191,9 +192,9 @@ def choose_column(columns: list[str],         # of the source
 
 # %% ../nbs/19_scoring.ipynb #text-writer
 class _Echo:
-    write = staticmethod(str)  # `writerow` returns the line
+    def write(self, line): return line  # so that `writerow` does
 
-_csv = csv.writer(_Echo, lineterminator="\r\n")  # quotes a field with either end of a line
+_csv = csv.writer(_Echo(), lineterminator="\r\n")  # quotes a field with either end of a line
 
 def cell(value) -> str:  # of a row
     "A value as text"
@@ -558,7 +559,7 @@ def score_file(judge: Judge,               # or what has its `predict_probabilit
                          "chunk": chunk, "batch_size": batch_size, **used}
         bar = stack.enter_context(progress_bar(total=table.total, description="scoring",
                                                unit="row", show=progress))
-        done = dict.fromkeys(("rows", "empty", "truncated", "earlier"), 0)
+        done: dict[str, int] = dict.fromkeys(("rows", "empty", "truncated", "earlier"), 0)
         scoring = _Scoring(judge, table, chunk, batch_size, bar, done)
         if str(out) == "-":
             scoring.chunk = min(chunk, 256)  # whoever reads the pipe shouldn't have to wait
