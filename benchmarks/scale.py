@@ -149,8 +149,7 @@ def parts(folder, rows):
     path, sentences = next(Path(folder).glob("shard *.csv")), bulk.numbered(rows)
     started = time.perf_counter()
     with open(path, "rb") as file:
-        found = read_rows(file, "csv", path.name)
-        next(found)
+        _, found = read_rows(file, "csv", path.name)
         kept = [row for _, row in found]
     path.with_name("copy.txt").write_text("\n".join(map(json.dumps, kept)))
     reading = (time.perf_counter() - started) / len(kept)

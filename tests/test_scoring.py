@@ -216,7 +216,7 @@ def test_a_full_disk(tmp_path, model, undisturbed, tried, most_bytes):
     tried("a full disk while a file is scored")
 
 
-def command(*arguments, **options) -> subprocess.Popen[bytes]:
+def command(*arguments, stdin=None, stdout=None) -> subprocess.Popen[bytes]:
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
         "OMP_NUM_THREADS": "1",
@@ -231,7 +231,8 @@ def command(*arguments, **options) -> subprocess.Popen[bytes]:
         ],
         env=environment,
         stderr=subprocess.PIPE,
-        **options,
+        stdin=stdin,
+        stdout=stdout,
     )
 
 
