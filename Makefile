@@ -6,16 +6,15 @@ PYTHON ?= python3
 install := .venv/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 # More to install, for tests that are skipped without it: make test extras=,ray,app,servers
 extras ?=
-# The tests look at the site too where there is a browser to do it with
-chromium := $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
-tested   := $(if $(chromium),.venv/.docs,.venv/.dev)
+# .ci/run sets COLA_NBDEV_SITE: then the tests build the site too, and look at it in a browser
+tested  := $(if $(COLA_NBDEV_SITE),.venv/.docs,.venv/.dev)
 version := $(shell sed -n 's/^version = //p' settings.ini)
 stated  := settings.ini setup.py pyproject.toml constraints.txt
 # nbdev's own setting expects its command on the PATH; without it git would keep our side of a notebook and say nothing
 merge   := if [ -x .venv/bin/nbdev_merge ]; then .venv/bin/nbdev_merge %O %A %B %P; else git merge-file %A %O %B; fi
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults browser audit workflows lab bench clean export readme outputs hooks dist docs docs-serve docs-check pt pt-update
+.PHONY: help demo test lint faults browser audit workflows lab bench clean export readme outputs hooks dist docs docs-serve docs-check pt pt-update
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -24,7 +23,7 @@ demo: .venv/.offline ## train a pretrained BERT on the demo corpus (offline, min
 	@if [ -f runs/demo/metrics.json ] && [ -f runs/demo/model/config.json ]; then \
 	    echo "runs/demo is there already; \`make clean\` to start over"; \
 	else \
-	    echo "Training minilm on the demo corpus, into runs/demo (a minute or two on 2 cores; what was interrupted goes on)"; \
+	    echo "Training minilm on the demo corpus, into runs/demo (a minute or two on 2 cores; an interrupted run resumes)"; \
 	    .venv/bin/cola train --data demo --model minilm --out runs/demo --resume; \
 	fi
 	@echo "Judging two sentences with the model in runs/demo/model"
@@ -34,7 +33,11 @@ test: $(tested) ## run every check: what is generated is up to date, the noteboo
 	@echo "Running the checks, the notebooks and the tests"
 	@OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadgroup $(args)
 
-faults: .venv/.dev ## break trainings on purpose and make up input by the thousand (about 10 minutes), into docs/reliability.md
+lint: .venv/.dev ## read code and notebooks with ruff, and the types of the code with pyright (part of make test)
+	@echo "Reading the code"
+	@.venv/bin/ruff check && .venv/bin/basedpyright
+
+faults: .venv/.dev ## break training runs on purpose and make up input by the thousand (about 10 minutes), into docs/reliability.md
 	@echo "Killing, filling, flipping, and making up input"
 	@COLA_NBDEV_LONG=1 OMP_NUM_THREADS=1 .venv/bin/python -m pytest -q -n 2 --dist loadscope tests/test_faults.py tests/test_processes.py tests/test_scoring.py tests/test_engine.py tests/test_remote.py tests/test_sweeps.py tests/test_properties.py $(args)
 
@@ -69,12 +72,12 @@ docs-serve: docs ## build the site and show it at http://127.0.0.1:8000
 
 docs-check: .venv/.docs ## look at the site as its readers do: links, HTML, search, every page in Chromium (after make docs; takes npm)
 	@echo "Looking at the site in _docs"
-	@.venv/bin/python docs/checks.py $(args)
+	@COLA_NBDEV_SITE=built .venv/bin/python -m pytest -q tests/test_site_pages.py $(args)
 
 pt: .venv/.dev ## write the Portuguese notebooks into pt/, from nbs/ and the translations in nbs/pt
 	@.venv/bin/python docs/portuguese.py && echo "The Portuguese notebooks are in pt/"
 
-pt-update: .venv/.dev ## carry what changed in English into nbs/pt/*.po, and say what has to be mended there
+pt-update: .venv/.dev ## carry what changed in English into nbs/pt/*.po, and list what has to be translated
 	@.venv/bin/python docs/portuguese.py --update
 
 workflows: .venv/.made ## look for mistakes and open doors in .github/workflows (actionlint, zizmor; offline once they are installed)
@@ -96,7 +99,7 @@ clean: ## remove what demo, test and builds left (the environment .venv and othe
 
 export: .venv/.dev ## write cola_nbdev/ and README.md from the notebooks, and clean their metadata
 	@echo "Writing cola_nbdev/ and README.md from nbs/"
-	@.venv/bin/nbdev_export && .venv/bin/nbdev_clean && .venv/bin/python docs/readme.py
+	@.venv/bin/nbdev_export && .venv/bin/nbdev_clean && .venv/bin/python docs/readme.py && .venv/bin/python docs/portuguese.py --plots
 
 readme: .venv/.dev ## write README.md and README.pt.md from nbs/index.ipynb
 	@echo "Writing README.md from nbs/index.ipynb"
@@ -127,7 +130,7 @@ dist: .venv/.made ## build the source archive and the wheel into dist/, and chec
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	    echo "$(PYTHON) is missing or older than 3.11: say which Python to use, for example: make demo PYTHON=python3.12"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' || { \
-	    echo "$(PYTHON) cannot make virtual environments: on Debian and Ubuntu, apt install python3-venv mends that"; exit 1; }
+	    echo "$(PYTHON) cannot make virtual environments: on Debian and Ubuntu, apt install python3-venv fixes that"; exit 1; }
 	@echo "Making a virtual environment in .venv"
 	@$(PYTHON) -m venv .venv && touch $@
 

@@ -9,9 +9,11 @@ config = ConfigParser()
 config.read("settings.ini", encoding="utf-8")
 settings = config["DEFAULT"]
 name, package = settings["lib_name"], settings["lib_path"]
-files = f"{settings['git_url']}/blob/v{settings['version']}/" # where a link of the README leads from a registry's page
+# Where a link of the README leads from a registry's page
+files = f"{settings['git_url']}/blob/v{settings['version']}/"
 readme = re.sub(r"(?<=\]\()(?!https?:|#)", files, Path("README.md").read_text(encoding="utf-8"))
-suffix = "_requirements" # `offline_requirements` becomes the extra `[offline]`, and so on
+suffix = "_requirements"  # `offline_requirements` becomes the extra `[offline]`, and so on
+extras = [key for key in settings if key.endswith(suffix)]
 
 setup(
     name=name,
@@ -30,15 +32,15 @@ setup(
         f"Intended Audience :: {settings['audience']}",
         f"Natural Language :: {settings['language']}",
         "Topic :: Text Processing :: Linguistic",
-        *(f"Programming Language :: Python :: {version}" for version in ("3", "3.11", "3.12", "3.13")),
+        *(f"Programming Language :: Python :: {each}" for each in ("3", "3.11", "3.12", "3.13")),
     ],
     packages=find_packages(include=[package, f"{package}.*"]),
-    package_data={package: ["py.typed"]},
+    package_data={package: ["py.typed", "*.toml", "locale/*/LC_MESSAGES/*.mo"]},
     python_requires=f">={settings['min_python']}",
     install_requires=settings["requirements"].split(),
-    extras_require={key.removesuffix(suffix): settings[key].split() for key in settings if key.endswith(suffix)},
+    extras_require={key.removesuffix(suffix): settings[key].split() for key in extras},
     entry_points={
         "console_scripts": settings["console_scripts"].split(),
-        "nbdev": [f"{name}={package}._modidx:d"], # lets other nbdev projects link to our documentation
+        "nbdev": [f"{name}={package}._modidx:d"],  # lets other nbdev projects link to our site
     },
 )

@@ -4,122 +4,146 @@
 
 # %% ../nbs/16_calibration.ipynb #imports
 from __future__ import annotations
+
 from dataclasses import dataclass
-import numpy as np,pandas as pd
-from .basics import ColaError
-from .basics import localize_axes,translate
-from .evaluation import mcc_of_counts
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from numpy.typing import ArrayLike
+from scipy.optimize import fminbound
+from scipy.special import expit
+
+from .basics import ColaError, localize_axes, translate
+from .evaluation import mcc, mcc_of_counts
 
 # %% auto #0
-__all__ = ['sigmoid', 'reliability', 'calibration_error', 'brier', 'fit_temperature', 'best_threshold', 'Calibration',
-           'calibrate']
+__all__ = ['reliability', 'calibration_error', 'brier', 'fit_temperature', 'best_threshold', 'Calibration', 'calibrate']
 
 # %% ../nbs/16_calibration.ipynb #measures
-def sigmoid(
-    logit, # The log-odds of acceptable
-)->np.ndarray: # Probabilities
-    "From log-odds to a probability"
-    return np.exp(-np.logaddexp(0, -np.asarray(logit, dtype=float)))
+def reliability(labels: ArrayLike,       # 0 or 1, shape (n,)
+                probability: ArrayLike,  # of acceptable, shape (n,)
+                bins: int = 10,          # of about equally many sentences each
+               ) -> pd.DataFrame:        # a row per bin: n, mean probability, share acceptable
+    "How confident, and how often right, bin by bin"
+    labels, probability = np.asarray(labels), np.asarray(probability, dtype=float)
+    parts = np.array_split(np.argsort(probability, kind="stable"), bins)
+    rows = [{"n": len(part), "probability": probability[part].mean(),
+             "acceptable": labels[part].mean()} for part in parts if len(part)]
+    return pd.DataFrame(rows)
 
-def reliability(
-    labels,      # 0 or 1, shape (n,)
-    probability, # Of acceptable, shape (n,)
-    bins:int=10, # Of about equally many sentences each
-)->pd.DataFrame: # One row per bin: n, mean probability, share acceptable
-    "How sure, and how often right, bin by bin"
-    labels,probability = np.asarray(labels), np.asarray(probability, dtype=float)
-    parts = [part for part in np.array_split(np.argsort(probability, kind="stable"), bins) if len(part)]
-    return pd.DataFrame([{"n": len(part), "probability": probability[part].mean(), "acceptable": labels[part].mean()} for part in parts])
-
-def calibration_error(
-    labels,      # 0 or 1, shape (n,)
-    probability, # Of acceptable, shape (n,)
-    bins:int=10, # Of about equally many sentences each
-)->float:        # Between 0 and 1
+def calibration_error(labels: ArrayLike,       # 0 or 1, shape (n,)
+                      probability: ArrayLike,  # of acceptable, shape (n,)
+                      bins: int = 10,          # of about equally many sentences each
+                     ) -> float:               # between 0 and 1
     "Expected calibration error"
     table = reliability(labels, probability, bins)
     return float((table.n * (table.probability - table.acceptable).abs()).sum() / table.n.sum())
 
-def brier(
-    labels,      # 0 or 1, shape (n,)
-    probability, # Of acceptable, shape (n,)
-)->float:        # Between 0 and 1
+def brier(labels: ArrayLike,       # 0 or 1, shape (n,)
+          probability: ArrayLike,  # of acceptable, shape (n,)
+         ) -> float:               # between 0 and 1
     "Brier score (Brier 1950)"
     return float(np.mean((np.asarray(probability, dtype=float) - np.asarray(labels)) ** 2))
 
 # %% ../nbs/16_calibration.ipynb #fit
-def fit_temperature(
-    labels, # 0 or 1, shape (n,); `ColaError` if all are the same
-    logit,  # The log-odds of acceptable, shape (n,)
-)->float:   # Above 1: the judge is too sure; below: not sure enough
+def _of_both_classes(labels, logit):
+    labels, logit = np.asarray(labels), np.asarray(logit, dtype=float)
+    if len(np.unique(labels)) < 2:
+        raise ColaError(f"the {len(labels)} labels are of one class; give some of the other one")
+    return labels, logit
+
+def fit_temperature(labels: ArrayLike,  # 0 or 1, shape (n,); `ColaError` if all are the same
+                    logit: ArrayLike,   # the log-odds of acceptable, shape (n,)
+                   ) -> float:          # above 1: the judge is too confident; below: not enough
     "The temperature that makes the labels most probable (Guo et al. 2017, section 4.2)"
-    from scipy.optimize import minimize_scalar
-    labels,logit = np.asarray(labels), np.asarray(logit, dtype=float)
-    if len(np.unique(labels)) < 2: raise ColaError(f"the {len(labels)} labels are of one class; there is nothing to fit on")
-    cost = lambda log_temperature: np.logaddexp(0, np.where(labels == 1, -logit, logit) / np.exp(log_temperature)).mean()
-    return float(np.exp(minimize_scalar(cost, bounds=(-4, 4), method="bounded").x))
+    labels, logit = _of_both_classes(labels, logit)
+    wrong = np.where(labels == 1, -logit, logit)  # the log-odds of the wrong answer
 
-def best_threshold(
-    labels, # 0 or 1, shape (n,); `ColaError` if all are the same
-    logit,  # The log-odds of acceptable, shape (n,)
-)->float:   # A sentence is acceptable if its logit is at least this
+    def loss(log_temperature): return np.logaddexp(0, wrong / np.exp(log_temperature)).mean()
+    return float(np.exp(fminbound(loss, -4, 4)))
+
+# %% ../nbs/16_calibration.ipynb #best-threshold
+def best_threshold(labels: ArrayLike,  # 0 or 1, shape (n,); `ColaError` if all are the same
+                   logit: ArrayLike,   # the log-odds of acceptable, shape (n,)
+                  ) -> float:          # a sentence is acceptable if its logit is at least this
     "The threshold with the highest MCC"
-    labels,logit = np.asarray(labels), np.asarray(logit, dtype=float)
-    if len(np.unique(labels)) < 2: raise ColaError(f"the {len(labels)} labels are of one class; there is nothing to fit on")
+    labels, logit = _of_both_classes(labels, logit)
     order = np.argsort(logit, kind="stable")
-    sorted_logit,below = logit[order], np.concatenate([[0], np.cumsum(labels[order])]) # acceptable ones below each cut
-    cut,positives = np.arange(len(labels) + 1), labels.sum()
-    scores = mcc_of_counts(np.stack([cut - below, len(labels) - positives - (cut - below), below, positives - below], axis=1))
-    possible = np.concatenate([[True], sorted_logit[1:] > sorted_logit[:-1], [True]]) # no cut runs between equal logits
-    best = int(np.argmax(np.where(possible, scores, -2)))
-    if best in (0, len(labels)): return float(sorted_logit[0] - 1 if best == 0 else sorted_logit[-1] + 1)
-    return float((sorted_logit[best-1] + sorted_logit[best]) / 2)
+    cut = np.arange(len(labels) + 1)  # so many sentences are below the threshold
+    fn = np.concatenate([[0], np.cumsum(labels[order])])
+    tn, tp = cut - fn, labels.sum() - fn
+    scores = mcc_of_counts(np.stack([tn, len(labels) - cut - tp, fn, tp], axis=1))
+    ends = np.concatenate([[logit.min() - 2], logit[order], [logit.max() + 2]])
+    best = int(np.argmax(np.where(np.diff(ends) > 0, scores, -2)))  # no cut between equal logits
+    return float((ends[best] + ends[best + 1]) / 2)
 
-# %% ../nbs/16_calibration.ipynb #calibrate
+# %% ../nbs/16_calibration.ipynb #calibration-class
 @dataclass(repr=False)
 class Calibration:
     "A temperature and a threshold, and what they change on sentences they were not fitted on"
-    temperature: float    # Divides the logit
-    threshold: float      # On the logit, before it is divided
-    table: pd.DataFrame   # Before and after: calibration error, Brier score, MCC
-    reported: pd.DataFrame# The predictions reported on
+    temperature: float      # divides the logit
+    threshold: float        # on the logit, before it is divided
+    table: pd.DataFrame     # before and after: calibration error, Brier score, MCC
+    reported: pd.DataFrame  # the predictions reported on
 
-    def __repr__(self): return f"temperature {self.temperature:.2f}, threshold {self.threshold:+.2f} (probability {sigmoid(self.threshold):.2f})\n{self.table.round(3).to_string()}"
-    def _repr_html_(self): return f"<p>temperature {self.temperature:.2f}, threshold {self.threshold:+.2f} (probability {sigmoid(self.threshold):.2f})</p>" + self.table.round(3).to_html(border=0)
+    def _headline(self):
+        return (f"temperature {self.temperature:.2f}, threshold {self.threshold:+.2f} "
+                f"(probability {expit(self.threshold):.2f})")
 
-    def probability(self,
-        logit # The log-odds of acceptable
-    )->np.ndarray: # Calibrated
+    def __repr__(self): return f"{self._headline()}\n{self.table.round(3).to_string()}"
+    def _repr_html_(self):
+        return f"<p>{self._headline()}</p>{self.table.round(3).to_html(border=0)}"
+
+    def probability(self, logit: ArrayLike,  # the log-odds of acceptable
+                   ) -> np.ndarray:
         "Probabilities after the temperature"
-        return sigmoid(np.asarray(logit, dtype=float) / self.temperature)
+        return expit(np.asarray(logit, dtype=float) / self.temperature)
 
-    def plot(self,
-        bins:int=10,            # Of about equally many sentences
-        ax=None,                # Axes to draw on
-    ):                          # The axes
-        "How often right, over how sure, before and after"
-        import matplotlib.pyplot as plt
-        if ax is None: _,ax = plt.subplots(figsize=(4.5, 4), layout="constrained")
+    def plot(self, bins: int = 10,    # of about equally many sentences
+             ax: Axes | None = None,  # axes to draw on
+            ) -> Axes:
+        "How often acceptable, over how confident, before and after"
+        if ax is None: _, ax = plt.subplots(figsize=(4.5, 4), layout="constrained")
         ax.plot([0, 1], [0, 1], color="grey", linewidth=1)
-        for name,probability,style in (("before", sigmoid(self.reported.logit), "o--"), ("after", self.probability(self.reported.logit), "s-")):
+        logit = self.reported.logit
+        for name, probability, style, color in (
+                ("before", expit(logit), "o--", "#de8f05"),
+                ("after", self.probability(logit), "s-", "#0173b2")):
             table = reliability(self.reported.label, probability, bins)
-            ax.plot(table.probability, table.acceptable, style, label=translate(name), color={"before": "#de8f05", "after": "#0173b2"}[name])
-        ax.set(title=translate("How sure, and how often acceptable"), xlabel=translate("probability given"), ylabel=translate("share acceptable"), xlim=(0, 1), ylim=(0, 1))
+            ax.plot(table.probability, table.acceptable, style, label=translate(name), color=color)
+        ax.set(title=translate("How sure, and how often acceptable"), xlim=(0, 1), ylim=(0, 1),
+               xlabel=translate("probability given"), ylabel=translate("share acceptable"))
         ax.legend()
         return localize_axes(ax)
 
-def calibrate(
-    held_out:pd.DataFrame, # Predictions to fit on, with the columns sentence, label, logit
-    reported:pd.DataFrame, # Predictions to report on; `ColaError` if they share a sentence with those
-)->Calibration:
+# %% ../nbs/16_calibration.ipynb #calibrate
+def _check_slice(frame, name):
+    if missing := {"sentence", "label", "logit"} - set(frame):
+        raise ColaError(f"{name} has no column {', '.join(sorted(missing))}; "
+                        "sentence, label and logit are needed")
+    if not len(frame): raise ColaError(f"{name} holds no sentences")
+    return set(frame.sentence.str.strip().str.lower())
+
+def calibrate(held_out: pd.DataFrame,  # predictions to fit on: sentence, label, logit
+              reported: pd.DataFrame,  # others to report on; `ColaError` if they share a sentence
+             ) -> Calibration:
     "Fit temperature and threshold on one slice, and measure them on another"
-    for frame,name in ((held_out, "the held-out slice"), (reported, "the reported slice")):
-        if missing := {"sentence", "label", "logit"} - set(frame): raise ColaError(f"{name} has no column {', '.join(sorted(missing))}; sentence, label and logit are needed")
-        if not len(frame): raise ColaError(f"{name} holds no sentences")
-    keys = lambda frame: set(frame.sentence.str.strip().str.lower())
-    if shared := keys(held_out) & keys(reported): raise ColaError(f"{len(shared)} sentences are in both slices ({min(shared)!r:.60}); fit on sentences that are not reported")
-    from sklearn.metrics import matthews_corrcoef
-    temperature,threshold = fit_temperature(held_out.label, held_out.logit), best_threshold(held_out.label, held_out.logit)
-    row = lambda probability, cut: {"calibration error": calibration_error(reported.label, probability), "Brier": brier(reported.label, probability), "MCC": float(matthews_corrcoef(reported.label, reported.logit >= cut)) if reported.label.nunique() == 2 else np.nan}
-    table = pd.DataFrame({"before": row(sigmoid(reported.logit), 0), "after": row(sigmoid(reported.logit / temperature), threshold)}).T
+    shared = (_check_slice(held_out, "the held-out slice")
+              & _check_slice(reported, "the reported slice"))
+    if shared:
+        raise ColaError(f"{len(shared)} sentences are in both slices ({min(shared)!r:.60}); "
+                        "fit on sentences that are not reported")
+    temperature = fit_temperature(held_out.label, held_out.logit)
+    threshold = best_threshold(held_out.label, held_out.logit)
+    labels, logit = reported.label, reported.logit
+
+    def row(probability, cut):
+        score = mcc(labels, logit >= cut) if labels.nunique() == 2 else np.nan
+        return {"calibration error": calibration_error(labels, probability),
+                "Brier": brier(labels, probability), "MCC": score}
+
+    rows = [row(expit(logit), 0), row(expit(logit / temperature), threshold)]
+    table = pd.DataFrame(rows, index=["before", "after"])
     return Calibration(temperature, threshold, table, reported)

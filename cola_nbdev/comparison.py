@@ -4,194 +4,247 @@
 
 # %% ../nbs/17_comparison.ipynb #imports
 from __future__ import annotations
-import html,json
+
+import html
+import json
 from dataclasses import dataclass
 from pathlib import Path
-import numpy as np,pandas as pd
-from .basics import ColaError
-from .basics import localize_axes,translate
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from numpy.typing import ArrayLike
+from scipy.stats import binomtest, norm
+
+from .basics import ColaError, localize_axes, translate
+from .evaluation import Interval, check_labels, mcc, mcc_of_counts, read_predictions
 from .settings import CHECKPOINT_SETTINGS
-from .evaluation import Interval,mcc,mcc_of_counts,read_predictions
 
 # %% auto #0
-__all__ = ['load_predictions', 'metrics_of', 'recipe_of', 'check_same', 'draw_mcc_of_seeds', 'mcc_of_seeds', 'paired_draws',
-           'p_of_draws', 'mcnemar', 'majority', 'Comparison', 'compare']
+__all__ = ['check_same', 'metrics_of', 'load_predictions', 'draw_mcc_of_seeds', 'mcc_of_seeds', 'paired_draws', 'p_of_draws',
+           'mcnemar', 'Comparison', 'majority', 'compare']
+
+# %% ../nbs/17_comparison.ipynb #check-same
+def check_same(first: pd.DataFrame,   # predictions
+               second: pd.DataFrame,  # others; `ColaError` if they are about other sentences
+               name: str | Path,      # of the first, for the error
+               other: str | Path,     # of the second
+              ):
+    "Refuse to compare predictions that are incomplete or about different sentences"
+    for frame, source in ((first, name), (second, other)):
+        if missing := {"split", "sentence", "label", "predicted"} - set(frame):
+            raise ColaError(f"{source} has no column {', '.join(sorted(missing))}; "
+                            "predictions have split, sentence, label, predicted")
+        if not len(frame): raise ColaError(f"{source} holds no predictions")
+        for column, what in (("label", "label"), ("predicted", "prediction")):
+            if (odd := ~frame[column].isin([0, 1]).to_numpy()).any():
+                raise ColaError(f"{source} has no {what} of 0 or 1 in row {odd.argmax()}; "
+                                "every sentence needs one")
+    rule = "only predictions on the same sentences can be compared"
+    if len(first) != len(second):
+        raise ColaError(f"{name} has predictions for {len(first)} sentences and {other} for "
+                        f"{len(second)}; {rule}")
+    for column in ("sentence", "split", "label"):
+        ours, theirs = first[column].to_numpy(), second[column].to_numpy()
+        if (differ := ours != theirs).any():
+            row = differ.argmax()
+            raise ColaError(f"{name} and {other} differ in row {row}: {column} "
+                            f"{ours[row]!r:.60} and {theirs[row]!r:.60}; {rule}")
 
 # %% ../nbs/17_comparison.ipynb #load-predictions
-def load_predictions(
-    path:str|Path, # The folder of a run, a folder of such folders (as `cola seeds` makes it), or a predictions.csv
-)->list[pd.DataFrame]: # One table per run, each on the same sentences; `ColaError` if there are none
-    "The predictions of one run or of all runs in a folder; `.attrs['together']` is what all splits together are called"
-    path = Path(path)
-    files = [path] if path.is_file() else [path/"predictions.csv"] if (path/"predictions.csv").is_file() else sorted(file for file in path.glob("*/predictions.csv") if not file.parent.name.startswith(".") and not file.parent.name.endswith(".unfinished"))
-    if not files: raise ColaError(f"there are no predictions in {path}; expected predictions.csv, or folders that have one")
-    runs = [read_predictions(file) for file in files]
-    for run,file in zip(runs, files): run.attrs["together"] = next((split for split in metrics_of(file.parent).get("splits", {}) if split not in set(run.split)), "all_dev")
-    for run,file in zip(runs, files): check_same(runs[0], run, files[0], file)
-    recipes = [recipe_of(file.parent) for file in files]
-    if differ := [name for recipe in recipes[1:] for name in recipe if recipe[name] != recipes[0].get(name)]:
-        raise ColaError(f"{path} holds runs of different recipes (they differ in {', '.join(sorted(set(differ)))}); several seeds of one recipe are expected")
-    return runs
-
-def metrics_of(
-    folder:Path, # Of a run
-)->dict:         # What its metrics.json holds; empty if there is none that can be read
+def metrics_of(folder: Path,  # of a run
+              ) -> dict:      # empty if there is no metrics.json that can be read
     "The facts that a run was saved with"
     try: facts = json.loads((folder/"metrics.json").read_text(encoding="utf-8"))
     except (OSError, ValueError): return {}
     return facts if isinstance(facts, dict) else {}
 
-def recipe_of(
-    folder:Path, # Of a run
-)->dict:         # Setting → value, without the seed
-    "The settings of a run that should be the same for all its seeds"
-    return {name: value for name,value in (metrics_of(folder).get("config") or {}).items() if name not in ("seed", *CHECKPOINT_SETTINGS)}
-
-def check_same(
-    first:pd.DataFrame,  # Predictions
-    second:pd.DataFrame, # Others; `ColaError` unless they were made on the same sentences
-    name,                # Of the first, for the error
-    other,               # Of the second
-):
-    "Refuse to compare what was asked about different sentences, or not answered"
-    for frame,what in ((first, name), (second, other)):
-        if missing := {"split", "sentence", "label", "predicted"} - set(frame): raise ColaError(f"{what} has no column {', '.join(sorted(missing))}; predictions have split, sentence, label, predicted")
-        if not len(frame): raise ColaError(f"{what} holds no predictions")
-        if (odd := ~frame.label.isin([0, 1]).to_numpy()).any(): raise ColaError(f"{what} has a label that is neither 0 nor 1 in row {int(odd.argmax())}")
-        if (absent := ~frame.predicted.isin([0, 1]).to_numpy()).any(): raise ColaError(f"{what} has no prediction of 0 or 1 in row {int(absent.argmax())}; every sentence needs one")
-    if len(first) != len(second): raise ColaError(f"{name} has predictions for {len(first)} sentences and {other} for {len(second)}; only predictions on the same sentences can be compared")
-    for column in ("sentence", "split", "label"):
-        if (differ := first[column].to_numpy() != second[column].to_numpy()).any():
-            row = int(differ.argmax())
-            raise ColaError(f"{name} and {other} differ in row {row}: {column} {first[column].iloc[row]!r:.60} and {second[column].iloc[row]!r:.60}; only predictions on the same sentences can be compared")
+def load_predictions(path: str | Path,  # a run, a folder of runs (`cola seeds`), or predictions.csv
+                    ) -> list[pd.DataFrame]:  # of one recipe on the same sentences, or `ColaError`
+    "The predictions of one run or of all runs in a folder; `attrs['together']` names all splits"
+    path = Path(path)
+    files = [file for file in (path, path/"predictions.csv") if file.is_file()][:1]
+    if not files:
+        files = sorted(file for file in path.glob("[!.]*/predictions.csv")
+                       if not file.parent.name.endswith(".unfinished"))
+    if not files:
+        raise ColaError(f"there are no predictions in {path}; "
+                        "expected predictions.csv, or folders that have one")
+    runs, recipes = [], []
+    for file in files:
+        run, facts = read_predictions(file), metrics_of(file.parent)
+        names = (name for name in facts.get("splits", {}) if name not in set(run.split))
+        run.attrs["together"] = next(names, "all_dev")
+        runs.append(run)
+        recipes.append({name: value for name, value in (facts.get("config") or {}).items()
+                        if name not in ("seed", *CHECKPOINT_SETTINGS)})
+    for run, file in zip(runs, files, strict=True): check_same(runs[0], run, files[0], file)
+    if differ := {name for recipe in recipes for name in recipe
+                  if recipe[name] != recipes[0].get(name)}:
+        raise ColaError(f"{path} holds runs of different recipes (they differ in "
+                        f"{', '.join(sorted(differ))}); several seeds of one recipe are expected")
+    return runs
 
 # %% ../nbs/17_comparison.ipynb #draw-mcc-of-seeds
-def draw_mcc_of_seeds(
-    labels,           # True labels, 0 or 1, shape (n,)
-    predicted,        # Predicted labels, shape (seeds, n)
-    draws:int=10_000, # How many samples
-    seed:int=0,       # Same seed and same n, same samples of sentences
-    stream:int=1,     # Same stream too, same choice of seeds
-)->np.ndarray:        # The mean MCC over the seeds in each draw, shape (draws,); `ColaError` if the labels are of one class
+def draw_mcc_of_seeds(labels: ArrayLike,     # true labels, 0 or 1, shape (n,)
+                      predicted: ArrayLike,  # predicted labels, shape (seeds, n)
+                      draws: int = 10_000,   # how many samples
+                      seed: int = 0,         # same seed and n, same samples of sentences
+                      stream: int = 1,       # same stream too, same choice of seeds
+                     ) -> np.ndarray:        # shape (draws,); `ColaError` as in `check_labels`
     "The mean MCC of several seeds on resampled sentences, with the seeds resampled too"
-    labels,predicted = np.asarray(labels, dtype=np.float32), np.atleast_2d(predicted).astype(np.float32)
-    if predicted.shape[1:] != labels.shape: raise ColaError(f"{len(labels)} labels and predictions of shape {predicted.shape}; there must be one for each")
-    if not len(predicted) or not np.isin(labels, [0, 1]).all() or not np.isin(predicted, [0, 1]).all(): raise ColaError("labels and predictions must be 0 or 1, of one seed at least")
-    if len(np.unique(labels)) < 2: raise ColaError(f"the {len(labels)} labels are of one class; MCC is undefined there")
-    n,seeds,rng,found = len(labels), len(predicted), np.random.default_rng(seed), []
-    columns = np.vstack([labels, predicted, predicted * labels]).T # what is counted: acceptable, judged so, rightly judged so
-    for size in [1000] * (draws // 1000) + [draws % 1000] * (draws % 1000 > 0):
+    labels, predicted = check_labels(labels, np.atleast_2d(predicted))
+    seeds, n = predicted.shape
+    rng, scores = np.random.default_rng(seed), []
+    # what is counted in each sample: acceptable, judged acceptable, both
+    columns = np.vstack([labels, predicted, predicted * labels]).T.astype(np.float32)
+    for start in range(0, draws, 1000):  # in blocks, to save memory
+        size = min(1000, draws - start)
         drawn = rng.integers(0, n, (size, n)) + n * np.arange(size)[:, None]
-        times = np.bincount(drawn.ravel(), minlength=size * n).reshape(size, n).astype(np.float32)
-        counts = (times @ columns).astype(float)
-        positive,judged,tp = counts[:, :1], counts[:, 1:seeds+1], counts[:, seeds+1:]
-        found.append(mcc_of_counts(np.stack([n - positive - judged + tp, judged - tp, positive - tp, tp], axis=-1)))
-    scores = np.concatenate(found)
+        times = np.bincount(drawn.ravel(), minlength=size * n).reshape(size, n)
+        counts = (times.astype(np.float32) @ columns).astype(float)
+        positive, judged, tp = np.split(counts, [1, seeds + 1], axis=1)
+        cells = [n - positive - judged + tp, judged - tp, positive - tp, tp]
+        scores.append(mcc_of_counts(np.stack(cells, axis=-1)))
+    scores = np.concatenate(scores)
     if seeds == 1: return scores[:, 0]
-    mean,chosen = scores.mean(1), np.random.default_rng([seed, stream]).integers(0, seeds, (draws, seeds))
-    return mean + (np.take_along_axis(scores, chosen, 1).mean(1) - mean) * np.sqrt(seeds / (seeds - 1))
+    chosen = np.random.default_rng([seed, stream]).integers(0, seeds, (draws, seeds))
+    mean, drawn = scores.mean(1), np.take_along_axis(scores, chosen, 1).mean(1)
+    return mean + (drawn - mean) * np.sqrt(seeds / (seeds - 1))
 
 # %% ../nbs/17_comparison.ipynb #mcc-of-seeds
-def mcc_of_seeds(
-    labels,            # True labels, 0 or 1, shape (n,)
-    predicted,         # Predicted labels, shape (seeds, n)
-    draws:int=10_000,  # How many samples
-    level:float=0.95,  # How much of the draws the interval holds
-    seed:int=0,        # Same seed, same interval
-)->Interval:           # (mcc, low, high); `ColaError` if the labels are of one class
+def mcc_of_seeds(labels: ArrayLike,     # true labels, 0 or 1, shape (n,)
+                 predicted: ArrayLike,  # predicted labels, shape (seeds, n)
+                 draws: int = 10_000,   # how many samples
+                 level: float = .95,    # share of the draws that the interval holds
+                 seed: int = 0,         # same seed, same interval
+                ) -> Interval:          # `ColaError` as in `check_labels`
     "The mean MCC of several seeds with an interval over seeds and sentences"
-    low,high = np.quantile(draw_mcc_of_seeds(labels, predicted, draws, seed), [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(np.mean([mcc(labels, one) for one in np.atleast_2d(predicted)])), float(low), float(high))
+    ends = [(1 - level) / 2, (1 + level) / 2]
+    low, high = np.quantile(draw_mcc_of_seeds(labels, predicted, draws, seed), ends)
+    mean = np.mean([mcc(labels, run) for run in np.atleast_2d(predicted)])
+    return Interval(float(mean), float(low), float(high))
 
 # %% ../nbs/17_comparison.ipynb #paired-draws
-def paired_draws(
-    labels,           # True labels, 0 or 1, shape (n,)
-    first,            # Predicted labels, shape (seeds, n)
-    second,           # Predicted labels, shape (seeds, n); as many seeds or others
-    draws:int=10_000, # How many samples
-    seed:int=0,       # Same seed, same samples
-)->np.ndarray:        # Mean MCC of the second minus that of the first, shape (draws,)
-    "The difference of two on resampled sentences, the same for both"
-    return draw_mcc_of_seeds(labels, second, draws, seed, stream=2) - draw_mcc_of_seeds(labels, first, draws, seed, stream=1) # the same sentences for both; the seeds have nothing to do with each other
+def paired_draws(labels: ArrayLike,    # true labels, 0 or 1, shape (n,)
+                 first: ArrayLike,     # predicted labels, shape (seeds, n)
+                 second: ArrayLike,    # predicted labels, shape (seeds, n); any number of seeds
+                 draws: int = 10_000,  # how many samples
+                 seed: int = 0,        # same seed, same samples
+                ) -> np.ndarray:       # mean MCC of the second minus that of the first, (draws,)
+    "The difference of two on resampled sentences, the same sentences for both"
+    # the seeds of the two have nothing to do with each other: two streams
+    return (draw_mcc_of_seeds(labels, second, draws, seed, stream=2)
+            - draw_mcc_of_seeds(labels, first, draws, seed, stream=1))
 
-def p_of_draws(
-    draws, # Of a difference
-)->float:  # From 0 to 1: how often chance alone gives a difference as large, in either direction
+def p_of_draws(draws: ArrayLike,  # of a difference
+              ) -> float:         # how often chance gives one as large, in either direction
     "The two-sided p-value of a bootstrap"
     draws = np.asarray(draws)
-    return float(min(1, 2 * (min((draws <= 0).sum(), (draws >= 0).sum()) + 1) / (len(draws) + 1)))
+    rarer = min((draws <= 0).sum(), (draws >= 0).sum())
+    return float(min(1, 2 * (rarer + 1) / (len(draws) + 1)))
 
-def mcnemar(
-    labels, # True labels, shape (n,)
-    first,  # Predicted labels, shape (n,)
-    second, # Predicted labels, shape (n,)
-)->float:   # The p-value; 1 if no sentence tells them apart
+def mcnemar(labels: ArrayLike,  # true labels, shape (n,)
+            first: ArrayLike,   # predicted labels, shape (n,)
+            second: ArrayLike,  # predicted labels, shape (n,)
+           ) -> float:          # the p-value; 1 if no sentence tells them apart
     "McNemar's test, exact (McNemar 1947)"
-    from scipy.stats import binomtest
-    if not len(labels) == len(first) == len(second): raise ColaError(f"{len(labels)} labels, {len(first)} and {len(second)} predictions; there must be one of each for every sentence")
-    right,also = np.asarray(first) == np.asarray(labels), np.asarray(second) == np.asarray(labels)
-    only_first,only_second = int((right & ~also).sum()), int((also & ~right).sum())
-    return float(binomtest(only_first, only_first + only_second).pvalue) if only_first + only_second else 1.0
+    labels, first, second = np.asarray(labels), np.asarray(first), np.asarray(second)
+    if not labels.shape == first.shape == second.shape:
+        raise ColaError(f"{len(labels)} labels, {len(first)} and {len(second)} predictions; "
+                        "there must be one of each for every sentence")
+    first_only = int(((first == labels) & (second != labels)).sum())
+    second_only = int(((first != labels) & (second == labels)).sum())
+    if not first_only + second_only: return 1.
+    return float(binomtest(first_only, first_only + second_only).pvalue)
 
-# %% ../nbs/17_comparison.ipynb #compare
-def majority(
-    runs:list,  # Tables of predictions
-)->np.ndarray:  # Predicted labels, shape (n,); a tie is acceptable
-    "What most of the runs say"
-    return (np.mean([run.predicted for run in runs], axis=0) >= .5).astype(int)
-
+# %% ../nbs/17_comparison.ipynb #comparison-class
 @dataclass(repr=False)
 class Comparison:
     "Two sets of runs on the same sentences: is the second better than the first?"
-    table: pd.DataFrame   # One row per split: scores, difference with interval, tests, sentences needed
-    changed: pd.DataFrame # The sentences that the majority judges differently
-    draws: np.ndarray     # Of the difference, over all splits
-    names: tuple          # Of the two
+    table: pd.DataFrame    # a row per split: scores, difference, tests, sentences needed
+    changed: pd.DataFrame  # the sentences that the majority judges differently
+    draws: np.ndarray      # of the difference, over all splits
+    names: tuple           # of the two
 
     def __repr__(self): return self.table.round(4).to_string()
-    def _repr_html_(self): return f"<p>{html.escape(self.names[1])} against {html.escape(self.names[0])}: {len(self.changed)} sentences changed sides</p>" + self.table.round(4).to_html(border=0)
 
-    def plot(self,
-        ax=None,                # Axes to draw on
-    ):                          # The axes
+    def _repr_html_(self):
+        first, second = map(html.escape, self.names)
+        return (f"<p>{second} against {first}: {len(self.changed)} sentences changed sides</p>"
+                + self.table.round(4).to_html(border=0))
+
+    def plot(self, ax: Axes | None = None,  # axes to draw on
+            ) -> Axes:
         "The draws of the difference, with its 95% interval"
-        import matplotlib.pyplot as plt
-        if ax is None: _,ax = plt.subplots(figsize=(6, 2.8), layout="constrained")
-        low,high = np.quantile(self.draws, [.025, .975])
+        if ax is None: _, ax = plt.subplots(figsize=(6, 2.8), layout="constrained")
+        first, second = self.names
         ax.hist(self.draws, bins=60, color="#0173b2")
-        ax.axvspan(low, high, color="#de8f05", alpha=.2, label=translate("95% of the draws"))
+        ax.axvspan(*np.quantile(self.draws, [.025, .975]), color="#de8f05", alpha=.2,
+                   label=translate("95% of the draws"))
         ax.axvline(0, color="black", linewidth=1)
-        ax.set(title=translate("{second} minus {first}", second=self.names[1], first=self.names[0]), xlabel=translate("difference of mean MCC"), ylabel=translate("draws"))
+        ax.set(title=translate("{second} minus {first}", second=second, first=first),
+               xlabel=translate("difference of mean MCC"), ylabel=translate("draws"))
         ax.legend()
         return localize_axes(ax)
 
-def compare(
-    first,                     # Predictions of one run, or a list of them that differ in the seed
-    second,                    # Those to be compared with it, on the same sentences; `ColaError` otherwise
-    names=("A", "B"),          # What to call the two
-    together:str|None=None,    # What to call all splits taken together; None: as the runs do, or all_dev
-    draws:int=10_000,          # How many samples
-)->Comparison:                 # `ColaError` if the predictions were made on different sentences
+# %% ../nbs/17_comparison.ipynb #compare
+def majority(predicted: ArrayLike,  # predicted labels, shape (seeds, n)
+            ) -> np.ndarray:        # shape (n,); a tie is acceptable
+    "What most of the seeds say"
+    return (np.asarray(predicted).mean(axis=0) >= .5).astype(int)
+
+def _compare_split(labels, first, second, names, draws):
+    drawn = paired_draws(labels, first, second, draws)
+    scores = [np.mean([mcc(labels, run) for run in runs]) for runs in (first, second)]
+    difference = scores[1] - scores[0]
+    needed = np.nan
+    if difference:
+        errors = (norm.ppf(.975) + norm.ppf(.8)) * drawn.std() / difference
+        needed = np.ceil(len(labels) * errors ** 2)
+    low, high = np.quantile(drawn, [.025, .975])
+    one, other = majority(first), majority(second)
+    row = {"n": len(labels), f"MCC {names[0]}": scores[0], f"MCC {names[1]}": scores[1],
+           "difference": difference, "low": low, "high": high, "p": p_of_draws(drawn),
+           f"P({names[1]} better)": (drawn > 0).mean() + (drawn == 0).mean() / 2,
+           "McNemar p": mcnemar(labels, one, other),
+           f"degenerate {names[0]}": (first == first[:, :1]).all(1).sum(),
+           f"degenerate {names[1]}": (second == second[:, :1]).all(1).sum(),
+           "changed": (one != other).sum(), "sentences needed": needed}
+    return row, drawn
+
+def compare(first: pd.DataFrame | list[pd.DataFrame],   # of one run, or of several seeds
+            second: pd.DataFrame | list[pd.DataFrame],  # the same sentences, or `ColaError`
+            names: tuple = ("A", "B"),                  # what to call the two
+            together: str | None = None,                # all splits; None: as the runs say
+            draws: int = 10_000,                        # how many samples
+           ) -> Comparison:
     "Is the second better than the first, or is it luck?"
-    from scipy.stats import norm
-    first,second = ([runs] if isinstance(runs, pd.DataFrame) else list(runs) for runs in (first, second))
-    for runs,name in ((first, names[0]), (second, names[1])):
-        if not runs: raise ColaError(f"{name} holds no predictions; give those of one run at least")
-        for run in runs: check_same(first[0], run, names[0], name)
-    if names[0] == names[1] or {"split", "phenomenon", "sentence", "label"} & set(names): raise ColaError(f"the names {names[0]} and {names[1]} cannot stand in one table; give two different ones")
-    whole,rows,drawn = first[0], {}, np.zeros(0)
+    both = [[runs] if isinstance(runs, pd.DataFrame) else list(runs) for runs in (first, second)]
+    for runs, name in zip(both, names, strict=True):
+        if not runs: raise ColaError(f"{name} holds no predictions; give at least one run")
+        for run in runs: check_same(both[0][0], run, names[0], name)
+    if names[0] == names[1] or {"split", "phenomenon", "sentence", "label"} & set(names):
+        raise ColaError(f"{names[0]} and {names[1]} cannot both be columns of one table; "
+                        "choose two other names")
+    whole = both[0][0]
+    labels = whole.label.to_numpy()
+    predicted = [np.array([run.predicted for run in runs]) for runs in both]
     parts = {split: (whole.split == split).to_numpy() for split in whole.split.unique()}
-    if len(parts) > 1: parts[together or whole.attrs.get("together", "all_dev")] = np.ones(len(whole), dtype=bool)
-    one,other = majority(first), majority(second)
-    for split,inside in parts.items():
-        labels,predicted = whole.label.to_numpy()[inside], [np.array([run.predicted for run in runs])[:, inside] for runs in (first, second)]
-        if len(np.unique(labels)) < 2: rows[split] = {"n": int(inside.sum())}; continue
-        scores,drawn = [np.mean([mcc(labels, run) for run in runs]) for runs in predicted], paired_draws(labels, *predicted, draws)
-        difference = scores[1] - scores[0]
-        needed = len(labels) * ((norm.ppf(.975) + norm.ppf(.8)) * drawn.std() / difference) ** 2 if difference else np.nan
-        rows[split] = {"n": len(labels), f"MCC {names[0]}": scores[0], f"MCC {names[1]}": scores[1], "difference": difference, "low": np.quantile(drawn, .025), "high": np.quantile(drawn, .975),
-                       "p": p_of_draws(drawn), f"P({names[1]} better)": float((drawn > 0).mean() + (drawn == 0).mean() / 2), "McNemar p": mcnemar(labels, one[inside], other[inside]),
-                       **{f"degenerate {name}": int((runs == runs[:, :1]).all(1).sum()) for name,runs in zip(names, predicted)}, "changed": int((one != other)[inside].sum()), "sentences needed": np.ceil(needed)}
-    changed = whole.assign(**{names[0]: one, names[1]: other})[one != other]
-    return Comparison(pd.DataFrame(rows).T.astype({"n": int}), changed[[name for name in ("split", "phenomenon", "sentence", "label", *names) if name in changed]],
+    if len(parts) > 1:
+        everything = together or whole.attrs.get("together", "all_dev")
+        parts[everything] = np.ones(len(whole), dtype=bool)
+    rows: dict[str, Any] = {}
+    drawn = np.zeros(0)
+    for split, inside in parts.items():
+        rows[split] = {"n": inside.sum()}
+        if len(np.unique(labels[inside])) < 2: continue
+        one, other = (runs[:, inside] for runs in predicted)
+        rows[split], drawn = _compare_split(labels[inside], one, other, names, draws)
+    judged = dict(zip(names, map(majority, predicted), strict=True))
+    changed = whole.assign(**judged).loc[judged[names[0]] != judged[names[1]]]
+    columns = ["split", "phenomenon", "sentence", "label", *names]
+    return Comparison(pd.DataFrame(rows.values(), index=list(rows)), changed.filter(items=columns),
                       drawn, tuple(names))

@@ -4,261 +4,329 @@
 
 # %% ../nbs/15_evaluation.ipynb #run-from-future-import-annotations
 from __future__ import annotations
-import base64,html,io,json
-from collections import namedtuple
-from dataclasses import dataclass,field
+
+import base64
+import html
+import io
+import json
+from dataclasses import dataclass, field
 from pathlib import Path
-import numpy as np,pandas as pd
-from sklearn.metrics import accuracy_score,confusion_matrix,matthews_corrcoef
-from .basics import get_language,localize_axes,translate
-from .basics import ColaError
+from typing import Any, NamedTuple
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix, matthews_corrcoef
+
+from .basics import ColaError, get_language, localize_axes, translate
 
 # %% auto #0
-__all__ = ['Interval', 'LENGTHS', 'PAGE', 'mcc', 'mcc_of_counts', 'draw_mcc', 'bootstrap_mcc', 'mcc_by', 'split_metrics',
-           'plot_confusion', 'batch_mcc', 'plot_batch_mcc', 'plot_mcc', 'length_of', 'error_map', 'worst_mistakes',
-           'Report', 'read_predictions']
+__all__ = ['LENGTHS', 'PAGE', 'mcc', 'mcc_of_counts', 'check_labels', 'draw_mcc', 'Interval', 'bootstrap_mcc', 'mcc_by',
+           'split_metrics', 'plot_confusion', 'batch_mcc', 'plot_batch_mcc', 'plot_mcc', 'length_of', 'error_map',
+           'worst_mistakes', 'Report', 'read_predictions']
 
 # %% ../nbs/15_evaluation.ipynb #mcc
-def mcc(
-    labels,    # True labels, 0 or 1, shape (n,)
-    predicted, # Predicted labels, 0 or 1, shape (n,)
-)->float:      # In [-1, 1]; 0 when either side has a single class
-    "Matthews correlation coefficient (Matthews 1975)"
+def mcc(labels: ArrayLike,     # true labels, 0 or 1, shape (n,)
+        predicted: ArrayLike,  # predicted labels, 0 or 1, shape (n,)
+       ) -> float:             # in [-1, 1]; 0 when either side has a single class
+    "Matthews correlation coefficient (Matthews 1975, eq. 1)"
     return float(matthews_corrcoef(labels, predicted))
 
 # %% ../nbs/15_evaluation.ipynb #mcc-of-counts
-def mcc_of_counts(
-    counts, # Sentences in the cells (TN, FP, FN, TP), shape (..., 4)
-)->np.ndarray: # Shape (...); 0 where either side has a single class
+def mcc_of_counts(counts: ArrayLike,  # sentences in the cells (TN, FP, FN, TP), shape (..., 4)
+                 ) -> np.ndarray:     # shape (...); 0 where either side has a single class
     "MCC from the four counts of a confusion matrix"
-    tn,fp,fn,tp = np.moveaxis(np.asarray(counts, dtype=float), -1, 0)
-    below = np.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn))
-    return np.divide(tp * tn - fp * fn, below, out=np.zeros_like(below), where=below > 0)
+    tn, fp, fn, tp = np.moveaxis(np.asarray(counts, dtype=float), -1, 0)
+    root = np.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn))
+    return np.divide(tp * tn - fp * fn, root, out=np.zeros_like(root), where=root > 0)
+
+# %% ../nbs/15_evaluation.ipynb #check-labels
+def check_labels(labels: ArrayLike,     # 0 or 1 and both of them, shape (n,)
+                 predicted: ArrayLike,  # 0 or 1, shape (n,) or (seeds, n)
+                ) -> tuple[np.ndarray, np.ndarray]:  # as arrays; `ColaError` if they are not that
+    "Refuse labels and predictions that have no MCC"
+    labels, predicted = np.asarray(labels), np.asarray(predicted)
+    if predicted.shape[-1:] != labels.shape:
+        raise ColaError(f"{len(labels)} labels and {predicted.shape[-1]} predictions; "
+                        "give one prediction for each label")
+    if not predicted.size or not np.isin([*labels, *predicted.flat], [0, 1]).all():
+        raise ColaError("labels and predictions must be 0 or 1, and there must be some")
+    if len(np.unique(labels)) < 2:
+        raise ColaError(f"the {len(labels)} labels are of one class; MCC is undefined there")
+    return labels, predicted
 
 # %% ../nbs/15_evaluation.ipynb #draw-mcc
-Interval = namedtuple("Interval", "mcc low high")
-
-def draw_mcc(
-    labels,           # True labels, 0 or 1, shape (n,)
-    predicted,        # Predicted labels, 0 or 1, shape (n,)
-    draws:int=10_000, # How many samples of n sentences to draw with replacement
-    seed:int=0,       # Same seed, same draws
-)->np.ndarray:        # The MCC of each draw, at most `draws` of them; `ColaError` if the labels are of one class or the lengths differ
-    "The MCC of many resamples of the sentences (the bootstrap of Efron 1979)"
-    labels,predicted = np.asarray(labels), np.asarray(predicted)
-    if labels.shape != predicted.shape: raise ColaError(f"{len(labels)} labels and {len(predicted)} predictions; there must be one for each")
-    if not np.isin([*labels, *predicted], [0, 1]).all(): raise ColaError("labels and predictions must be 0 or 1")
-    if len(np.unique(labels)) < 2: raise ColaError(f"the {len(labels)} labels are of one class; MCC is undefined there")
+def draw_mcc(labels: ArrayLike,     # true labels, 0 or 1, shape (n,)
+             predicted: ArrayLike,  # predicted labels, 0 or 1, shape (n,)
+             draws: int = 10_000,   # samples of n sentences, drawn with replacement
+             seed: int = 0,         # same seed, same draws
+            ) -> np.ndarray:        # at most `draws` scores; `ColaError` as in `check_labels`
+    "The MCC of many resamples of the sentences (Efron 1979)"
+    labels, predicted = check_labels(labels, predicted)
     cells = confusion_matrix(labels, predicted, labels=[0, 1]).ravel()
-    counts = np.random.default_rng(seed).multinomial(len(labels), cells / len(labels), size=draws)
-    positives = counts[:, 2:].sum(axis=1)
-    return mcc_of_counts(counts[(positives > 0) & (positives < len(labels))]) # a draw without both labels has no MCC
+    rng = np.random.default_rng(seed)
+    counts = rng.multinomial(len(labels), cells / len(labels), size=draws)
+    acceptable = counts[:, 2:].sum(axis=1)
+    return mcc_of_counts(counts[(acceptable > 0) & (acceptable < len(labels))])
 
 # %% ../nbs/15_evaluation.ipynb #bootstrap-mcc
-def bootstrap_mcc(
-    labels,            # True labels, 0 or 1, shape (n,)
-    predicted,         # Predicted labels, 0 or 1, shape (n,)
-    draws:int=10_000,  # How many samples to draw
-    level:float=0.95,  # How much of the draws the interval holds
-    seed:int=0,        # Same seed, same interval
-)->Interval:           # (mcc, low, high); `ColaError` if the labels are of one class
+class Interval(NamedTuple):
+    "A score, and the ends of the interval around it"
+    mcc: float
+    low: float
+    high: float
+
+def bootstrap_mcc(labels: ArrayLike,     # true labels, 0 or 1, shape (n,)
+                  predicted: ArrayLike,  # predicted labels, 0 or 1, shape (n,)
+                  draws: int = 10_000,   # how many samples to draw
+                  level: float = .95,    # share of the draws that the interval holds
+                  seed: int = 0,         # same seed, same interval
+                 ) -> Interval:          # `ColaError` as in `check_labels`
     "MCC with its bootstrap interval (percentile method)"
-    low,high = np.quantile(draw_mcc(labels, predicted, draws, seed), [(1 - level) / 2, (1 + level) / 2])
+    ends = [(1 - level) / 2, (1 + level) / 2]
+    low, high = np.quantile(draw_mcc(labels, predicted, draws, seed), ends)
     return Interval(mcc(labels, predicted), float(low), float(high))
 
 # %% ../nbs/15_evaluation.ipynb #mcc-by
-def mcc_by(
-    predictions:pd.DataFrame, # With the columns `label` and `predicted`
-    column:str,               # Any other column, e.g. split, sentence_source, phenomenon; `ColaError` if there is none of that name
-)->pd.DataFrame:              # One row per value: n, mcc, mcc_low, mcc_high, accuracy, share of acceptable and of judged acceptable; no MCC where the labels are of one class
-    "MCC with its interval for each value of a column"
-    if column not in predictions: raise ColaError(f"the predictions have no column {column!r}; they have {', '.join(predictions.columns)}")
+def mcc_by(predictions: pd.DataFrame,  # with the columns `label` and `predicted`
+           column: str,                # any other, say `phenomenon`; `ColaError` if it's missing
+          ) -> pd.DataFrame:           # a row per value; no MCC where the labels are of one class
+    "MCC with its interval, accuracy and leniency for each value of a column"
+    if column not in predictions:
+        raise ColaError(f"the predictions have no column {column!r}; "
+                        f"they have {', '.join(predictions.columns)}")
+
     def row(part):
-        both = part.label.nunique() == 2
-        interval = bootstrap_mcc(part.label, part.predicted) if both else Interval(np.nan, np.nan, np.nan)
-        return {"n": len(part), "mcc": interval.mcc, "mcc_low": interval.low, "mcc_high": interval.high, "accuracy": accuracy_score(part.label, part.predicted),
+        interval = Interval(np.nan, np.nan, np.nan)
+        if part.label.nunique() == 2: interval = bootstrap_mcc(part.label, part.predicted)
+        return {"n": len(part), "mcc": interval.mcc, "mcc_low": interval.low,
+                "mcc_high": interval.high, "accuracy": (part.label == part.predicted).mean(),
                 "acceptable": part.label.mean(), "judged_acceptable": part.predicted.mean()}
-    return pd.DataFrame({value: row(part) for value,part in predictions.groupby(column, sort=False)}).T.astype({"n": int})
+
+    rows = {value: row(part) for value, part in predictions.groupby(column, sort=False)}
+    return pd.DataFrame(rows.values(), index=list(rows))
 
 # %% ../nbs/15_evaluation.ipynb #split-metrics
-def split_metrics(
-    predictions:pd.DataFrame, # With the columns `split`, `label` and `predicted`
-    together:str="all_dev",   # What to call all splits taken together; for CoLA, `glue_dev`
-)->pd.DataFrame:              # One row per split, then all together; columns as in `mcc_by`
+def split_metrics(predictions: pd.DataFrame,  # with the columns `split`, `label`, `predicted`
+                  together: str = "all_dev",  # name of all splits together; CoLA's is `glue_dev`
+                 ) -> pd.DataFrame:           # columns as in `mcc_by`
     "The scores of each split and of all of them together"
     table = mcc_by(predictions, "split")
-    return table if len(table) == 1 else pd.concat([table, mcc_by(predictions.assign(split=together), "split")])
+    if len(table) == 1: return table
+    return pd.concat([table, mcc_by(predictions.assign(split=together), "split")])
 
 # %% ../nbs/15_evaluation.ipynb #plot-confusion
-def plot_confusion(
-    predictions:pd.DataFrame, # With the columns `label` and `predicted`
-    ax=None,                  # Axes to draw on
-):                            # The axes
+def plot_confusion(predictions: pd.DataFrame,  # with the columns `label` and `predicted`
+                   ax: Axes | None = None,     # axes to draw on
+                  ) -> Axes:
     "How many sentences of each label were judged how"
-    import matplotlib.pyplot as plt, seaborn as sns
-    if ax is None: _,ax = plt.subplots(figsize=(4, 3.2), layout="constrained")
-    names = [translate("unacceptable"), translate("acceptable")]
-    counts = pd.DataFrame(confusion_matrix(predictions.label, predictions.predicted, labels=[0, 1]), index=names, columns=names)
-    sns.heatmap(counts, annot=True, fmt="d", cmap="Blues", cbar=False, square=True, ax=ax)
-    ax.set(title=translate("Confusion matrix"), xlabel=translate("predicted"), ylabel=translate("label"))
+    if ax is None: _, ax = plt.subplots(figsize=(4, 3.2), layout="constrained")
+    ConfusionMatrixDisplay.from_predictions(
+        predictions.label, predictions.predicted, labels=[0, 1], cmap="Blues", colorbar=False,
+        display_labels=[translate("unacceptable"), translate("acceptable")], ax=ax)
+    ax.set(title=translate("Confusion matrix"), xlabel=translate("predicted"),
+           ylabel=translate("label"))
     return localize_axes(ax)
 
 # %% ../nbs/15_evaluation.ipynb #batch-mcc
-def batch_mcc(
-    predictions:pd.DataFrame, # With the columns `label` and `predicted`, in the order of the corpus
-    batch_size:int=32,        # Sentences per batch; the last may be smaller
-)->list[float]:               # MCC of each batch; NaN where the labels are of one class
+def batch_mcc(predictions: pd.DataFrame,  # `label` and `predicted`, in the order of the corpus
+              batch_size: int = 32,       # sentences per batch; the last may be smaller
+             ) -> list[float]:            # NaN where the labels are of one class
     "The MCC of every batch of sentences"
-    batches = [predictions[start:start+batch_size] for start in range(0, len(predictions), batch_size)]
-    return [mcc(batch.label, batch.predicted) if batch.label.nunique() == 2 else float("nan") for batch in batches]
+    batches = predictions.groupby(np.arange(len(predictions)) // batch_size)
+    return [mcc(batch.label, batch.predicted) if batch.label.nunique() == 2 else float("nan")
+            for _, batch in batches]
 
 # %% ../nbs/15_evaluation.ipynb #plot-batch-mcc
-def plot_batch_mcc(
-    predictions:pd.DataFrame, # With the columns `label` and `predicted`, in the order of the corpus
-    batch_size:int=32,        # Sentences per batch
-    ax=None,                  # Axes to draw on
-):                            # The axes
+def plot_batch_mcc(predictions: pd.DataFrame,  # as for `batch_mcc`
+                   batch_size: int = 32,       # sentences per batch
+                   ax: Axes | None = None,     # axes to draw on
+                  ) -> Axes:
     "The MCC of every batch as a bar; a batch of one class is marked with ×"
-    import matplotlib.pyplot as plt
-    if ax is None: _,ax = plt.subplots(figsize=(9, 3), layout="constrained")
+    if ax is None: _, ax = plt.subplots(figsize=(9, 3), layout="constrained")
     scores = batch_mcc(predictions, batch_size)
     ax.bar(range(len(scores)), np.nan_to_num(scores), color="#0173b2")
-    if missing := [number for number,score in enumerate(scores) if np.isnan(score)]:
-        ax.plot(missing, [0]*len(missing), "x", color="#d55e00", label=translate("one class only: undefined"))
-    ax.axhline(mcc(predictions.label, predictions.predicted), color="#de8f05", linestyle="--", label=translate("all sentences"))
-    ax.set(title=translate("MCC of every batch of {count}", count=batch_size), xlabel=translate("batch"), ylabel=translate("MCC (−1 to 1)"), ylim=(-1.05, 1.05))
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    missing = np.flatnonzero(np.isnan(scores))
+    if len(missing):
+        ax.plot(missing, 0 * missing, "x", color="#d55e00",
+                label=translate("one class only: undefined"))
+    ax.axhline(mcc(predictions.label, predictions.predicted), color="#de8f05", linestyle="--",
+               label=translate("all sentences"))
+    ax.set(title=translate("MCC of every batch of {count}", count=batch_size),
+           xlabel=translate("batch"), ylabel=translate("MCC (−1 to 1)"), ylim=(-1.05, 1.05))
+    ax.locator_params(axis="x", integer=True)
     ax.legend(loc="lower right", ncols=2)
     return localize_axes(ax)
 
 # %% ../nbs/15_evaluation.ipynb #plot-mcc
-def plot_mcc(
-    table:pd.DataFrame,     # From `mcc_by` or `split_metrics`
-    title:str="",           # What is compared
-    ax=None,                # Axes to draw on
-    most:int=40,            # Rows to draw; of more, those with the most sentences
-):                          # The axes
+def plot_mcc(table: pd.DataFrame,     # from `mcc_by` or `split_metrics`
+             title: str = "",         # what is compared
+             ax: Axes | None = None,  # axes to draw on
+             most: int = 40,          # rows to draw; if there are more, the largest groups
+            ) -> Axes:
     "The MCC of each row with its 95% interval"
-    import matplotlib.pyplot as plt
-    table = table.nlargest(most, "n").loc[lambda rows: [name for name in table.index if name in rows.index]] if len(table) > most else table
-    if ax is None: _,ax = plt.subplots(figsize=(7, .9 + .32*len(table)), layout="constrained")
-    for height,(name,row) in enumerate(table.iterrows()):
-        ax.plot([row.mcc_low, row.mcc_high], [height, height], color="#0173b2", linewidth=2)
-        ax.plot(row.mcc, height, "o", color="#0173b2")
-        if np.isnan(row.mcc): ax.text(0, height, " – " + translate("one class only"), va="center", color="#6e6e6e")
-    ax.set_yticks(range(len(table)), [f"{name} ({n})".replace("$", r"\$") for name,n in zip(table.index, table.n)]) # a $ would begin a formula
+    table = table.loc[table.n.rank(method="first", ascending=False) <= most]
+    rows = range(len(table))
+    if ax is None: _, ax = plt.subplots(figsize=(7, .9 + .32*len(table)), layout="constrained")
+    ax.hlines(rows, table.mcc_low, table.mcc_high, color="#0173b2", linewidth=2)
+    ax.plot(table.mcc, rows, "o", color="#0173b2")
+    for row, score in enumerate(table.mcc):
+        if np.isnan(score):
+            ax.text(0, row, f" – {translate('one class only')}", va="center", color="#6e6e6e")
+    names = [f"{name} ({n})".replace("$", r"\$")  # a bare $ would begin a formula
+             for name, n in zip(table.index, table.n, strict=True)]
+    ax.set_yticks(rows, names)
     ax.axvline(0, color="grey", linewidth=1)
-    ax.set(title=title, xlabel=translate("MCC with 95% interval (sentences in brackets)"), xlim=(-1.05, 1.05), ylim=(len(table) - .5, -.5))
+    ax.set(title=title, xlabel=translate("MCC with 95% interval (sentences in brackets)"),
+           xlim=(-1.05, 1.05), ylim=(len(table) - .5, -.5))
     return localize_axes(ax)
 
 # %% ../nbs/15_evaluation.ipynb #error-map
-LENGTHS = {"1 to 5 words": 5, "6 to 8": 8, "9 to 11": 11, "12 to 15": 15, "16 and more": float("inf")}
+LENGTHS = {"1 to 5 words": 5, "6 to 8": 8, "9 to 11": 11, "12 to 15": 15,
+           "16 and more": float("inf")}
 
-def length_of(
-    sentences:pd.Series,    # Of str
-    language:str|None="en", # Of the names: en or pt; None: COLA_NBDEV_LANGUAGE, or en
-)->pd.Series:               # "1 to 5 words" and so on, in order
+def length_of(sentences: pd.Series,  # of str
+             ) -> pd.Series:         # names from LENGTHS, as an ordered category
     "The length of sentences, in five classes"
-    return pd.cut(sentences.str.split().str.len(), [0, *LENGTHS.values()], labels=[translate(name) for name in LENGTHS]).rename("length")
+    words = sentences.str.split().str.len()
+    return pd.Series(pd.cut(words, [0, *LENGTHS.values()], labels=list(LENGTHS)), name="length")
 
-def error_map(
-    predictions:pd.DataFrame, # From `predict_splits`
-    least:int=5,              # Values with fewer sentences are left out
-)->pd.DataFrame:              # Rows (column, value) with n, mcc and interval, accuracy; worst first within a column
+def error_map(predictions: pd.DataFrame,  # from `predict_splits`
+              least: int = 5,             # values with fewer sentences are left out
+             ) -> pd.DataFrame:           # rows (column, value), the worst of a column first
     "Where the errors live: by phenomenon, source, length and mark"
-    asked = predictions.assign(length=length_of(predictions.sentence).astype(str))
-    if "label_notes" in asked: asked["label_notes"] = asked.label_notes.replace("", "no mark")
+    rows = predictions.assign(length=length_of(predictions.sentence).astype(str))
+    if "label_notes" in rows.columns:
+        rows["label_notes"] = rows.label_notes.replace("", "no mark")
     parts = {}
     for column in ("phenomenon", "sentence_source", "length", "label_notes"):
-        if column not in asked or asked[column].nunique() < 2: continue
-        table = mcc_by(asked, column)
-        table = table[table.n >= least]
-        parts[column] = table.reindex([name for name in LENGTHS if name in table.index]) if column == "length" else table.sort_values(["mcc", "accuracy"])
+        if column not in rows.columns or len(set(rows[column])) < 2: continue
+        table = mcc_by(rows, column).sort_values(["mcc", "accuracy"])
+        if column == "length": table = table.loc[[name for name in LENGTHS if name in table.index]]
+        parts[column] = table[table.n >= least]
     return pd.concat(parts, names=["column", "value"]) if parts else pd.DataFrame()
 
 # %% ../nbs/15_evaluation.ipynb #worst-mistakes
-def worst_mistakes(
-    predictions:pd.DataFrame, # With the columns `label`, `predicted`, `logit`
-    count:int=5,              # How many
-)->pd.DataFrame:              # The most confident first
+def worst_mistakes(predictions: pd.DataFrame,  # with the columns `label`, `predicted`, `logit`
+                   count: int = 5,             # how many
+                  ) -> pd.DataFrame:           # the most confident first
     "The mistakes that were made with the most confidence"
     wrong = predictions[predictions.label != predictions.predicted]
-    rows = wrong.loc[wrong.logit.abs().sort_values(ascending=False, kind="stable").index[:count]]
-    return rows[[column for column in ("split", "phenomenon", "sentence", "label", "probability") if column in rows]]
+    order = wrong.logit.abs().sort_values(ascending=False, kind="stable").index
+    shown = ["split", "phenomenon", "sentence", "label", "probability"]
+    return wrong.loc[order[:count]].filter(items=shown)
 
 # %% ../nbs/15_evaluation.ipynb #report
-PAGE = """<!doctype html><html lang="{language}"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>
-<style>:root{{color-scheme:light dark}} body{{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}}
-div{{overflow-x:auto}} table{{border-collapse:collapse}} td,th{{padding:.2rem .8rem;border-bottom:1px solid #8886;text-align:right}} .text td:nth-child(-n+3),.text th:nth-child(-n+3){{text-align:left}} img{{max-width:100%;background:#fff}}
-td:has(+ td:empty),tbody th{{text-align:left}}</style><body>{body}</body></html>"""
+PAGE = """<!doctype html><html lang="{language}"><meta charset="utf-8">
+<meta name="viewport" content="width=device-width"><title>{title}</title><style>
+:root{{color-scheme:light dark}} div{{overflow-x:auto}} img{{max-width:100%;background:#fff}}
+body{{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}}
+table{{border-collapse:collapse}}
+td,th{{padding:.2rem .8rem;border-bottom:1px solid #8886;text-align:right}}
+.text td:nth-child(-n+3),.text th:nth-child(-n+3){{text-align:left}}
+td:has(+ td:empty),tbody th{{text-align:left}}
+</style><body>{body}</body></html>"""
+
+def _picture(figure):
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    data = base64.b64encode(buffer.getvalue()).decode()
+    alt = html.escape(figure.axes[0].get_title())
+    return f'<img alt="{alt}" src="data:image/png;base64,{data}">'
 
 @dataclass(repr=False)
 class Report:
     "The scores of a run on one page: tables, plots, mistakes"
-    predictions: pd.DataFrame                  # From `predict_splits`
-    facts: dict = field(default_factory=dict)  # What else `metrics.json` should say: corpus, model, settings, versions
-    together: str = "all_dev"                  # What to call all splits taken together
+    predictions: pd.DataFrame                  # from `predict_splits`
+    facts: dict = field(default_factory=dict)  # what else metrics.json says: corpus, settings, …
+    together: str = "all_dev"                  # name of all splits together
 
     def __post_init__(self): self.metrics = split_metrics(self.predictions, self.together)
 
     @property
-    def degenerate(self): return [split for split,share in self.metrics.judged_acceptable.items() if share in (0, 1)] # all sentences judged alike: MCC 0 by definition
+    def degenerate(self) -> list[str]:
+        "The splits whose sentences were all judged alike"
+        return list(self.metrics.index[self.metrics.judged_acceptable.isin([0, 1])])
+
     @property
-    def warning(self): return f"degenerate: all sentences of {', '.join(self.degenerate)} were judged alike, so their MCC is 0 by definition and says nothing about the network" if self.degenerate else ""
+    def warning(self) -> str:
+        "What to know before reading the scores; empty if there is nothing"
+        if not self.degenerate: return ""
+        return (f"degenerate: all sentences of {', '.join(self.degenerate)} were judged alike, "
+                "so their MCC is 0 by definition and says nothing about the model")
 
-    def __repr__(self): return self.metrics.round(3).to_string() + f"\n{self.warning}" * bool(self.degenerate)
+    def __repr__(self): return f"{self.metrics.round(3).to_string()}\n{self.warning}".rstrip()
 
-    def figures(self,
-    )->dict:
-        "Every plot of the report by its name, drawn anew"
-        import matplotlib.pyplot as plt
-        last,plots = self.predictions[self.predictions.split == self.predictions.split.iloc[-1]], {}
-        def keep(name, ax): plots[name] = ax.figure; plt.close(ax.figure)
-        keep("mcc", plot_mcc(self.metrics, translate("MCC of each split")))
-        keep("confusion", plot_confusion(self.predictions))
-        keep("batch_mcc", plot_batch_mcc(last))
-        plots["batch_mcc"].axes[0].set_title(translate("MCC of every batch of {count}, {split}", count=32, split=last.split.iloc[0]))
-        column = "phenomenon" if "phenomenon" in self.predictions else "sentence_source"
-        keep("mcc_by_length", plot_mcc(mcc_by(self.predictions.assign(length=length_of(self.predictions.sentence)).sort_values("length"), "length"), translate("MCC by length")))
-        if self.predictions[column].nunique() > 1: keep(f"mcc_by_{column}", plot_mcc(mcc_by(self.predictions, column).sort_values("mcc", ascending=False), translate("MCC by phenomenon" if column == "phenomenon" else "MCC by sentence source")))
-        return plots
+    def figures(self) -> dict[str, Figure]:
+        "Every plot of the report by its name, newly drawn"
+        rows = self.predictions.assign(length=length_of(self.predictions.sentence))
+        by_length = mcc_by(rows.sort_values("length"), "length").rename(index=translate)
+        split = rows.split.iloc[-1]
+        axes = {"mcc": plot_mcc(self.metrics, translate("MCC of each split")),
+                "confusion": plot_confusion(rows),
+                "batch_mcc": plot_batch_mcc(rows.loc[rows.split == split]),
+                "mcc_by_length": plot_mcc(by_length, translate("MCC by length"))}
+        axes["batch_mcc"].set_title(
+            translate("MCC of every batch of {count}, {split}", count=32, split=split))
+        titles = {"phenomenon": "MCC by phenomenon", "sentence_source": "MCC by sentence source"}
+        column = "phenomenon" if "phenomenon" in rows.columns else "sentence_source"
+        if len(set(rows[column])) > 1:
+            table = mcc_by(rows, column).sort_values("mcc", ascending=False)
+            axes[f"mcc_by_{column}"] = plot_mcc(table, translate(titles[column]))
+        figures: dict[str, Any] = {name: ax.figure for name, ax in axes.items()}
+        for figure in figures.values(): plt.close(figure)
+        return figures
 
-    def to_dict(self)->dict:
-        "The facts and the scores of every split, ready for JSON: a missing score is None"
-        rows = self.metrics.astype(object).where(self.metrics.notna(), None).to_dict("index")
-        return {**self.facts, "splits": {split: {**row, "n": int(row["n"]), "degenerate": split in self.degenerate} for split,row in rows.items()}}
+    def to_dict(self) -> dict:  # ready for JSON: a missing score is None
+        "The facts and the scores of every split"
+        table = self.metrics.assign(degenerate=self.metrics.index.isin(self.degenerate))
+        rows = table.astype(object).where(table.notna(), None).to_dict("index")
+        return {**self.facts, "splits": rows}
 
     def _repr_html_(self):
-        def picture(figure):
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format="png", dpi=110)
-            return f'<img alt="{html.escape(figure.axes[0].get_title())}" src="data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}">'
-        shown = ", ".join(f"{name} {value}" for name,value in self.facts.items() if isinstance(value, (str, int, float)))
-        parts = [f"<h1>{html.escape(str(self.facts.get('model', translate('Scores'))))}</h1><p>{html.escape(shown)}</p>", self.metrics.round(3).to_html(na_rep="–", border=0), f"<p>{html.escape(self.warning)}</p>" * bool(self.degenerate)]
-        parts += [f"<p>{picture(figure)}</p>" for figure in self.figures().values()]
-        where = error_map(self.predictions)
-        if len(where): parts += [f"<h2>{translate('Where the errors live')}</h2><p>{translate('Worst first; a dash where only one label occurs.')}</p>", where.round(3).to_html(na_rep="–", border=0)]
+        title = html.escape(str(self.facts.get("model", translate("Scores"))))
+        facts = ", ".join(f"{name} {value}" for name, value in self.facts.items()
+                          if isinstance(value, (str, int, float)))
+        parts = [f"<h1>{title}</h1><p>{html.escape(facts)}</p>",
+                 self.metrics.round(3).to_html(na_rep="–", border=0)]
+        if self.warning: parts.append(f"<p>{html.escape(self.warning)}</p>")
+        parts += [_picture(figure) for figure in self.figures().values()]
+        errors = error_map(self.predictions)
+        if len(errors):
+            legend = translate("Worst first; a dash where only one label occurs.")
+            parts += [f"<h2>{translate('Where the errors live')}</h2><p>{legend}</p>",
+                      errors.round(3).to_html(na_rep="–", border=0)]
+        parts.append(f"<h2>{translate('The most confident mistakes')}</h2>")
         mistakes = worst_mistakes(self.predictions).round(3)
-        parts += [f"<h2>{translate('The most confident mistakes')}</h2>", mistakes.to_html(index=False, border=0, classes="text") if len(mistakes) else f"<p>{translate('None: every sentence was judged rightly.')}</p>"]
+        if len(mistakes): parts.append(mistakes.to_html(index=False, border=0, classes="text"))
+        else: parts.append(translate("None: every sentence was judged correctly."))
         return "".join(f"<div>{part}</div>" for part in parts)
 
-    def save(self,
-        folder:str|Path, # Gets report.html, metrics.json and one PNG per plot
-    )->Path:             # The page
+    def save(self, folder: str | Path,  # gets report.html, metrics.json and a PNG per plot
+            ) -> Path:                  # the page
         "Write the report to a folder"
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        for name,figure in self.figures().items(): figure.savefig(folder/f"{name}.png", dpi=150)
-        (folder/"metrics.json").write_text(json.dumps(self.to_dict(), indent=1) + "\n", encoding="utf-8")
-        (folder/"report.html").write_text(PAGE.format(language=get_language(), title=translate("CoLA report"), body=self._repr_html_()), encoding="utf-8")
+        for name, figure in self.figures().items(): figure.savefig(folder/f"{name}.png", dpi=150)
+        metrics = json.dumps(self.to_dict(), indent=1) + "\n"
+        (folder/"metrics.json").write_text(metrics, encoding="utf-8")
+        page = PAGE.format(language=get_language(), title=translate("CoLA report"),
+                           body=self._repr_html_())
+        (folder/"report.html").write_text(page, encoding="utf-8")
         return folder/"report.html"
 
 # %% ../nbs/15_evaluation.ipynb #read-predictions
-def read_predictions(
-    path:str|Path, # predictions.csv of a run
-)->pd.DataFrame:   # As `predict_splits` made it; `ColaError` if the file is missing or has other columns
-    "Read the predictions of a run"
+def read_predictions(path: str | Path,  # predictions.csv of a run
+                    ) -> pd.DataFrame:  # `ColaError` if it's missing or has other columns
+    "Read the predictions of a run, as `predict_splits` made them"
     try: predictions = pd.read_csv(path, keep_default_na=False)
-    except (OSError, ValueError) as error: raise ColaError(f"{path}: cannot be read ({error})") from None
-    if missing := {"split", "sentence", "label", "logit", "probability", "predicted"} - set(predictions): raise ColaError(f"{path}: no column {', '.join(sorted(missing))}; is it the predictions.csv of a run?")
+    except (OSError, ValueError) as error:
+        raise ColaError(f"{path}: cannot be read ({error})") from None
+    needed = {"split", "sentence", "label", "logit", "probability", "predicted"}
+    if missing := needed - set(predictions):
+        raise ColaError(f"{path}: no column {', '.join(sorted(missing))}; "
+                        "is it the predictions.csv of a run?")
     return predictions

@@ -4,308 +4,407 @@
 
 # %% ../nbs/26_inspection.ipynb #imports
 from __future__ import annotations
-import contextlib,difflib,math
-from dataclasses import dataclass,field
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from difflib import SequenceMatcher
+from functools import partial
 from itertools import zip_longest
-from typing import TYPE_CHECKING
-from .basics import ColaError
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+import torch
+from matplotlib.axes import Axes
+from scipy.special import expit
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from cola_nbdev.attribution import (
+    Attribution,
+    SentenceTokens,
+    attribution,
+    colored,
+    ids_log_odds,
+    page,
+    signed,
+    tokens_of,
+)
+from .basics import ColaError, localize_axes, progress_bar, translate
 from .data import load_corpus
-from .basics import localize_axes,translate
-from .tokenization import LengthSampler,encode,make_batches,pad_batch
-from .basics import progress_bar
 from .evaluation import bootstrap_mcc
-from .attribution import Attribution,Pieces,attribution,coloured,log_odds,page,pieces_of,signed,words_of
-if TYPE_CHECKING: import numpy as np, pandas as pd
+from .prediction import Judge
+from .tokenization import LengthSampler, encode, make_batches, pad_batch
 
 # %% auto #0
 __all__ = ['eager', 'attentions_of', 'Attention', 'removal', 'attention_table', 'layer_vectors', 'align', 'stranger_distance',
            'MinimalPair', 'minimal_pair', 'LayerProbe', 'layer_probe', 'plot_probes']
 
 # %% ../nbs/26_inspection.ipynb #attentions-of
-@contextlib.contextmanager
-def eager(
-    model, # A network of transformers
-):
-    "Have the network hand out its attention weights; afterwards it computes as before"
+@contextmanager
+def eager(model: PreTrainedModel) -> Iterator[None]:
+    "Have the model return its attention weights; afterwards it computes as before"
     before = model.config._attn_implementation
     try:
         model.set_attn_implementation("eager")
         yield
-    finally: model.set_attn_implementation(before)
+    finally: model.set_attn_implementation(before or "eager")
 
-def attentions_of(
-    judge,       # A `Judge`
-    read:Pieces, # From `pieces_of`
-)->np.ndarray:   # Shape (layers, heads, pieces that ask, pieces that are asked); `ColaError` if the network has no such table
-    "All attention weights of a sentence"
-    import numpy as np, torch
-    ids = torch.tensor([read.ids], device=judge.model.device)
-    with eager(judge.model), torch.inference_mode(): found = judge.model(input_ids=ids, output_attentions=True)
+def attentions_of(judge: Judge,
+                  read: SentenceTokens,  # from `tokens_of`
+                 ) -> np.ndarray:        # shape (layers, heads, attending, attended to)
+    "All attention weights of a sentence; `ColaError` if the model has none"
+    model: Any = judge.model
+    ids = torch.tensor([read.ids], device=model.device)
+    with eager(model), torch.inference_mode():
+        found = model(input_ids=ids, output_attentions=True)
     tables = getattr(found, "attentions", None) or ()
     if not tables or any(table.shape[-2:] != 2 * ids.shape[1:] for table in tables):
-        raise ColaError(f"a network of the kind {judge.model.config.model_type} has no table of attention weights from piece to piece; attention_table does not apply, attribution and what_if do")
-    return np.stack([table[0].float().cpu().numpy() for table in tables])
+        raise ColaError(f"a model of the kind {model.config.model_type} has no attention weights "
+                        "from token to token; attribution and what_if work without them")
+    return torch.cat(tables).float().cpu().numpy()
 
 # %% ../nbs/26_inspection.ipynb #attention-table
 @dataclass(repr=False)
 class Attention:
-    "What the pieces of a sentence take from each other, and whether it matters"
-    sentence: str         # As it was given
-    layer: int            # From 1
-    head: int|None        # From 1; None for the mean of all heads
-    probability: float    # That the judge gives the sentence of being acceptable
-    table: pd.DataFrame   # Attention weights: a row per piece that asks, a column per piece that is asked; rows add up to 1
-    pieces: pd.DataFrame  # One row per piece: piece, looked_at (mean weight over all that ask), removed (change of the log-odds without it)
-    notes: list = field(default_factory=list) # What a reader should know
+    "What the tokens of a sentence take from each other, and whether it matters"
+    sentence: str         # as it was given
+    layer: int            # from 1
+    head: int | None      # from 1; None: the mean of all heads
+    probability: float    # of being acceptable
+    table: pd.DataFrame   # weights: a row per attending token, a column per token attended to
+    tokens: pd.DataFrame  # token, looked_at (mean weight), removed (log-odds without it)
+    notes: list[str] = field(default_factory=list)  # what a reader should know
 
-    def title(self,
-        language:str|None="en", # en or pt; None: COLA_NBDEV_LANGUAGE, or en
-    )->str:
+    def title(self) -> str:
         "Which layer and head"
-        return translate("Attention in layer {layer}, mean of all heads" if self.head is None else "Attention in layer {layer}, head {head}", layer=self.layer, head=self.head)
+        if self.head is None:
+            return translate("Attention in layer {layer}, mean of all heads", layer=self.layer)
+        return translate("Attention in layer {layer}, head {head}",
+                         layer=self.layer, head=self.head)
 
     @property
-    def caution(self):
-        words = self.pieces.dropna()
-        looked,needed = words.looked_at.idxmax(), words.removed.abs().idxmax()
-        alike = "" if len(words) < 3 or words[["looked_at", "removed"]].abs().nunique().min() < 2 else f" The rank correlation of the two is {signed(words.looked_at.corr(words.removed.abs(), method='spearman'))}."
-        if looked == needed: return f"Attention is no explanation, even where it fits: here “{words.piece[looked]}” is looked at most and also moves the verdict most when it is gone.{alike}"
-        return f"Attention is no explanation: here “{words.piece[looked]}” is looked at most, but “{words.piece[needed]}” moves the verdict most when it is gone.{alike}"
+    def caution(self) -> str:
+        "Whether the token that is looked at most is the one that matters most"
+        words = self.tokens.dropna()
+        looked_at, effect = words.looked_at, words.removed.abs()
+        looked, needed = looked_at.idxmax(), effect.idxmax()
+        where, also = ", even where it fits", "and also"
+        if looked != needed: where, also = "", f"but “{words.token[needed]}”"
+        says = (f"Attention is no explanation{where}: here “{words.token[looked]}” is looked at "
+                f"most {also} moves the verdict most when it is gone.")
+        if len(words) < 3 or min(looked_at.nunique(), effect.nunique()) < 2: return says
+        rank = signed(looked_at.corr(effect, method="spearman"))
+        return f"{says} The rank correlation of the two is {rank}."
 
-    def plot(self,
-        ax=None,                # Axes to draw on
-    ):                          # The axes
+    def plot(self, ax: Axes | None = None) -> Axes:
         "The weights as a heat map"
-        import matplotlib.pyplot as plt, seaborn as sns
         size = 2.4 + .32 * len(self.table)
-        if ax is None: _,ax = plt.subplots(figsize=(size + .6, size), layout="constrained")
-        sns.heatmap(self.table, cmap="Blues", vmin=0, vmax=1, square=True, linewidths=.5, xticklabels=True, yticklabels=True, cbar_kws={"label": translate("attention weight"), "shrink": .7}, ax=ax)
-        ax.set(title=self.title(language), xlabel=translate("piece that is asked"), ylabel=translate("piece that asks"))
+        if ax is None: _, ax = plt.subplots(figsize=(size + .6, size), layout="constrained")
+        sns.heatmap(self.table, cmap="Blues", vmin=0, vmax=1, square=True, linewidths=.5,
+                    xticklabels=True, yticklabels=True, ax=ax,
+                    cbar_kws={"label": translate("attention weight"), "shrink": .7})
+        ax.set(title=self.title(), xlabel=translate("token that is attended to"),
+               ylabel=translate("token that attends"))
         return localize_axes(ax)
 
-    def __repr__(self): return "\n".join([f"{self.title()}; probability of acceptable: {self.probability:.2f}", self.pieces.round(3).to_string(index=False), self.caution, *self.notes])
-    def _repr_html_(self):
-        lines = [("how much each piece is looked at, of 1", coloured(self.pieces.piece, self.pieces.looked_at, text="{:.2f}".format)),
-                 ("without it the log-odds of acceptable move by", coloured(self.pieces.piece, self.pieces.removed))]
-        return page(f"{self.title()}; probability of acceptable: {self.probability:.2f}", lines, [self.caution, *self.notes])
+    @property
+    def _headline(self): return f"{self.title()}; probability of acceptable: {self.probability:.2f}"
 
-def removal(
-    judge,       # A `Judge`
-    read:Pieces, # From `pieces_of`
-)->tuple[float, np.ndarray]: # The log-odds of the sentence; how they move without each piece, shape (pieces,), NaN for those that the tokenizer adds
-    "Take out one piece after the other, close up the rest, and judge again"
-    import numpy as np, torch
-    moved,own = np.full(len(read.ids), np.nan), np.flatnonzero(read.own)
-    rows = torch.tensor([[piece for place,piece in enumerate(read.ids) if place != gone] for gone in own], device=judge.model.device)
+    def __repr__(self):
+        table = self.tokens.round(3).to_string(index=False)
+        return "\n".join([self._headline, table, self.caution, *self.notes])
+
+    def _repr_html_(self):
+        looked_at = colored(self.tokens.token, self.tokens.looked_at, text="{:.2f}".format)
+        removed = colored(self.tokens.token, self.tokens.removed)
+        lines = [("how much each token is looked at, of 1", looked_at),
+                 ("without it the log-odds of acceptable move by", removed)]
+        return page(self._headline, lines, [self.caution, *self.notes])
+
+def removal(judge: Judge,
+            read: SentenceTokens,          # from `tokens_of`
+           ) -> tuple[float, np.ndarray]:  # log-odds; their move without each token, or NaN
+    "Take out one token after the other, close the gap, and judge again"
+    model: Any = judge.model
+    moved, own = np.full(len(read.ids), np.nan), np.flatnonzero(read.own)
+    whole = torch.tensor([read.ids], device=model.device)
+    parts = torch.stack([torch.cat([whole[0, :place], whole[0, place + 1:]]) for place in own])
     with torch.inference_mode():
-        whole = log_odds(judge.model, torch.tensor([read.ids], device=judge.model.device))
-        moved[own] = torch.cat([log_odds(judge.model, part) - whole for part in rows.split(64)]).cpu().numpy()
-    return whole.item(), moved
+        logit = ids_log_odds(model, whole).item()
+        logits = torch.cat([ids_log_odds(model, rows) for rows in parts.split(64)])
+    moved[own] = logits.cpu().numpy() - logit
+    return logit, moved
 
 # %% ../nbs/26_inspection.ipynb #attention-function
-def attention_table(
-    judge,              # A `Judge`
-    sentence:str,       # Any sentence; what the judge does not read is not in the table
-    layer:int,          # From 1, the first after the embeddings
-    head:int|None=None, # From 1; None for the mean of all heads
-)->Attention:           # `ColaError` if there is no such layer or head, or the network has no attention weights
-    "Which piece looks at which, in one head of one layer"
-    import pandas as pd
-    read = pieces_of(judge, sentence)
+def attention_table(judge: Judge,
+                    sentence: str,
+                    layer: int,                # from 1, the first after the embeddings
+                    head: int | None = None,   # from 1; None: the mean of all heads
+                   ) -> Attention:             # `ColaError` if there is no such layer or head
+    "Which token looks at which, in one head of one layer"
+    read = tokens_of(judge, sentence)
     weights = attentions_of(judge, read)
-    for name,number,most in (("layer", layer, weights.shape[0]), ("head", head, weights.shape[1])):
-        if number is not None and not 1 <= number <= most: raise ColaError(f"{name} is {number}; this network has the {name}s 1 to {most}")
+    for name, number, most in zip(("layer", "head"), (layer, head), weights.shape, strict=False):
+        if number is not None and not 1 <= number <= most:
+            raise ColaError(f"{name} is {number}; this model has the {name}s 1 to {most}")
     weights = weights[layer - 1].mean(axis=0) if head is None else weights[layer - 1, head - 1]
-    logit,moved = removal(judge, read)
-    pieces = pd.DataFrame({"piece": read.names, "looked_at": weights.mean(axis=0), "removed": moved})
-    return Attention(sentence, layer, head, 1 / (1 + math.exp(-logit)), pd.DataFrame(weights, index=read.names, columns=read.names), pieces, read.notes)
+    logit, moved = removal(judge, read)
+    tokens = pd.DataFrame({"token": read.names, "looked_at": weights.mean(axis=0),
+                           "removed": moved})
+    table = pd.DataFrame(weights, index=read.names, columns=read.names)
+    return Attention(sentence, layer, head, float(expit(logit)), table, tokens, read.notes)
 
 # %% ../nbs/26_inspection.ipynb #layer-vectors
-def layer_vectors(
-    model,               # From `load_model`
-    tokenizer,           # The one that belongs to the model
-    sentences,           # An iterable of str
-    batch_size:int=64,   # Sentences per forward pass
-    max_length:int=64,   # In pieces; longer sentences are cut
-    progress:bool=False, # Show a progress bar
-)->dict:                 # `cls` and `mean`, each of shape (layers + 1, sentences, width), the embeddings first; no `cls` where the tokenizer adds none; `ColaError` if the layers differ in length
-    "What every layer makes of every sentence: the vector of [CLS] and the mean over the pieces"
-    import numpy as np, torch
-    from functools import partial
-    examples,was_training = encode(sentences, tokenizer, max_length), model.training
+def _hidden_states(model, batch):  # shape (layers + 1, sentences, tokens, width)
+    layers = getattr(model(**batch, output_hidden_states=True), "hidden_states", None) or ()
+    if not layers or any(layer.shape[:2] != batch["input_ids"].shape for layer in layers):
+        raise ColaError(f"a model of the kind {model.config.model_type} does not give a vector "
+                        "per token and layer; its layers cannot be compared")
+    return torch.stack(layers).float()
+
+def layer_vectors(model: PreTrainedModel,
+                  tokenizer: PreTrainedTokenizerBase,
+                  sentences: Iterable[str],
+                  batch_size: int = 64,
+                  max_length: int = 64,    # in tokens; longer sentences are cut
+                  progress: bool = False,  # show a progress bar
+                 ) -> dict[str, np.ndarray]:  # each of shape (layers + 1, sentences, width)
+    "The vectors after every layer: `cls`, if the tokenizer adds [CLS], and `mean` of the tokens"
+    examples = encode(sentences, tokenizer, max_length)
     if not examples: raise ColaError("there are no sentences; nothing to read the layers from")
     sampler = LengthSampler([len(ids) for ids in examples], batch_size, shuffle=False)
-    batches = make_batches(examples, sampler, collate=partial(pad_batch, pad_id=tokenizer.pad_token_id or 0))
-    has_cls,order,found = all(tokenizer.cls_token_id in ids for ids in examples), [i for batch in sampler for i in batch], {"cls": [], "mean": []}
+    pad_id: Any = tokenizer.pad_token_id or 0
+    batches = make_batches(examples, sampler, collate=partial(pad_batch, pad_id=pad_id))
+    has_cls = all(tokenizer.cls_token_id in ids for ids in examples)
+    found: dict[str, list] = {"cls": [], "mean": []} if has_cls else {"mean": []}
+    was_training = model.training
     model.eval()
     with torch.inference_mode():
         for batch in progress_bar(batches, description="reading", unit="batch", show=progress):
-            batch = {name: values.to(model.device) for name,values in batch.items()}
-            layers = getattr(model(**batch, output_hidden_states=True), "hidden_states", None) or ()
-            if not layers or any(layer.shape[:2] != batch["input_ids"].shape for layer in layers): raise ColaError(f"a network of the kind {model.config.model_type} does not give a vector per piece and layer; its layers cannot be compared")
-            layers,mask = torch.stack(layers).float(), batch["attention_mask"][None, :, :, None]
-            found["mean"].append(((layers * mask).sum(dim=2) / mask.sum(dim=2)).cpu().numpy())
-            if has_cls: found["cls"].append(layers[:, range(len(batch["input_ids"])), (batch["input_ids"] == tokenizer.cls_token_id).int().argmax(dim=1)].cpu().numpy())
+            batch = {name: values.to(model.device) for name, values in batch.items()}
+            layers, mask = _hidden_states(model, batch), batch["attention_mask"][..., None]
+            found["mean"].append(((layers * mask).sum(dim=2) / mask.sum(dim=1)).cpu().numpy())
+            if has_cls:
+                place = (batch["input_ids"] == tokenizer.cls_token_id).int().argmax(dim=1)
+                found["cls"].append(layers[:, range(len(place)), place].cpu().numpy())
     model.train(was_training)
-    back = np.argsort(order) # into the order of the sentences
-    return {name: np.concatenate(parts, axis=1)[:, back] for name,parts in found.items() if parts}
+    order = np.argsort(np.concatenate(list(sampler)))  # back to that of the sentences
+    return {name: np.concatenate(parts, axis=1)[:, order] for name, parts in found.items()}
 
 # %% ../nbs/26_inspection.ipynb #align
-def align(
-    first,  # A list of words
-    second, # Another one
-)->list:    # (place in the first or None, place in the second or None, whether the words are the same), in order
-    "Words of two sentences side by side, by the longest runs they have in common; case does not count"
-    matcher,pairs = difflib.SequenceMatcher(None, *([word.lower() for word in words] for words in (first, second)), autojunk=False), []
-    for kind,start,end,begin,stop in matcher.get_opcodes():
-        pairs += [(one, other, kind == "equal") for one,other in zip_longest(range(start, end), range(begin, stop))]
+def align(first: Sequence[str],   # the words of a sentence
+          second: Sequence[str],  # those of another
+         ) -> list[tuple[int | None, int | None, bool]]:  # place in each, whether they are the same
+    "Words of two sentences side by side, by the longest runs they share; case does not count"
+    lower = [[word.lower() for word in words] for words in (first, second)]
+    pairs = []
+    matcher = SequenceMatcher(None, lower[0], lower[1], autojunk=False)
+    for kind, start, end, begin, stop in matcher.get_opcodes():
+        places = zip_longest(range(start, end), range(begin, stop))
+        pairs += [(one, other, kind == "equal") for one, other in places]
     return pairs
 
-def stranger_distance(
-    layers:np.ndarray, # Vectors of both sentences, then of the strangers, shape (layers + 1, sentences, width)
-)->np.ndarray:         # Shape (layers + 1,); 0 where strangers cannot be told apart either
-    "How far the first two are from each other in each layer, if their median distance to strangers is 1"
-    import numpy as np
-    pair,strangers = layers[:, :2], layers[:, 2:]
+def stranger_distance(layers: np.ndarray,  # the pair, then strangers: (layers, sentences, width)
+                     ) -> np.ndarray:      # shape (layers,)
+    "How far apart a pair is in each layer, where its median distance to strangers is 1"
+    pair, strangers = layers[:, :2], layers[:, 2:]
     between = np.linalg.norm(pair[:, 0] - pair[:, 1], axis=-1)
-    away = np.median(np.linalg.norm(pair[:, :, None] - strangers[:, None], axis=-1), axis=2).mean(axis=1)
-    return np.divide(between, away, out=np.zeros_like(between), where=away > 1e-4 * np.linalg.norm(strangers, axis=-1).mean(axis=1))
+    away = np.linalg.norm(pair[:, :, None] - strangers[:, None], axis=-1)
+    unit = np.median(away, axis=2).mean(axis=1)
+    # 0 where strangers cannot be told apart either
+    known = unit > 1e-4 * np.linalg.norm(strangers, axis=-1).mean(axis=1)
+    return np.divide(between, unit, out=np.zeros_like(between), where=known)
 
 # %% ../nbs/26_inspection.ipynb #minimal-pair
 @dataclass(repr=False)
 class MinimalPair:
     "Two sentences side by side: their words, their verdicts, and the layer where they part"
-    good: Attribution     # Of the first sentence
-    bad: Attribution      # Of the second
-    table: pd.DataFrame   # One row per aligned word: good, bad, same, attribution_good, attribution_bad; empty and NaN where one has no such word
-    layers: pd.DataFrame  # One row per layer, 0 for the embeddings: cls (if there is one) and mean, the distance of the two, where that to strangers is 1
-    notes: list = field(default_factory=list) # What a reader should know
+    good: Attribution     # of the first sentence
+    bad: Attribution      # of the second
+    table: pd.DataFrame   # per aligned word: good, bad, same, attribution_good, attribution_bad
+    layers: pd.DataFrame  # per layer (0: embeddings): the distance of cls and mean, strangers = 1
+    notes: list[str] = field(default_factory=list)  # what a reader should know
 
     @property
-    def parts_at(self): # The first layer where the two are no closer than strangers, or None
+    def parts_at(self) -> int | None:
+        "The first layer where the two are no closer than strangers, if there is one"
         apart = self.layers.index[self.layers.iloc[:, 0] >= 1]
         return int(apart[0]) if len(apart) else None
-    @property
-    def verdict(self):
-        where = f"they part in layer {self.parts_at} of {len(self.layers) - 1}" if self.parts_at is not None else f"they never part: the last layer has them {self.layers.iloc[-1, 0]:.2f} apart, where strangers are 1"
-        return f"{'The first is preferred' if self.good.logit > self.bad.logit else 'The second is preferred' if self.bad.logit > self.good.logit else 'None is preferred'}; {where} (by {self._vector})"
-    @property
-    def _vector(self): return {"cls": "[CLS]", "mean": "the mean of the pieces"}[self.layers.columns[0]]
 
-    def plot(self,
-        ax=None,                # Axes to draw on
-    ):                          # The axes
+    @property
+    def verdict(self) -> str:
+        "Which is preferred, and where they part"
+        preferred = ("The second is preferred", "None is preferred", "The first is preferred")
+        sign = int(np.sign(self.good.logit - self.bad.logit))
+        where = f"they part in layer {self.parts_at} of {len(self.layers) - 1}"
+        if self.parts_at is None:
+            where = (f"they never part: in the last layer they are {self.layers.iloc[-1, 0]:.2f} "
+                     "apart, where strangers are 1")
+        vector = {"cls": "[CLS]", "mean": "the mean of the tokens"}[self.layers.columns[0]]
+        return f"{preferred[sign + 1]}; {where} (by {vector})"
+
+    def plot(self, ax: Axes | None = None) -> Axes:
         "The distance of the two, layer by layer"
-        import matplotlib.pyplot as plt
-        if ax is None: _,ax = plt.subplots(figsize=(6, 3), layout="constrained")
-        for name,color,style in (("cls", "#0173b2", "o-"), ("mean", "#de8f05", "s--")):
-            if name in self.layers: ax.plot(self.layers.index, self.layers[name], style, color=color, label="[CLS]" if name == "cls" else translate("mean of the pieces"))
+        if ax is None: _, ax = plt.subplots(figsize=(6, 3), layout="constrained")
+        names = {"cls": "[CLS]", "mean": translate("mean of the tokens")}
+        self.layers.rename(columns=names).plot(
+            ax=ax, style=["o-", "s--"], color=["#0173b2", "#de8f05"], xticks=self.layers.index)
         ax.axhline(1, color="gray", linestyle=":", label=translate("strangers"))
-        ax.set(title=translate("The two are as far apart as strangers in no layer" if self.parts_at is None else "The two are as far apart as strangers from layer {layer}", layer=self.parts_at),
-               xlabel=translate("layer (0: embeddings)"), ylabel=translate("distance, strangers = 1"), xticks=self.layers.index)
-        ax.set_ylim(0, max(1.1, self.layers.max().max() * 1.05))
+        title = translate("The two are as far apart as strangers in no layer")
+        if self.parts_at is not None:
+            title = translate("The two are as far apart as strangers from layer {layer}",
+                              layer=self.parts_at)
+        ax.set(title=title, xlabel=translate("layer (0: embeddings)"),
+               ylabel=translate("distance, strangers = 1"),
+               ylim=(0, max(1.1, self.layers.max(axis=None) * 1.05)))
         ax.legend()
         return localize_axes(ax)
 
-    def __repr__(self): return "\n".join([*(f"{side.probability:.2f}  {side.sentence}" for side in (self.good, self.bad)), self.verdict, self.table.round(2).to_string(), *self.notes])
-    def _repr_html_(self):
-        limit = self.table[["attribution_good", "attribution_bad"]].abs().max().max()
-        def row(name):
-            cells = (coloured([word], [value], limit, framed=() if same else (0,)) if word else "" for word,value,same in zip(self.table[name], self.table[f"attribution_{name}"], self.table.same))
-            style = "padding:0 1px;border:0;background:none;text-align:center"
-            return f'<tr style="background:none"><td style="{style};padding-right:1em"><b>{getattr(self, name).probability:.2f}</b></td>' + "".join(f'<td style="{style}">{cell}</td>' for cell in cells) + "</tr>"
-        table = f'<div style="overflow-x:auto"><table style="border:0">{row("good")}{row("bad")}</table></div>'
-        notes = [f"{name}: {note}" for name,side in (("first", self.good), ("second", self.bad)) for note in ([] if side.complete else [side.check])]
-        return page(self.verdict, [("probability of acceptable, and what each word adds to the log-odds; a frame where the two differ", table)], [*notes, *self.notes])
+    def __repr__(self):
+        sides = [f"{side.probability:.2f}  {side.sentence}" for side in (self.good, self.bad)]
+        return "\n".join([*sides, self.verdict, self.table.round(2).to_string(), *self.notes])
 
-def minimal_pair(
-    judge,       # A `Judge`
-    good:str,    # A sentence
-    bad:str,     # Another that differs a little
-    others=None, # Strangers to compare with, an iterable of str; default: 64 sentences of the demo corpus
-)->MinimalPair:  # `ColaError` if the two are the same, or one is empty
+    def _repr_html_(self):
+        values = self.table[["attribution_good", "attribution_bad"]]
+        frames = [() if same else (0,) for same in self.table.same]
+        rows = ""
+        for name, side in (("good", self.good), ("bad", self.bad)):
+            cells = [f"<b>{side.probability:.2f}</b>"]
+            for word, value, framed in zip(self.table[name], values[f"attribution_{name}"], frames,
+                                           strict=True):
+                cells.append(word and colored([word], [value], values.abs().max(axis=None),
+                                              framed=framed))
+            row = "".join(f'<td style="text-align:center">{cell}</td>' for cell in cells)
+            rows += f"<tr>{row}</tr>"
+        title = ("probability of acceptable, and what each word adds to the log-odds; "
+                 "a frame where the two differ")
+        table = f'<div style="overflow-x:auto"><table>{rows}</table></div>'
+        checks = [side.check for side in (self.good, self.bad) if not side.complete]
+        return page(self.verdict, [(title, table)], [*checks, *self.notes])
+
+def _aligned_words(good, bad):
+    first, second = good.by_word(), bad.by_word()
+    pairs = pd.DataFrame(align(first.word, second.word), columns=["good", "bad", "same"])
+    first, second = first.reindex(pairs.good), second.reindex(pairs.bad)
+    return pd.DataFrame({"good": first.word.fillna("").array, "bad": second.word.fillna("").array,
+                         "same": pairs.same, "attribution_good": first.attribution.array,
+                         "attribution_bad": second.attribution.array})
+
+def minimal_pair(judge: Judge,
+                 good: str,
+                 bad: str,         # another sentence that differs a little
+                 others: Iterable[str] | None = None,  # strangers; None: 64 of the demo corpus
+                ) -> MinimalPair:  # `ColaError` if the two are the same, or one is empty
     "Put two sentences side by side, and find the layer where they part"
-    import numpy as np, pandas as pd
     if good == bad: raise ColaError(f"both sentences are {good[:40]!r}; a pair has to differ")
-    sides,others = [attribution(judge, sentence) for sentence in (good, bad)], list(load_corpus("demo").dev["in_domain_dev"].sentence[:64] if others is None else others)
-    if len(others) < 2: raise ColaError(f"{len(others)} other sentences were given to compare with; give at least two, or leave it at those of the demo corpus")
-    words,notes = [side.by_word() for side in sides], [f"{name}: {note}" for name,side in zip(("first", "second"), sides) for note in side.notes]
-    if pieces_of(judge, good).ids == pieces_of(judge, bad).ids: notes.append("the tokenizer makes the same pieces of both; this judge cannot tell them apart")
-    at = lambda side, place, column, without: without if place is None else words[side][column][place]
-    rows = [(at(0, one, "word", ""), at(1, other, "word", ""), same, at(0, one, "attribution", float("nan")), at(1, other, "attribution", float("nan"))) for one,other,same in align(words[0].word, words[1].word)]
-    vectors = layer_vectors(judge.model, judge.tokenizer, [good, bad, *others], max_length=judge.max_length)
-    if "cls" in vectors and np.allclose(vectors["cls"][-1], vectors["cls"][-1, :1]): # a network that reads from left to right
+    first, second = attribution(judge, good), attribution(judge, bad)
+    demo = load_corpus("demo").dev["in_domain_dev"].sentence[:64]
+    sentences = [good, bad, *(demo if others is None else others)]
+    if len(sentences) < 4:
+        raise ColaError(f"{len(sentences) - 2} other sentences were given to compare with; "
+                        "give at least two, or none for those of the demo corpus")
+    notes = [*(f"first: {note}" for note in first.notes),
+             *(f"second: {note}" for note in second.notes)]
+    if tokens_of(judge, good).ids == tokens_of(judge, bad).ids:
+        notes.append("both have the same tokens; this judge cannot tell them apart")
+    model: Any = judge.model
+    vectors = layer_vectors(model, judge.tokenizer, sentences, max_length=judge.max_length)
+    if "cls" in vectors and np.ptp(vectors["cls"][-1], axis=0).max() < 1e-5:
         del vectors["cls"]
-        notes.append("in this network [CLS] does not see what follows; the mean of the pieces is looked at instead")
-    layers = pd.DataFrame({name: stranger_distance(values) for name,values in vectors.items()}).rename_axis("layer")
-    return MinimalPair(*sides, pd.DataFrame(rows, columns=["good", "bad", "same", "attribution_good", "attribution_bad"]), layers, notes)
+        notes.append("in this model [CLS] does not see what follows; "
+                     "the mean of the tokens is used instead")
+    layers = pd.DataFrame({name: stranger_distance(values) for name, values in vectors.items()})
+    return MinimalPair(first, second, _aligned_words(first, second), layers.rename_axis("layer"),
+                       notes)
 
 # %% ../nbs/26_inspection.ipynb #layer-probe
 @dataclass(repr=False)
 class LayerProbe:
-    "How well a simple reader tells the labels apart from each layer"
-    table: pd.DataFrame # One row per layer (0: embeddings) and vector (cls, mean): mcc, low, high
-    sentences: int      # How many were read
-    folds: int          # In how many rounds they were learned from and tested on
+    "How well a simple classifier tells the labels apart from each layer"
+    table: pd.DataFrame  # per layer (0: embeddings) and vector (cls, mean): mcc, low, high
+    sentences: int       # how many were read
+    folds: int           # of the cross-validation
 
-    def plot(self,
-        ax=None,                # Two axes to draw on, for [CLS] and for the mean
-    ):                          # The axes
-        "The MCC of every layer"
-        return plot_probes({translate("probe"): self}, ax)
-    def __repr__(self): return f"MCC of {self.folds}-fold probes on {self.sentences} sentences\n" + self._wide().round(2).to_string()
-    def _repr_html_(self): return page(f"MCC of {self.folds}-fold probes on {self.sentences} sentences", [("layer 0 are the embeddings", self._wide().round(2).to_html(border=0))])
-    def _wide(self): return self.table.pivot(index="layer", columns="vector", values=["mcc", "low", "high"]).swaplevel(axis=1).sort_index(axis=1, level=0, sort_remaining=False)
+    def plot(self, axes: Sequence[Axes] | None = None) -> Sequence[Axes]:
+        "The MCC of every layer, on two axes: for [CLS] and for the mean"
+        return plot_probes({translate("probe"): self}, axes)
 
-def layer_probe(
-    model,               # From `load_model`
-    tokenizer,           # The one that belongs to the model
-    sentences,           # An iterable of str
-    labels,              # 0 or 1 for each sentence
-    groups=None,         # Sentences of the same group are learned from or tested on together; for pairs, the number of the pair
-    folds:int=5,         # Rounds
-    seed:int=42,         # Decides who is tested in which round
-    batch_size:int=64,   # Sentences per forward pass
-    max_length:int=64,   # In pieces; longer sentences are cut
-    progress:bool=False, # Show progress bars
-)->LayerProbe:           # `ColaError` if there are too few sentences of a label, or of groups, for so many rounds
-    "A logistic regression on the vectors of each layer, cross-validated"
-    import numpy as np, pandas as pd
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import StratifiedGroupKFold,StratifiedKFold,cross_val_predict
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-    sentences,labels = list(sentences), np.asarray(labels)
-    if len(sentences) != len(labels) or (groups is not None and len(groups) != len(labels)): raise ColaError(f"{len(sentences)} sentences, {len(labels)} labels" + f" and {len(groups) if groups is not None else 0} groups" * (groups is not None) + "; there must be one for each")
+    @property
+    def _headline(self): return f"MCC of {self.folds}-fold probes on {self.sentences} sentences"
+
+    def _wide(self):
+        wide = self.table.pivot(index="layer", columns="vector", values=["mcc", "low", "high"])
+        return wide.swaplevel(axis=1).sort_index(axis=1, level=0, sort_remaining=False).round(2)
+
+    def __repr__(self): return f"{self._headline}\n{self._wide().to_string()}"
+
+    def _repr_html_(self):
+        return page(self._headline, [("layer 0: embeddings", self._wide().to_html(border=0))])
+
+def _folds(labels, groups, folds, seed):
     if not np.isin(labels, [0, 1]).all(): raise ColaError("labels must be 0 or 1")
-    fewest = min((labels == label).sum() for label in (0, 1))
-    units = fewest if groups is None else min(fewest, len(set(groups)))
-    if folds < 2 or units < folds: raise ColaError(f"folds is {folds}; it must be at least 2, and no more than there are sentences of each label, or groups ({units})")
-    rounds = (StratifiedKFold if groups is None else StratifiedGroupKFold)(folds, shuffle=True, random_state=seed)
-    vectors,rows = layer_vectors(model, tokenizer, sentences, batch_size, max_length, progress), []
-    with progress_bar(total=sum(len(layers) for layers in vectors.values()), description="probing", unit="layer", show=progress) as bar:
-        for name,layers in vectors.items():
-            for number,layer in enumerate(layers):
-                predicted = cross_val_predict(make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)), layer, labels, groups=groups, cv=rounds)
-                rows.append((number, name, *bootstrap_mcc(labels, predicted)))
-                bar.update()
-    return LayerProbe(pd.DataFrame(rows, columns=["layer", "vector", "mcc", "low", "high"]), len(labels), folds)
+    positive = sum(labels)
+    units = min(positive, len(labels) - positive, len(labels if groups is None else set(groups)))
+    if not 2 <= folds <= units:
+        raise ColaError(f"folds is {folds}; it must be at least 2, and no more than there are "
+                        f"sentences of each label, or groups ({units})")
+    kind = StratifiedKFold if groups is None else StratifiedGroupKFold
+    return kind(folds, shuffle=True, random_state=seed)
 
-def plot_probes(
-    probes:dict,            # Name → `LayerProbe`, e.g. before and after fine-tuning
-    axes=None,              # Two axes to draw on
-):                          # The axes
-    "The MCC of every layer, several probes in one plot"
-    import matplotlib.pyplot as plt
-    if axes is None: _,axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained", sharey=True)
-    for ax,vector,title in zip(axes, ("cls", "mean"), ("Read from the vector of [CLS]", "Read from the mean over the pieces")):
-        for (name,probe),color,style in zip(probes.items(), ["#0173b2", "#de8f05", "#029e73", "#cc78bc"], ["o-", "s--", "^-.", "d:"]):
+def layer_probe(model: PreTrainedModel,
+                tokenizer: PreTrainedTokenizerBase,
+                sentences: Iterable[str],
+                labels: Sequence[int],  # 0 or 1 for each sentence
+                groups: Sequence | None = None,  # a group stays together; the number of a pair
+                folds: int = 5,          # of the cross-validation
+                seed: int = 42,          # decides which sentences are tested together
+                max_length: int = 64,    # in tokens; longer sentences are cut
+                progress: bool = False,  # show progress bars
+               ) -> LayerProbe:  # `ColaError` if there are too few of a label or of groups
+    "A logistic regression on the vectors of each layer, cross-validated"
+    sentences, labels = list(sentences), list(labels)
+    grouped = len(labels if groups is None else groups)
+    if not len(sentences) == len(labels) == grouped:
+        raise ColaError(f"{len(sentences)} sentences, {len(labels)} labels and groups for "
+                        f"{grouped}; there must be one for each sentence")
+    cv = _folds(labels, groups, folds, seed)
+    vectors = layer_vectors(model, tokenizer, sentences, max_length=max_length, progress=progress)
+    layers = [(number, name, layer) for name, values in vectors.items()
+              for number, layer in enumerate(values)]
+    probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
+    rows = []
+    for number, name, layer in progress_bar(layers, description="probing", unit="layer",
+                                            show=progress):
+        predicted = cross_val_predict(probe, layer, labels, groups=groups, cv=cv)
+        rows.append((number, name, *bootstrap_mcc(labels, predicted)))
+    table = pd.DataFrame(rows, columns=["layer", "vector", "mcc", "low", "high"])
+    return LayerProbe(table, len(labels), folds)
+
+def plot_probes(probes: dict[str, LayerProbe],  # e.g. before and after fine-tuning
+                axes: Sequence[Axes] | None = None,
+               ) -> Sequence[Axes]:
+    "The MCC of every layer, several probes in one plot, on two axes: for [CLS] and for the mean"
+    axes_: Any = axes
+    if axes is None:
+        _, axes_ = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained", sharey=True)
+    titles = {"cls": translate("Read from the vector of [CLS]"),
+              "mean": translate("Read from the mean over the tokens")}
+    styles = [("#0173b2", "o-"), ("#de8f05", "s--"), ("#029e73", "^-."), ("#cc78bc", "d:")]
+    for ax, (vector, title) in zip(axes_, titles.items(), strict=True):
+        for (name, probe), (color, style) in zip(probes.items(), styles, strict=False):
             part = probe.table[probe.table.vector == vector]
-            if not len(part): continue
             ax.plot(part.layer, part.mcc, style, color=color, label=name)
             ax.fill_between(part.layer, part.low, part.high, color=color, alpha=.15, linewidth=0)
-            ax.set_xticks(part.layer)
+            if len(part): ax.set_xticks(part.layer)
         ax.axhline(0, color="gray", linewidth=.8)
-        ax.set(title=translate(title), xlabel=translate("layer (0: embeddings)"), ylabel=translate("MCC of the probe"))
-    axes[0].legend(loc="upper left")
-    return localize_axes(axes)
+        ax.set(title=title, xlabel=translate("layer (0: embeddings)"),
+               ylabel=translate("MCC of the probe"))
+    axes_[0].legend(loc="upper left")
+    return localize_axes(axes_)

@@ -4,83 +4,88 @@
 
 # %% ../nbs/21_pairs.ipynb #imports
 from __future__ import annotations
+
 from pathlib import Path
-from typing import TYPE_CHECKING
-from .basics import ColaError
-from .reading import read_jsonl
-from .reading import read_cola_tsv
-from .basics import progress_bar
+
+import numpy as np
+import pandas as pd
+from scipy.stats import binomtest
+
+from .basics import ColaError, log_odds, progress_bar
 from .packing import predict_logits
-if TYPE_CHECKING: import pandas as pd
+from .prediction import Judge
+from .reading import read_cola_tsv, read_jsonl
 
 # %% auto #0
 __all__ = ['pairs_of', 'load_pairs', 'prefer_good', 'evaluate_pairs']
 
-# %% ../nbs/21_pairs.ipynb #load-pairs
-def pairs_of(
-    sentences:pd.DataFrame, # Rows two by two: one acceptable, one not, of the same source
-    where:str="sentences",  # What to call the table in an error
-)->pd.DataFrame:            # [field, phenomenon, good, bad]; `ColaError` if two rows are no pair
+# %% ../nbs/21_pairs.ipynb #pairs-of
+def pairs_of(sentences: pd.DataFrame,   # rows two by two: one acceptable, one not, of one source
+             where: str = "sentences",  # what to call the table in an error
+            ) -> pd.DataFrame:          # [field, phenomenon, good, bad]; `ColaError` if no pairs
     "The minimal pairs of a table"
-    import pandas as pd
-    first,second = sentences[::2].reset_index(drop=True), sentences[1::2].reset_index(drop=True)
-    if len(first) != len(second): raise ColaError(f"{where}: {len(sentences)} sentences cannot stand two by two; a pair needs both")
+    first = sentences[::2].reset_index(drop=True)
+    second = sentences[1::2].reset_index(drop=True)
+    if len(first) != len(second):
+        raise ColaError(f"{where}: {len(sentences)} sentences are not pairs; each pair needs two")
     broken = (first.label == second.label) | (first.sentence_source != second.sentence_source)
     if broken.any():
-        at = int(broken.to_numpy().argmax())
-        raise ColaError(f"{where}: rows {2 * at} and {2 * at + 1} are no pair; one must be acceptable and one not, of the same source")
-    is_first_good = first.label == 1
-    return pd.DataFrame({"field": first.sentence_source, "phenomenon": first.phenomenon if "phenomenon" in first else first.sentence_source,
-                         "good": first.sentence.where(is_first_good, second.sentence), "bad": second.sentence.where(is_first_good, first.sentence)})
+        row = 2 * int(broken.to_numpy().argmax())
+        raise ColaError(f"{where}: rows {row} and {row + 1} are no pair; "
+                        "one must be acceptable and one not, of the same source")
+    good, source = first.label == 1, first.sentence_source
+    return pd.DataFrame({"field": source, "phenomenon": first.get("phenomenon", source),
+                         "good": first.sentence.where(good, second.sentence),
+                         "bad": second.sentence.where(good, first.sentence)})
 
-def load_pairs(
-    path:str|Path, # A folder of .jsonl files, one such file, or a .tsv in CoLA's four columns
-)->pd.DataFrame:   # [field, phenomenon, good, bad]; `ColaError` if there are none, or a pair has an empty side
+# %% ../nbs/21_pairs.ipynb #load-pairs
+def load_pairs(path: str | Path,  # a folder of .jsonl files, one of them, or a .tsv like CoLA's
+              ) -> pd.DataFrame:  # [field, phenomenon, good, bad]; `ColaError` if one lacks a side
     "Read minimal pairs"
-    import pandas as pd
     path = Path(path)
-    files = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
-    if not files: raise ColaError(f"there are no .jsonl files in {path}")
     if path.suffix.lower() == ".tsv": return pairs_of(read_cola_tsv(path), path.name)
     rows = []
-    for file in files:
-        for row,line in zip(*read_jsonl(file)):
+    for file in sorted(path.glob("*.jsonl")) if path.is_dir() else [path]:
+        for line, row in read_jsonl(file).items():
             for side in ("sentence_good", "sentence_bad"):
-                if not isinstance(row.get(side), str) or not row[side].strip(): raise ColaError(f"{file.name} line {line}: {side} is empty; a pair needs both sentences")
-            rows.append((str(row.get("field", "")), str(row.get("UID") or row.get("linguistics_term") or file.stem), row["sentence_good"], row["sentence_bad"]))
-    if not rows: raise ColaError(f"there are no pairs in {path}")
+                if not isinstance(row.get(side), str) or not row[side].strip():
+                    raise ColaError(f"{file.name} line {line}: {side} is no sentence; "
+                                    "a pair needs both")
+            phenomenon = row.get("UID") or row.get("linguistics_term") or file.stem
+            rows.append((str(row.get("field", "")), str(phenomenon),
+                         row["sentence_good"], row["sentence_bad"]))
+    if not rows: raise ColaError(f"there are no pairs in {path}; .jsonl files of pairs are needed")
     return pd.DataFrame(rows, columns=["field", "phenomenon", "good", "bad"])
 
 # %% ../nbs/21_pairs.ipynb #evaluate-pairs
-def prefer_good(
-    judge,               # A `Judge`
-    pairs:pd.DataFrame,  # From `load_pairs`
-    chunk:int=2048,      # Pairs at a time
-    progress:bool=False, # Show a progress bar
-)->pd.Series:            # 1 where the good sentence has the higher logit, 0 where the bad one, .5 for a tie
+def prefer_good(judge: Judge,
+                pairs: pd.DataFrame,     # from `load_pairs`
+                chunk: int = 2048,       # pairs at a time
+                progress: bool = False,  # show a progress bar
+               ) -> pd.Series:           # 1: the good one wins, 0: the bad one, .5: a tie
     "Which sentence of each pair is preferred?"
-    import numpy as np, pandas as pd
     preferred = np.empty(len(pairs), dtype=np.float32)
     with progress_bar(total=len(pairs), description="asking", unit="pair", show=progress) as bar:
         for start in range(0, len(pairs), chunk):
-            part = pairs.iloc[start:start+chunk]
-            logits = predict_logits(judge.model, judge.tokenizer, [*part.good, *part.bad], max_length=judge.max_length).astype(float)
-            good,bad = np.split(logits[:, 1] - logits[:, 0], 2)
-            preferred[start:start+chunk] = (good > bad) + (good == bad) / 2
+            part = pairs.iloc[start:start + chunk]
+            logits = predict_logits(judge.model, judge.tokenizer, [*part.good, *part.bad],
+                                    max_length=judge.max_length)
+            good, bad = np.split(log_odds(logits.astype(float)), 2)
+            preferred[start:start + chunk] = (good > bad) + (good == bad) / 2
             bar.update(len(part))
     return pd.Series(preferred, index=pairs.index, name="preferred")
 
-def evaluate_pairs(
-    judge,               # A `Judge`
-    pairs:pd.DataFrame,  # From `load_pairs`
-    progress:bool=False, # Show a progress bar
-)->pd.DataFrame:         # One row per phenomenon and one for all: pairs, accuracy, low, high (95%)
+def evaluate_pairs(judge: Judge,
+                   pairs: pd.DataFrame,     # from `load_pairs`
+                   progress: bool = False,  # show a progress bar
+                  ) -> pd.DataFrame:        # a row per phenomenon and one for all, 95% intervals
     "How often is the good sentence preferred, phenomenon by phenomenon?"
-    import pandas as pd
-    from scipy.stats import binomtest
     preferred = prefer_good(judge, pairs, progress=progress)
-    def row(part):
+    groups = {name: part for name, part in preferred.groupby(pairs.phenomenon, sort=False)}
+    groups["all"] = preferred
+    rows = []
+    for part in groups.values():
         interval = binomtest(round(part.sum()), len(part)).proportion_ci(method="wilson")
-        return {"pairs": len(part), "accuracy": part.mean(), "low": interval.low, "high": interval.high}
-    rows = {phenomenon: row(part) for phenomenon,part in preferred.groupby(pairs.phenomenon, sort=False)}
-    return pd.DataFrame(rows | {"all": row(preferred)}).T.astype({"pairs": int})
+        rows.append({"pairs": len(part), "accuracy": part.mean(),
+                     "low": interval.low, "high": interval.high})
+    return pd.DataFrame(rows, index=list(groups))

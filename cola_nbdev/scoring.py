@@ -576,7 +576,7 @@ def score_file(judge: Judge,               # or what has its `predict_probabilit
         return done
 
 # %% ../nbs/19_scoring.ipynb #glue-submission
-def _check_glue(table, name, lines):
+def _check_glue(table, name):
     if missing := {"index", "sentence"} - set(table):
         raise ColaError(f"{name}: no column {' or '.join(sorted(missing))}; "
                         "GLUE's test.tsv has index and sentence")
@@ -584,7 +584,7 @@ def _check_glue(table, name, lines):
     index = table["index"]
     if not index.str.fullmatch(r"\d+").all() or index.duplicated().any():
         raise ColaError(f"{name}: the column index must hold different whole numbers")
-    for line, sentence in zip(lines, table.sentence, strict=True):
+    for line, sentence in table.sentence.items():
         if not sentence.strip():
             raise ColaError(f"{name} line {line}: the sentence is empty; "
                             "GLUE expects a verdict for each")
@@ -595,8 +595,8 @@ def glue_submission(judge: Judge,                  # a fine-tuned model
                    ) -> Path:                      # the same
     "Judge GLUE's test sentences and write the file to be sent"
     out = Path(out)
-    table, name, lines = read_table(test, "\t")
-    _check_glue(table, name, lines)
+    table = read_table(test, "\t")
+    _check_glue(table, Path(test).name)
     if out.exists(): raise ColaError(f"{out} exists already; choose another --out or remove it")
     if not out.parent.is_dir():
         raise ColaError(f"there is no folder {out.parent}; make it, or choose another --out")

@@ -1,127 +1,144 @@
 """Builds the site: python docs/build_site.py, which `make docs` calls.
 
-The notebooks go through nbdev's processors and a staging step (docs/staging.py) into _proc/en and _proc/pt, the API and command pages join them (docs/reference.py), and Sphinx makes
-_docs from _proc/en and _docs/pt from _proc/pt, every warning an error. What is wrong is told with notebook and cell.
+docs/staging.py writes what Sphinx reads into _proc/en and _proc/pt; Sphinx makes _docs from the one
+and _docs/pt from the other, every warning an error that names its notebook and cell.
 """
-import argparse
+import ast
+import io
 import os
 import re
 import shutil
 import subprocess
 import sys
-import time
-from pathlib import Path
-
-os.environ |= {"HF_HUB_OFFLINE": "1", "MPLBACKEND": "agg", "TQDM_DISABLE": "1"}
-os.environ.pop("FORCE_COLOR", None)
-
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+from contextlib import redirect_stdout, suppress
+from unittest.mock import patch
 
 import nbformat
-
 import portuguese
-import readme
-import reference
 import staging
+from staging import ROOT, page_of
 
 STAGE, SITE = ROOT/"_proc", ROOT/"_docs"
-GROUPS = {"en": ["Data", "Tokenization", "The network", "Training", "Evaluation", "Prediction", "Experiments", "Inspection", "The page", "Command line"],
-          "pt": ["Dados", "Tokenização", "A rede", "Treinamento", "Avaliação", "Predição", "Experimentos", "Inspeção", "A página", "Linha de comando"]}
-CAPTIONS = {"en": {"start": "Start", "reference": "Reference", "project": "Project"}, "pt": {"start": "Começo", "reference": "Referência", "project": "Projeto"}}
-NOT_FOUND = {"en": "# There is no such page\n\nThe address may be old or have a typing error. The search on the left knows all pages, and [home](index.ipynb) is a good place to start again.\n",
-             "pt": "# Esta página não existe\n\nO endereço pode ser antigo ou conter um erro de digitação. A busca à esquerda conhece todas as páginas, e a [página inicial](index.ipynb) é um bom lugar para recomeçar.\n"}
+os.environ |= {"HF_HUB_OFFLINE": "1", "MPLBACKEND": "agg", "TQDM_DISABLE": "1"}
+os.environ.pop("FORCE_COLOR", None)
+sys.path.insert(0, str(ROOT))
 
-def reading_order():
-    "Stems of the numbered notebooks as the home page lists them"
-    home = nbformat.read(ROOT/"nbs/index.ipynb", as_version=4)
-    listed = list(dict.fromkeys(re.findall(r"\]\((\d\d_\w+)\.ipynb\)", "\n".join(re.findall(r"^\|.*", "\n".join(cell.source for cell in home.cells if cell.cell_type == "markdown"), re.MULTILINE)))))
-    if missing := {path.stem for path in (ROOT/"nbs").glob("[0-9]*.ipynb")} - set(listed): sys.exit(f"nbs/index.ipynb: the table of notebooks has no {', '.join(sorted(missing))}")
-    return listed
+SECTIONS = [  # English, Portuguese, pages: the menu
+    ("Start", "Começo", "tutorial"),
+    ("Data", "Dados", "reading grammar data corruption"),
+    ("Tokens", "Tokens", "tokenization vocabulary"),
+    ("The model", "O modelo", "model packing anatomy"),
+    ("Training", "Treinamento", "settings checkpoints distributed doctor training"),
+    ("Evaluation", "Avaliação", "evaluation calibration comparison"),
+    ("Using it", "Em uso", "prediction scoring engine pairs export"),
+    ("Experiments", "Experimentos", "experiments cola-search recipe"),
+    ("Looking inside", "Por dentro", "attribution inspection"),
+    ("Interfaces", "Interfaces", "app cli"),
+    ("Under the hood", "Bastidores", "basics"),
+    ("Reference", "Referência", "api/index commands"),
+    ("Project", "Projeto", "scale reliability benchmarks changelog contributing"),
+]
+WORDS = {
+    "en": ("Every public name of the package, with its parameters.", "Where it is built",
+           "Command line", "Every command of `cola` with its options, as `--help` prints them. "
+           "The page [cli](cli.ipynb) shows how the command is built. "
+           "A mistake of yours is one line and exit code 2."),
+    "pt": ("Todos os nomes públicos do pacote, com os seus parâmetros (em inglês).",
+           "Onde é construído", "Linha de comando",
+           "Todos os comandos de `cola` com as suas opções, como `--help` os mostra (em inglês). "
+           "A página [linha de comando](cli.ipynb) mostra como o comando é construído. "
+           "Um erro seu é uma linha e o código de saída 2."),
+}
 
-def toctrees(language):
-    "What the menu shows, in the order of reading: hidden lists on the home page"
-    captions, stems = CAPTIONS[language], reading_order()
-    lists = [(captions["start"], ["tutorial"])]
-    lists += [(f"{number} · {name}", [staging.page_of(stem) for stem in stems if int(stem[:2]) == number]) for number, name in enumerate(GROUPS[language])]
-    lists += [(captions["reference"], ["api/index", "commands"]), (captions["project"], [page for page in staging.TEXTS.values() if (STAGE/language/f"{page}.md").exists()])]
-    return "\n\n".join(f"```{{toctree}}\n:hidden:\n:caption: {caption}\n\n" + "\n".join(pages) + "\n```" for caption, pages in lists)
+def toctree(pages, *options):
+    return "\n".join(["```{toctree}", ":hidden:", *options, "", *pages, "```"])
 
-def notebooks(language): return sorted((ROOT/("nbs" if language == "en" else "pt")).glob("*.ipynb"))
+def menu(language):
+    "Hidden lists on the home page; a page that is in no section is a warning of Sphinx's"
+    lists = [(pages, english if language == "en" else ours) for english, ours, pages in SECTIONS]
+    return "\n\n".join(toctree(each.split(), f":caption: {name}") for each, name in lists)
+
+def api_pages(language):
+    "Page → text: the modules, which Sphinx's autodoc fills, and their index"
+    promise, built, *_ = WORDS[language]
+    pages, rows = {}, []
+    for name in staging.MODULES:
+        module = f"cola_nbdev.{name}"
+        source = (ROOT/"cola_nbdev"/f"{name}.py").read_text(encoding="utf-8")
+        about = ast.get_docstring(ast.parse(source))
+        rows.append(f"- [{module}]({name}.md): {about}")
+        page = page_of(name)
+        constants = [each for each, homes in staging.symbols().items()
+                     if name in homes and each.isupper()]  # autodoc asks for docstrings otherwise
+        data = "".join(f".. autodata:: {module}.{each}\n" for each in constants)
+        pages[f"api/{name}"] = (f"# {module}\n\n{built}: [{page}](../{page}.ipynb)\n\n"
+                                f"```{{eval-rst}}\n.. automodule:: {module}\n\n{data}```\n")
+    index = "\n\n".join(["# API", promise, "\n".join(rows), toctree(staging.MODULES)])
+    return pages | {"api/index": index}
+
+def help_of(main, *command):
+    "What `cola command --help` prints"
+    environment = {"COLUMNS": "86", "NO_COLOR": "1", "TERM": "dumb"}
+    with redirect_stdout(io.StringIO()) as said, patch.dict(os.environ, environment), \
+         suppress(SystemExit): main([*command, "--help"])
+    return "```text\n" + re.sub(r"\x1b\[[0-9;]*m", "", said.getvalue()).rstrip() + "\n```"
+
+def command_page(language):
+    "One section for each command"
+    from cola_nbdev.cli import COMMANDS, main
+    _, _, title, intro = WORDS[language]
+    sections = [f"## cola {name}\n\n{help_of(main, name)}" for name in COMMANDS]
+    return "\n\n".join([f"# {title}", intro, help_of(main), *sections])
+
+def notebooks(language):
+    return sorted((ROOT/("nbs" if language == "en" else "pt")).glob("*.ipynb"))
 
 def stage(language):
-    "Write everything Sphinx reads; returns page → (title, description)"
+    "Write everything Sphinx reads"
     folder, extra = STAGE/language, STAGE/f"{language}-extra"
     for old in (folder, extra): shutil.rmtree(old, ignore_errors=True)
     (folder/"api").mkdir(parents=True)
     (extra/"notebooks").mkdir(parents=True)
-    shutil.copytree(ROOT/"docs/static", folder/"pictures", ignore=shutil.ignore_patterns("*.css", "*.svg"))
-    pages = {}
+    pictures = shutil.ignore_patterns("*.css", "*.svg")
+    shutil.copytree(ROOT/"docs/static", folder/"pictures", ignore=pictures)
     for path in notebooks(language):
-        notebook, pages[staging.page_of(path)] = staging.stage_notebook(path)
-        if path.stem == "index": index = notebook
-        else: nbformat.write(notebook, folder/f"{staging.page_of(path)}.ipynb")
+        page = staging.stage_notebook(path, language)
+        if path.stem == "index": page.cells.append(nbformat.v4.new_markdown_cell(menu(language)))
+        nbformat.write(page, folder/f"{page_of(path)}.ipynb")
         shutil.copy(path, extra/"notebooks")
-    for source, page in staging.TEXTS.items():
-        if not (ROOT/source).exists(): continue
-        text, pages[page] = staging.stage_text(source)
-        (folder/f"{page}.md").write_text(text, encoding="utf-8")
-    link = lambda module, line: staging.repository(f"{Path(module.__file__).relative_to(ROOT).as_posix()}") + f"#L{line}"
-    written = reference.api_pages(language, link) | {"commands": reference.command_page(language), "404": "---\norphan: true\n---\n\n" + NOT_FOUND[language]}
-    for page, text in written.items(): (folder/f"{page}.md").write_text(text, encoding="utf-8")
-    index.cells.append(nbformat.v4.new_markdown_cell(toctrees(language)))
-    nbformat.write(index, folder/"index.ipynb")
-    api_index = folder/"api/index.md"
-    api_index.write_text(api_index.read_text(encoding="utf-8") + "\n```{toctree}\n:hidden:\n\n" + "\n".join(module.__name__.split(".")[-1] for module in reference.modules()) + "\n```\n", encoding="utf-8")
-    return pages
+    texts = {page: staging.stage_text(source, language) for source, page in staging.TEXTS.items()}
+    texts |= api_pages(language) | {"commands": command_page(language)}
+    for page, text in texts.items(): (folder/f"{page}.md").write_text(text, encoding="utf-8")
 
-def llms(pages):
-    "What llmstxt.org asks for: the pages with their promises, as links to follow"
-    facts = staging.settings()
-    base = f"{facts.doc_host}{facts.doc_baseurl}/"
-    lines = [f"- [{title}]({base}{page}.html)" + (f": {description}" if description else "") for page, (title, description) in pages.items() if page != "index"]
-    return f"# {facts.lib_name}\n\n> {facts.description}\n\nThe pages are notebooks; each is also at {base}notebooks/ as .ipynb, and in Portuguese under {base}pt/.\n\n## Pages\n\n" + "\n".join(lines) + "\n"
-
-def located(line):
-    "Sphinx's warning with the notebook's name and cell in place of the staged file: myst-nb counts 10000 lines a cell"
+def located(line, language):
+    "Sphinx's warning with notebook and cell: myst-nb counts 10000 lines a cell"
     found = re.match(rf"{re.escape(str(STAGE/language))}/(.+?)\.ipynb:(\d+): (.*)", line)
     if not found: return line.replace(f"{STAGE/language}/", f"{language}/")
-    page, number, text = found[1], int(found[2]), found[3]
-    notebook = nbformat.read(STAGE/language/f"{page}.ipynb", as_version=4)
-    cell = notebook.cells[min(max(number // 10000 - 1, 0), len(notebook.cells) - 1)]
-    source = next(path for path in notebooks(language) if staging.page_of(path) == page)
-    return f"{source.relative_to(ROOT)}, cell {cell.id.removesuffix('-anchor')}: {text}"
+    cells = nbformat.read(STAGE/language/f"{found[1]}.ipynb", as_version=4).cells
+    cell = cells[min(max(int(found[2]) // 10000 - 1, 0), len(cells) - 1)]
+    source = next(path for path in notebooks(language) if page_of(path) == found[1])
+    return f"{source.relative_to(ROOT)}, cell {cell.id}: {found[3]}"
 
 def build(language):
     "Let Sphinx make the pages; returns its complaints"
     out = SITE if language == "en" else SITE/language
-    environment = os.environ | {"SITE_LANGUAGE": language, "SITE_EXTRA": str(STAGE/f"{language}-extra")}
-    command = [sys.executable, "-m", "sphinx", "-b", "html", "-n", "-q", "-E", "-j", "2", "-c", str(ROOT/"docs"), "-d", str(STAGE/f"{language}-doctrees"), str(STAGE/language), str(out)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    shutil.rmtree(ROOT/"jupyter_execute", ignore_errors=True) # myst-nb's copy of the notebooks
-    complaints = [located(line) for line in re.sub(r"\x1b\[[0-9;]*m", "", done.stderr).splitlines() if line.strip()]
+    environment = os.environ | {"SITE_LANGUAGE": language}
+    flags = ["-b", "html", "-n", "-q", "-E", "-j", "2", "-c", str(ROOT/"docs")]
+    folders = ["-d", str(STAGE/f"{language}-doctrees"), str(STAGE/language), str(out)]
+    done = subprocess.run([sys.executable, "-m", "sphinx", *flags, *folders], env=environment,
+                          capture_output=True, text=True)
+    shutil.rmtree(ROOT/"jupyter_execute", ignore_errors=True)  # myst-nb's copy of the notebooks
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", done.stderr).splitlines()
+    complaints = [located(line, language) for line in lines if line.strip()]
     return complaints or ([f"Sphinx ended with {done.returncode}"] if done.returncode else [])
 
 def main():
-    parser = argparse.ArgumentParser(description="Build the site into _docs")
-    parser.add_argument("--language", choices=["en", "pt"], action="append", help="only this one (default: both)")
-    languages = parser.parse_args().language or ["en", "pt"]
-    os.chdir(ROOT) # nbdev looks for settings.ini from here
-    started = time.perf_counter()
-    for name in readme.FIRST_LINE:
-        if not (ROOT/name).exists() or (ROOT/name).read_text(encoding="utf-8") != readme.readme(name): sys.exit(f"{name} is not what nbs/index.ipynb makes: run `make readme`")
     shutil.rmtree(SITE, ignore_errors=True)
-    for language in languages:
-        if language == "pt":
-            if complaints := list(portuguese.complaints()): sys.exit("\n".join(complaints))
-            portuguese.write()
-        try: pages = stage(language)
-        except staging.Unknown as error: sys.exit(f"{error}")
-        if language == "en": (STAGE/"en-extra/llms.txt").write_text(llms(pages), encoding="utf-8")
-        print(f"{language}: {len(pages)} pages staged after {time.perf_counter() - started:.0f} s", flush=True)
-        complaints = build(language)
-        if complaints: sys.exit("\n".join(complaints))
-        print(f"{language}: built after {time.perf_counter() - started:.0f} s", flush=True)
-    print(f"The site is in {SITE.relative_to(ROOT)}: open {SITE.relative_to(ROOT)}/index.html")
+    portuguese.write()
+    for language in ("en", "pt"):
+        stage(language)
+        if complaints := build(language): sys.exit("\n".join(complaints))
+        print(f"{language}: built", flush=True)
+    print("The site is in _docs: open _docs/index.html")
 
 if __name__ == "__main__": main()

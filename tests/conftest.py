@@ -4,16 +4,18 @@ from pathlib import Path
 
 import pytest
 
-# Before anything imports transformers, which reads it once: a test that needs the Hub must fail, not download.
+# Before anything imports transformers, which reads it once: a test that needs the Hub must fail,
+# not download.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["MPLBACKEND"] = "agg"
-os.environ["TQDM_DISABLE"] = "1" # as `cola` does where no terminal is
+os.environ["TQDM_DISABLE"] = "1"  # as `cola` does where no terminal is
 
 @pytest.fixture(scope="session")
 def needs_cola():
-    "The folder of the real corpus, from COLA_NBDEV_DATA; the test is skipped where there is none"
+    "The folder of the real corpus, from COLA_NBDEV_DATA; without it the test is skipped"
     folder = os.environ.get("COLA_NBDEV_DATA")
-    if not folder: pytest.skip("needs the real corpus: set COLA_NBDEV_DATA to the unpacked folder cola_public")
+    if not folder:
+        pytest.skip("needs the real corpus: set COLA_NBDEV_DATA to the unpacked folder cola_public")
     if not any(Path(folder).rglob("in_domain_train.tsv")):
         pytest.skip(f"needs the real corpus: COLA_NBDEV_DATA={folder} has no in_domain_train.tsv")
     return Path(folder)
@@ -25,7 +27,8 @@ def model(tmp_path_factory):
     from cola_nbdev.prediction import save_judge
     from cola_nbdev.settings import Config
     from cola_nbdev.training import train
-    return save_judge(train(load_corpus("demo").train[:100], Config(model="tiny", epochs=1), progress=False), tmp_path_factory.mktemp("judge")/"model")
+    run = train(load_corpus("demo").train[:100], Config(model="tiny", epochs=1), progress=False)
+    return save_judge(run, tmp_path_factory.mktemp("judge")/"model")
 
 @pytest.fixture(scope="module")
 def judge(model):
@@ -41,12 +44,14 @@ def tried(record_property):
     yield note
     for fault, count in counts.items(): record_property("fault", (fault, count))
 
-# The table of the fault suite: every test says which faults it tried and how many cases were made up for it
+# The table of the fault suite: every test says which faults it tried, and with how many cases
 
 def pytest_terminal_summary(terminalreporter):
     import reliability
-    reports = [report for found in terminalreporter.stats.values() for report in found if getattr(report, "when", "") == "teardown" or getattr(report, "failed", False)]
+    reports = [report for found in terminalreporter.stats.values() for report in found
+               if getattr(report, "when", "") == "teardown" or getattr(report, "failed", False)]
     table = reliability.table(reports)
     if table and os.environ.get("COLA_NBDEV_LONG"):
         terminalreporter.write_line("\n" + table)
-        if not terminalreporter.config.option.keyword: reliability.write(table) # the page shows whole runs
+        if not terminalreporter.config.option.keyword:  # the page shows whole runs
+            reliability.write(table)

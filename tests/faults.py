@@ -16,7 +16,7 @@ os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "MPLBACKEND": "agg
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["torch", "transformers.models.bert.modeling_bert", "accelerate", "pandas", "sklearn.metrics", "matplotlib.pyplot", "seaborn",
                                "cola_nbdev.prediction", "cola_nbdev.evaluation", "cola_nbdev.packing"])
-TORN = {"os": ("fsync", "rename"), "shutil": ("rmtree",), "hashlib": ("file_digest",), "safetensors.torch": ("save_file",)} # what a checkpoint is made with
+TORN = {"os": ("fsync", "rename"), "shutil": ("rmtree",), "hashlib": ("file_digest",), "cola_nbdev.checkpoints": ("save_file",)} # what a checkpoint is made with
 
 def small():
     "A corpus and settings whose training takes a second: 27 steps, a checkpoint after each"

@@ -1,4 +1,4 @@
-"""What a user can get wrong is answered with one line and exit code 2, and nothing that was there before is touched."""
+"""What a user can get wrong is answered with one line and exit code 2, and nothing is touched."""
 import functools
 import http.server
 import os
@@ -9,7 +9,7 @@ import zipfile
 
 import pytest
 
-from cola_nbdev import cli,data
+from cola_nbdev import cli, data
 
 GOOD = "ad03\t1\t\tHe left.\nad03\t0\t*\tHim left.\n"
 
@@ -32,10 +32,12 @@ def refused(outcome, message):
     assert message in lines[0], lines[0]
 
 @pytest.mark.parametrize("content, message", [
-    (GOOD + "ad03\t0\tHim left.\n", "file.tsv line 3: 3 fields where CoLA has 4 (source, label, note, sentence); is a tab missing?"),
+    (GOOD + "ad03\t0\tHim left.\n",
+     "line 3: 3 fields where CoLA has 4 (source, label, note, sentence); is a tab missing?"),
     (GOOD + "Him left.\n", "file.tsv line 3: 1 field where CoLA has 4"),
     (GOOD + "ad03\t0\t*\tHim\tleft.\n", "file.tsv line 3: 5 fields where CoLA has 4"),
-    (GOOD + "ad03\t2\t*\tHim left.\n", "file.tsv line 3: label '2' is neither 0 (unacceptable) nor 1 (acceptable)"),
+    (GOOD + "ad03\t2\t*\tHim left.\n",
+     "file.tsv line 3: label '2' is neither 0 (unacceptable) nor 1 (acceptable)"),
     (GOOD + "ad03\t\t*\tHim left.\n", "file.tsv line 3: label '' is neither"),
     (GOOD + "ad03\t0\t*\t\n", "file.tsv line 3: the sentence is empty"),
     (GOOD.encode() + b"ad03\t0\t*\tHi\0m left.\n", "file.tsv line 3: a NUL byte"),
@@ -52,20 +54,26 @@ def test_a_broken_tsv_is_refused_with_its_line(cola, tmp_path, content, message)
     assert not (tmp_path/"run").exists()
 
 @pytest.mark.parametrize("content, message", [
-    ("sentence,label\nHe left.,1\n\"Him left.,0\n", "file.csv line 3: unexpected end of data; is a quote opened and not closed?"),
+    ("sentence,label\nHe left.,1\n\"Him left.,0\n",
+     "file.csv line 3: unexpected end of data; is a quote opened and not closed?"),
     ("sentence,label\nHe left,again.,1\n", "file.csv line 2: 3 fields where the header has 2"),
-    ("text,label\nHe left.,1\n", "file.csv: the columns text, label are of no corpus known here; rename"),
+    ("text,label\nHe left.,1\n",
+     "file.csv: the columns text, label are of no corpus known here; rename"),
     ("sentence,label\n", "file.csv holds no sentences"),
-    ("sentence,sentence,label\nHe left.,He left.,1\n", "file.csv: two columns are called 'sentence'; rename one"),
-    ("sentence,label\nHe left.,1\n\"A sentence\nof two lines.\",yes\n", "file.csv line 3: label 'yes' is neither"),
+    ("sentence,sentence,label\nHe left.,He left.,1\n",
+     "file.csv: two columns are called 'sentence'; rename one"),
+    ("sentence,label\nHe left.,1\n\"A sentence\nof two lines.\",yes\n",
+     "file.csv line 3: label 'yes' is neither"),
 ])
 def test_a_broken_csv_is_refused_with_its_line(cola, tmp_path, content, message):
     (tmp_path/"file.csv").write_text(content)
     refused(cola("data", "file.csv"), message)
 
 def test_odd_sentences_are_kept_as_text(tmp_path):
-    sentences = ["NA", "None", "null", "nan", '"unbalanced', "it's \"fine\"", "1", "=SUM(A1)", "naïve 😀", "a\u2028b", "#"]
-    rows = "".join(f"s\t{number % 2}\t\t{sentence}\n" for number, sentence in enumerate(sentences))
+    sentences = ["NA", "None", "null", "nan", '"unbalanced', "it's \"fine\"", "1", "=SUM(A1)",
+                 "naïve 😀", "a\u2028b", "#"]
+    rows = "".join(f"s\t{number % 2}\t\t{sentence}\n"
+                   for number, sentence in enumerate(sentences))
     (tmp_path/"plain.tsv").write_text(rows, encoding="utf-8")
     (tmp_path/"windows.tsv").write_bytes(b"\xef\xbb\xbf" + rows.replace("\n", "\r\n").encode())
     (tmp_path/"no_last_line_end.tsv").write_text(rows.rstrip("\n"), encoding="utf-8")
@@ -75,15 +83,21 @@ def test_odd_sentences_are_kept_as_text(tmp_path):
         assert read.sentence_source.tolist() == ["s"] * len(sentences)
 
 @pytest.mark.parametrize("arguments, message", [
-    (["data", "nowhere.tsv"], "there is no corpus 'nowhere.tsv'; say demo, demo-pt, cola, or the path"),
+    (["data", "nowhere.tsv"],
+     "there is no corpus 'nowhere.tsv'; say demo, demo-pt, cola, or the path"),
     (["data", "."], "holds no corpus; expected in_domain_train.tsv"),
-    (["train", "--out", "run", "--model", "no/such-model"], "cannot load the model 'no/such-model': say minilm, bert, tiny, a Hub id, or a folder"),
+    (["train", "--out", "run", "--model", "no/such-model"],
+     "cannot load the model 'no/such-model': say minilm, bert, tiny, a Hub id, or a folder"),
     (["train", "--out", "run", "--learning-rate", "0"], "learning_rate is 0.0; it must be above 0"),
-    (["train", "--out", "run", "--learning-rate", "nan"], "learning_rate is nan; it must be above 0"),
+    (["train", "--out", "run", "--learning-rate", "nan"],
+     "learning_rate is nan; it must be above 0"),
     (["train", "--out", "run", "--batch-size", "0"], "batch_size is 0; it must be at least 1"),
-    (["train", "--out", "run", "--validation-fraction", "1.5"], "validation_fraction is 1.5; it must be 0 or more and below 1"),
-    (["train", "--out", "run", "--model", "tiny", "--learning-rate", "1e30"], "the loss became nan at step"),
-    (["train", "--out", "run", "--model", "tiny", "--max-length", "100"], "max_length is 100; tiny has only 64 positions"),
+    (["train", "--out", "run", "--validation-fraction", "1.5"],
+     "validation_fraction is 1.5; it must be 0 or more and below 1"),
+    (["train", "--out", "run", "--model", "tiny", "--learning-rate", "1e30"],
+     "the loss became nan at step"),
+    (["train", "--out", "run", "--model", "tiny", "--max-length", "100"],
+     "max_length is 100; tiny has only 64 positions"),
     (["predict", "nowhere", "He left."], "cannot load the model 'nowhere'"),
     (["predict", "minilm", "He left."], "minilm has no trained head"),
     (["predict", "minilm"], "no sentence to judge"),
@@ -99,10 +113,11 @@ def test_a_file_that_may_not_be_read_or_a_folder_that_may_not_be_written(cola, t
     refused(cola("train", "--model", "tiny", "--out", "file"), "file exists already")
 
 def test_odd_outputs(cola, tmp_path):
-    refused(cola("train", "--model", "tiny", "--out", "."), ". is the folder you are in; choose a folder of its own")
-    refused(cola("train", "--model", "tiny", "--out", "/"), "/ cannot hold a run; choose a folder of its own")
+    def train(out): return cola("train", "--model", "tiny", "--out", out)
+    refused(train("."), ". is the folder you are in; choose a folder of its own")
+    refused(train("/"), "/ cannot hold a run; choose a folder of its own")
     (tmp_path/"link").symlink_to("nowhere")
-    refused(cola("train", "--model", "tiny", "--out", "link"), "link is a link; choose a folder of its own")
+    refused(train("link"), "link is a link; choose a folder of its own")
     refused(cola("data", "x" * 300), "file name too long")
     (tmp_path/"file").write_text("")
     refused(cola("data", "demo", "--export", "file/below"), "file/below: not a directory")
@@ -120,17 +135,22 @@ def test_a_damaged_model_folder(cola, tmp_path):
 def test_what_existed_is_not_touched(cola, tmp_path):
     (tmp_path/"run").mkdir()
     (tmp_path/"run/thesis.txt").write_text("three years of work")
-    refused(cola("train", "--model", "tiny", "--out", "run"), "run exists already; choose another --out, or add --overwrite to replace it")
-    refused(cola("train", "--model", "tiny", "--out", "run", "--overwrite"), "is not the folder of a run; it will not be overwritten")
+    train = ("train", "--model", "tiny", "--out", "run")
+    refused(cola(*train),
+            "run exists already; choose another --out, or add --overwrite to replace it")
+    refused(cola(*train, "--overwrite"),
+            "is not the folder of a run; it will not be overwritten")
     assert (tmp_path/"run/thesis.txt").read_text() == "three years of work"
     assert cola("data", "demo", "--export", "files")[2] == 0
     before = (tmp_path/"files/in_domain_train.tsv").read_bytes()
-    refused(cola("data", "demo", "--export", "files"), "exists already; choose another folder or remove it")
+    refused(cola("data", "demo", "--export", "files"),
+            "exists already; choose another folder or remove it")
     assert (tmp_path/"files/in_domain_train.tsv").read_bytes() == before
 
 def test_too_few_sentences(cola, tmp_path):
     (tmp_path/"two.tsv").write_text(GOOD)
-    refused(cola("train", "--data", "two.tsv", "--model", "tiny", "--out", "run"), "2 sentences (1 with label 0 and 1 with label 1) are too few to hold out 20% of them")
+    refused(cola("train", "--data", "two.tsv", "--model", "tiny", "--out", "run"),
+            "2 sentences (1 with label 0 and 1 with label 1) are too few to hold out 20% of them")
 
 # The download, from a server on this machine
 
@@ -139,15 +159,18 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def server(tmp_path, monkeypatch):
-    "A folder that is served over HTTP, and an empty cache; `serve(name)` makes CoLA's address that of a file in it"
+    "A folder served over HTTP, and an empty cache; `serve(name)` gives CoLA's address to a file"
     folder = tmp_path/"served"
     folder.mkdir()
     monkeypatch.delenv("COLA_NBDEV_DATA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path/"cache"))
-    site = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=folder))
+    handler = functools.partial(Quiet, directory=folder)
+    site = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=site.serve_forever, daemon=True).start()
     fetch = data.fetch_cola
-    def serve(name): monkeypatch.setattr(data, "fetch_cola", lambda to: fetch(to, f"http://127.0.0.1:{site.server_port}/{name}"))
+    def serve(name):
+        url = f"http://127.0.0.1:{site.server_port}/{name}"
+        monkeypatch.setattr(data, "fetch_cola", lambda to: fetch(to, url))
     yield folder, serve
     site.shutdown()
     site.server_close()
@@ -159,10 +182,15 @@ def zip_of(path, members):
 RAW = [f"cola_public/raw/{name}" for name, _ in data.COLA_FILES.values()]
 
 @pytest.mark.parametrize("name, message", [
-    ("missing.zip", "cannot download CoLA from"), ("page.zip", "damaged or not a zip file"), ("cut.zip", "damaged or not a zip file"),
-    ("changed.zip", "wrong checksum"), ("other.zip", "It is not the zip file of CoLA"), ("outside.zip", "It is not the zip file of CoLA"), ("bomb.zip", "wrong checksum"),
+    ("missing.zip", "cannot download CoLA from"),
+    ("page.zip", "damaged or not a zip file"),
+    ("cut.zip", "damaged or not a zip file"),
+    ("changed.zip", "wrong checksum"),
+    ("other.zip", "It is not the zip file of CoLA"),
+    ("outside.zip", "It is not the zip file of CoLA"),
+    ("bomb.zip", "wrong checksum"),
 ])
-def test_a_download_that_is_not_cola_is_refused_and_leaves_nothing(cola, tmp_path, server, name, message):
+def test_a_download_that_is_not_cola_leaves_nothing(cola, tmp_path, server, name, message):
     folder, serve = server
     (folder/"page.zip").write_text("<html>Please log in</html>")
     zip_of(folder/"changed.zip", dict.fromkeys(RAW, GOOD))
@@ -176,8 +204,11 @@ def test_a_download_that_is_not_cola_is_refused_and_leaves_nothing(cola, tmp_pat
 
 def test_without_network_the_message_says_what_to_do(cola, server, monkeypatch):
     _, serve = server
-    monkeypatch.setattr(data, "fetch_cola", functools.partial(data.fetch_cola, url="http://127.0.0.1:9/cola.zip"))
-    refused(cola("data", "cola"), "where there is no network, unpack the zip file by hand and set COLA_NBDEV_DATA to its folder, or use the demo corpus")
+    nobody = functools.partial(data.fetch_cola, url="http://127.0.0.1:9/cola.zip")
+    monkeypatch.setattr(data, "fetch_cola", nobody)
+    refused(cola("data", "cola"),
+            "where there is no network, unpack the zip file by hand and set COLA_NBDEV_DATA to its "
+            "folder, or use the demo corpus")
 
 def test_a_folder_with_changed_files_is_refused(cola, tmp_path, monkeypatch):
     monkeypatch.setenv("COLA_NBDEV_DATA", str(tmp_path))
@@ -188,7 +219,9 @@ def test_a_folder_with_changed_files_is_refused(cola, tmp_path, monkeypatch):
 def test_a_real_process_prints_no_traceback(tmp_path):
     (tmp_path/"file.tsv").write_text("one field\n")
     command = [sys.executable, "-c", "from cola_nbdev.cli import main; main()", "data", "file.tsv"]
-    done = subprocess.run(command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": os.path.dirname(os.path.dirname(cli.__file__))}, text=True, capture_output=True)
+    environment = os.environ | {"PYTHONPATH": os.path.dirname(os.path.dirname(cli.__file__))}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, text=True, capture_output=True)
     assert done.returncode == 2
-    assert done.stderr == "cola: file.tsv line 1: 1 field where CoLA has 4 (source, label, note, sentence); is a tab missing?\n"
+    assert done.stderr == ("cola: file.tsv line 1: 1 field where CoLA has 4 "
+                           "(source, label, note, sentence); is a tab missing?\n")
     assert done.stdout == ""

@@ -15,12 +15,13 @@ import sys
 import threading
 import time
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import faults
 import pytest
 
-from cola_nbdev import checkpoints,cli,data,packing,training
+from cola_nbdev import checkpoints, cli, data, distributed, packing, training
 from cola_nbdev.checkpoints import find_corruption,latest_checkpoint,save_checkpoint
 from cola_nbdev.basics import ColaError
 from cola_nbdev.settings import Config
@@ -127,12 +128,12 @@ def test_a_signal_saves_and_leaves(tmp_path, tried, number, code):
     process.send_signal(number)
     _, error = process.communicate(timeout=60)
     assert process.returncode == code
-    assert error.strip().splitlines()[-1].startswith("cola: stopped in epoch") and "go on with --resume" in error and "Traceback" not in error
+    assert error.strip().splitlines()[-1].startswith("cola: stopped in epoch") and "resume with --resume" in error and "Traceback" not in error
     assert latest_checkpoint(tmp_path/"run.unfinished"/"checkpoints")
     refused = start(tmp_path)
-    assert "holds an unfinished training; add --resume to go on with it, or --overwrite to start over" in refused.communicate(timeout=60)[1]
+    assert "holds an unfinished run; add --resume to resume it, or --overwrite to start over" in refused.communicate(timeout=60)[1]
     other = start(tmp_path, "--resume", "--seed", "7", "--batch-size", "16")
-    assert "belongs to another training: batch_size 32 (now 16), seed 42 (now 7)" in other.communicate(timeout=60)[1] and other.returncode == 2
+    assert "belongs to another run: batch_size 32 (now 16), seed 42 (now 7)" in other.communicate(timeout=60)[1] and other.returncode == 2
     tried(number.name)
 
 def test_a_second_interrupt_quits_at_once(tmp_path, tried):
@@ -149,8 +150,8 @@ def test_a_second_interrupt_quits_at_once(tmp_path, tried):
 def test_an_interrupted_overwrite_goes_on_with_resume_alone(tmp_path, undisturbed, tried):
     from cola_nbdev.prediction import fine_tune
     corpus, config = faults.small()
-    fine_tune(corpus, training.replace(config, seed=1), tmp_path/"run", progress=False)
-    with pytest.raises(checkpoints.Stopped, match="and saved in .*; go on with --resume"): interrupted(lambda: fine_tune(corpus, config, tmp_path/"run", overwrite=True, progress=False), 5)
+    fine_tune(corpus, replace(config, seed=1), tmp_path/"run", progress=False)
+    with pytest.raises(checkpoints.Stopped, match="and saved in .*; resume with --resume"): interrupted(lambda: fine_tune(corpus, config, tmp_path/"run", overwrite=True, progress=False), 5)
     assert json.loads((tmp_path/"run/metrics.json").read_text())["config"]["seed"] == 1, "the earlier run stays until the new one is complete"
     fine_tune(corpus, config, tmp_path/"run", progress=False, resume=True)
     assert json.loads((tmp_path/"run/metrics.json").read_text())["config"]["seed"] == 42
@@ -160,21 +161,23 @@ def test_an_interrupted_overwrite_goes_on_with_resume_alone(tmp_path, undisturbe
 def test_a_stop_in_the_last_step_or_without_room_says_so(tmp_path, monkeypatch, tried):
     from cola_nbdev.prediction import fine_tune
     corpus, config = faults.small()
-    with pytest.raises(checkpoints.Stopped, match="stopped after the training and before the evaluation and saved in"): interrupted(lambda: fine_tune(corpus, config, tmp_path/"last", progress=False), 27)
-    monkeypatch.setattr("safetensors.torch.save_file", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(checkpoints.Stopped, match="stopped in epoch 3 of 3 and saved in"): interrupted(lambda: fine_tune(corpus, config, tmp_path/"last", progress=False), 27)
+    monkeypatch.setattr("cola_nbdev.checkpoints.save_file", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(checkpoints.Stopped, match="stopped in epoch 1 of 3; it could not be saved$"): interrupted(lambda: fine_tune(corpus, config, tmp_path/"full", progress=False), 5)
     tried("SIGTERM")
 
 def interrupted(work, step):
     "Do some training and send SIGTERM in the middle of a step"
-    real, calls = packing.accumulate, []
+    real, calls = distributed.accumulate, []
+
     def accumulate(*arguments):
         calls.append(1)
         if len(calls) == step: signal.raise_signal(signal.SIGTERM)
         return real(*arguments)
-    packing.accumulate = accumulate
+
+    distributed.accumulate = accumulate
     try: return work()
-    finally: packing.accumulate = real
+    finally: distributed.accumulate = real
 
 def test_two_writers(tmp_path, tried):
     first = start(tmp_path)
@@ -204,7 +207,7 @@ def test_the_stop_button_of_a_notebook(tmp_path, tried):
         while not list((tmp_path/"kept").glob("step-*")) and time.monotonic() < until: time.sleep(.05)
         manager.interrupt_kernel()
     try:
-        execute("import signal; from cola_nbdev.data import load_corpus; from cola_nbdev.settings import Config; from cola_nbdev.training import train; from cola_nbdev.model import predict_logits; before = signal.getsignal(signal.SIGINT)")
+        execute("import signal; from cola_nbdev.data import load_corpus; from cola_nbdev.settings import Config; from cola_nbdev.training import train; from cola_nbdev.packing import predict_logits; before = signal.getsignal(signal.SIGINT)")
         execute("run = train(load_corpus('demo').train, Config(model='tiny', epochs=1000, checkpoint_minutes=.001), progress=False, folder='kept')", press_stop)
         said = execute("print(run.stopped == signal.SIGINT, signal.getsignal(signal.SIGINT) == before, predict_logits(run.model, run.tokenizer, ['He left.']).shape)")
         assert said == "True True (1, 2)\n"
@@ -220,16 +223,16 @@ def test_a_full_disk(tmp_path, undisturbed, tried):
         folder = tmp_path/str(most_bytes)
         code, printed = faults.run(folder, most_bytes=most_bytes), (folder/"printed.txt").read_text()
         assert code == (0 if (folder/"run").exists() else 2), "the results are written where there is room for them"
-        assert printed.count("training goes on") == 1 and "Traceback" not in printed
+        assert printed.count("training continues") == 1 and "Traceback" not in printed
         ends_as_undisturbed(folder, undisturbed)
         tried("a full disk")
 
 def test_a_folder_that_cannot_be_written_is_found_before_training(tmp_path, monkeypatch, capsys, tried):
-    monkeypatch.setattr(training, "training", lambda *_: pytest.fail("training began"))
+    monkeypatch.setattr(training, "fit", lambda *_: pytest.fail("training began"))
     for out in ("/proc/no/run", "/dev/null/run"):
         with pytest.raises(SystemExit) as stopped: cli.main(["train", "--model", "tiny", "--out", out])
         error = capsys.readouterr().err
-        assert stopped.value.code == 2 and f"{out} cannot be written" in error and len(error.strip().splitlines()) == 1
+        assert stopped.value.code == 2 and f"{out} can't be written" in error and len(error.strip().splitlines()) == 1
         tried("an output that cannot be written")
 
 def test_a_flipped_byte_in_each_file(tmp_path, undisturbed, tried):
@@ -245,7 +248,7 @@ def test_a_flipped_byte_in_each_file(tmp_path, undisturbed, tried):
         (newest/name).write_bytes(content)
         assert find_corruption(newest)
         ends_as_undisturbed(tmp_path/name, undisturbed)
-        assert f"the checkpoint {newest.name} is passed over: " in (tmp_path/name/"printed.txt").read_text()
+        assert f"skipping the checkpoint {newest.name}: " in (tmp_path/name/"printed.txt").read_text()
         tried("a flipped byte in a file of the newest checkpoint")
 
 def test_stale_staging_folders_are_cleared(tmp_path, undisturbed, tried):
@@ -271,18 +274,20 @@ def test_the_clock_moves_backwards(tmp_path, undisturbed, tried):
 def training_in(tmp_path):
     "Train in this process: the corpus, the settings, where the checkpoints go"
     corpus, config = faults.small()
-    return lambda **settings: train(corpus.train, training.replace(config, **settings), progress=False, folder=tmp_path/"checkpoints")
+    return lambda **settings: train(corpus.train, replace(config, **settings), progress=False, folder=tmp_path/"checkpoints")
 
 @pytest.mark.parametrize("step", [1, 12, 27] if LONG else [12])
 @pytest.mark.parametrize("value", [math.nan, math.inf], ids=["nan", "inf"])
 def test_a_loss_that_is_no_number_is_named_and_never_saved(tmp_path, monkeypatch, training_in, tried, step, value):
     import torch
-    real, calls = packing.accumulate, []
+    real, calls = distributed.accumulate, []
+
     def injecting(*arguments):
         calls.append(1)
-        loss, parts = real(*arguments)
-        return (loss * value if len(calls) == step else loss), parts
-    monkeypatch.setattr(packing, "accumulate", injecting)
+        loss, chunks = real(*arguments)
+        return (loss * value if len(calls) == step else loss), chunks
+
+    monkeypatch.setattr(distributed, "accumulate", injecting)
     with pytest.raises(ColaError, match=rf"the loss became {value} at step {step}; lower learning_rate"): training_in()
     newest = latest_checkpoint(tmp_path/"checkpoints")
     assert (newest is None) == (step == 1)
@@ -306,13 +311,13 @@ def test_out_of_memory(monkeypatch, training_in, capsys, tried, times):
         return real(self, *arguments, **strip)
     monkeypatch.setattr(packing.Packed, "forward", forward)
     corpus, config = faults.small()
-    go = lambda: train(corpus.train, training.replace(config, batch_size=16, epochs=1))
+    go = lambda: train(corpus.train, replace(config, batch_size=16, epochs=1))
     if times == 999:
         with pytest.raises(ColaError, match="a single sentence does not fit into memory; lower max_length or take a smaller model"): go()
     else:
         assert len(go().history) == 1
         told = [line for line in capsys.readouterr().out.splitlines() if "out of memory" in line]
-        assert told == [f"out of memory: every batch of 16 now goes through in {2**times} parts, with the same result"]
+        assert told == [f"out of memory: every batch of 16 is now split into {2**times} chunks, with the same result"]
     tried("out of memory")
 
 # Downloads: more than test_bad_input.py has
@@ -364,7 +369,7 @@ def saved(tmp_path_factory):
     "A folder with a tiny fine-tuned model"
     from cola_nbdev.prediction import save_judge
     corpus, config = faults.small()
-    return save_judge(train(corpus.train, training.replace(config, epochs=1), progress=False), tmp_path_factory.mktemp("saved")/"model")
+    return save_judge(train(corpus.train, replace(config, epochs=1), progress=False), tmp_path_factory.mktemp("saved")/"model")
 
 def change_json(path, **facts): path.write_text(json.dumps(json.loads(path.read_text()) | facts))
 

@@ -51,8 +51,6 @@ def furthest(some, other):
     import torch
     return max((torch.tensor(some[name]) - torch.tensor(other[name])).abs().max().item() for name in some)
 
-def left_in_memory(): return list(Path("/dev/shm").glob("cola_nbdev-*"))
-
 def few():
     "A corpus whose training takes a second"
     demo = load_corpus("demo")
@@ -62,17 +60,18 @@ def few():
 
 def message_of(work):
     "What an error says, and whether the command would print it"
+    from cola_nbdev.distributed import LocalError, rank
     try: work()
-    except ColaError as error: return [str(error), not getattr(error, "silent", False)]
+    except ColaError as error: return [str(error), rank() == 0 or isinstance(error, LocalError)]
 
 def scenarios(folder):
     "Everything that needs no kill, one after the other in the same two processes; each writes what it saw"
     from dataclasses import replace
 
     from cola_nbdev.prediction import fine_tune
-    from cola_nbdev.distributed import on_all_processes,on_main_process,place
-    process, processes = place()
-    demo, found = load_corpus("demo").train, {"place": [process, processes]}
+    from cola_nbdev.distributed import on_all_processes, on_main_process, rank, world_size
+    process = rank()
+    demo, found = load_corpus("demo").train, {"place": [process, world_size()]}
     def fail_in(number):
         def work():
             if rank() == number: raise ColaError("no such model")
@@ -95,79 +94,48 @@ def scenarios(folder):
     stopped_in_the_second(lambda: training.train(demo[:65], dropped, progress=False, folder=folder/"dropout"), 3)
     found["steps"] = [int(path.name[5:]) for path in checkpoints(folder/"dropout")]
     found["dropout, resumed"] = recorded(demo[:65], dropped, folder=folder/"dropout", resume=True)[1]
-    found["sent"], found["shared"] = recorded_sent(demo[:255])
-    found["in slices"] = in_slices(demo[:255], folder)
     (folder/f"{process}.json").write_text(json.dumps(found))
-
-def recorded_sent(sentences):
-    """The losses where no memory can be reserved, and whether the weights lay in one memory: first where it can be had, then where it cannot
-
-    As in a container with too little of it: the gradients are sent"""
-    from cola_nbdev import gradients,processes
-    reserve, prepare, shared = gradients.reserve, processes.Processes.prepare, []
-    def noting(team, *arguments):
-        found = prepare(team, *arguments)
-        shared.append(team.memory is not None)
-        return found
-    processes.Processes.prepare = noting
-    try:
-        training.train(sentences[:65], CONFIG, progress=False)
-        gradients.reserve = lambda *arguments: None
-        return recorded(sentences, CONFIG)[1], shared
-    finally: gradients.reserve, processes.Processes.prepare = reserve, prepare
 
 def stopped_in_the_second(work, at):
     "A signal reaches one process only, in a certain step"
-    from cola_nbdev import processes
-    learn, calls = processes.Processes.learn, []
-    def interrupted(team, *arguments):
+    from cola_nbdev.distributed import Processes
+    backward, calls = Processes.backward, []
+
+    def interrupted(processes, *arguments):
         calls.append(1)
-        if len(calls) == at and team.process == 1: signal.raise_signal(signal.SIGTERM)
-        return learn(team, *arguments)
-    processes.Processes.learn = interrupted
+        if len(calls) == at and processes.rank == 1: signal.raise_signal(signal.SIGTERM)
+        return backward(processes, *arguments)
+
+    Processes.backward = interrupted
     try: return work()
-    finally: processes.Processes.learn = learn
-
-def in_slices(sentences, folder):
-    """FSDP on the processor, which torch can do and accelerate does not: it would quietly train with whole networks. So it is told that it does
-
-    What is tried that way is all that a GPU would not do differently: the slices, the gathering, the checkpoints. It goes last, since accelerate keeps its state"""
-    import accelerate
-
-    from cola_nbdev import processes
-    refused = {}
-    for version in ("1", "2"):
-        os.environ |= {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": version, "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP", "FSDP_TRANSFORMER_CLS_TO_WRAP": "BertLayer"}
-        refused[version] = message_of(lambda: training.train(sentences, CONFIG, progress=False))
-    class OnTheProcessor(accelerate.Accelerator):
-        def __init__(self, **options):
-            plugin = accelerate.FullyShardedDataParallelPlugin()
-            super().__init__(**options, fsdp_plugin=plugin)
-            self.state.distributed_type, self.state.fsdp_plugin = accelerate.DistributedType.FSDP, plugin
-    accelerate.Accelerator, teams, prepare = OnTheProcessor, [], processes.Processes.prepare
-    def noting(team, *arguments):
-        teams.append((team, prepare(team, *arguments)))
-        return teams[-1][1]
-    processes.Processes.prepare = noting
-    run, losses = recorded(sentences, CONFIG, folder=folder/"slices")
-    team, (inner, *_) = teams[0]
-    held, whole = (sum(values.numel() for values in parameters) for parameters in ((getattr(values, "_local_tensor", values) for values in inner.parameters()), run.model.parameters()))
-    return {"refused": refused, "losses": losses, "weights": weights_of(run), "share": held / whole, "on_strips": inner.on_strips, "went on": recorded(sentences, CONFIG, folder=folder/"begun too", resume=True)[1]}
+    finally: Processes.backward = backward
 
 # --- the same losses ---
 
+def stopped_after(steps, work):
+    "One process is asked to stop in a certain step"
+    from cola_nbdev import distributed
+    accumulate, calls = distributed.accumulate, []
+
+    def interrupted(*arguments):
+        calls.append(1)
+        if len(calls) == steps: signal.raise_signal(signal.SIGTERM)
+        return accumulate(*arguments)
+
+    distributed.accumulate = interrupted
+    try: return work()
+    finally: distributed.accumulate = accumulate
+
 def begin(folder, steps):
     "One process trains for so many steps and is asked to stop"
-    going = training.training(load_corpus("demo").train[:255], CONFIG, progress=False, folder=folder)
-    for _ in range(steps): next(going)
-    with pytest.raises(StopIteration): going.send(signal.SIGTERM)
+    run = stopped_after(steps, lambda: training.train(load_corpus("demo").train[:255], CONFIG, folder, progress=False))
+    assert run.saved == steps
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
     "What two processes saw"
     folder = tmp_path_factory.mktemp("two")
     begin(folder/"begun", 11)
-    shutil.copytree(folder/"begun", folder/"begun too")
     process = torchrun("--standalone", __file__, folder, cwd=folder)
     printed, error = process.communicate(timeout=300)
     assert process.returncode == 0, error
@@ -191,16 +159,6 @@ def test_what_one_began_two_go_on_with(two):
     losses = two[0][0]["begun by one"]
     assert losses == pytest.approx(two[0][0]["losses"][-len(losses):], abs=1e-5) and len(losses) == 5 * 8 # it stopped in the second of six epochs
 
-@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="files that stay in memory are looked for in /dev/shm, which only Linux has")
-def test_processes_of_a_machine_share_one_memory(two):
-    first, second = two[0]
-    assert first["shared"] == second["shared"] == [True, False]
-    assert not left_in_memory()
-
-def test_without_a_common_memory_the_gradients_are_sent(two):
-    first, second = two[0]
-    assert first["sent"] == second["sent"] == pytest.approx(first["losses"], abs=1e-5)
-
 def test_nobody_comes_out_empty(two):
     _, losses = recorded(load_corpus("demo").train[:65], Config(model="tiny", epochs=1, dropout=0.0, learning_rate=3e-3, validation_fraction=0))
     assert losses == pytest.approx(two[0][0]["one is left over"], abs=1e-5)
@@ -208,7 +166,7 @@ def test_nobody_comes_out_empty(two):
 def test_dropout_can_be_repeated(two):
     once, again = two[0][0]["dropout"]
     assert len(set(once)) == len(once) == 9 and once == again
-    assert two[0][0]["steps"] == [5] and two[0][0]["dropout, resumed"] == once, "also from the middle of an epoch"
+    assert two[0][0]["steps"] == [3] and two[0][0]["dropout, resumed"] == once, "also from the middle of an epoch"
 
 def test_only_the_first_writes_and_speaks(two):
     (first, _), printed, folder = two
@@ -218,30 +176,15 @@ def test_only_the_first_writes_and_speaks(two):
 def test_a_signal_to_one_stops_all_and_saves(two, tried):
     (first, second), _, folder = two
     message, spoken = first["stopped"]
-    assert message.startswith("stopped in epoch 1 of 6 and saved in ") and message.endswith("go on with --resume") and spoken
+    assert message.startswith("stopped in epoch 1 of 6 and saved in ") and message.endswith("resume with --resume") and spoken
     assert not second["stopped"][1], "only the first says so"
     saved = checkpoints(folder/"stopped.unfinished"/"checkpoints")
-    assert [path.name for path in saved] == ["step-00000007"], "asked in the fifth step, told in the sixth, heard in the seventh"
+    assert [path.name for path in saved] == ["step-00000005"], "asked in the fifth step, heard after it"
     _, losses = recorded(load_corpus("demo").train[:255], CONFIG, folder=saved[0].parent, resume=True)
     assert losses == pytest.approx(first["losses"], abs=1e-5), "what two saved in the middle of an epoch, one goes on with"
     tried("SIGTERM to one of two processes")
 
-def test_a_network_in_slices_has_the_losses_of_one(two):
-    (first, second), _, folder = two
-    sliced = first["in slices"]
-    assert .45 < sliced["share"] < .55 and not sliced["on_strips"], "each holds half of the weights, and layers are put together one at a time"
-    assert sliced["losses"] == pytest.approx(first["losses"], abs=1e-5)
-    assert furthest(sliced["weights"], first["weights"]) < 1e-3 and furthest(sliced["weights"], second["in slices"]["weights"]) == 0
-    assert sliced["went on"] == pytest.approx(first["begun by one"], abs=1e-5)
-    shutil.rmtree(checkpoints(folder/"slices")[0])
-    _, losses = recorded(load_corpus("demo").train[:255], CONFIG, folder=folder/"slices", resume=True)
-    assert losses == pytest.approx(first["losses"][-8:], abs=1e-5), "what was written in slices, a process alone goes on with"
-
 # --- what is refused ---
-
-def test_slices_without_gpus_are_refused(two):
-    for first, second in zip(two[0][0]["in slices"]["refused"].values(), two[0][1]["in slices"]["refused"].values()):
-        assert first[0] == second[0] == "accelerate spreads a network (FSDP) over GPUs only, and here only with --fsdp_version 2; add that, or launch without --use_fsdp" and [first[1], second[1]] == [True, False]
 
 def test_different_settings_are_refused_everywhere(two):
     (first, spoken), (second, also_spoken) = (found["other settings"] for found in two[0])
@@ -251,7 +194,7 @@ def test_different_settings_are_refused_everywhere(two):
 def test_more_processes_than_sentences_in_a_batch(two):
     (first, spoken), (second, also_spoken) = (found["too few"] for found in two[0])
     assert first == second and spoken and not also_spoken
-    assert first == "batch_size is 1, and there are 2 processes; each needs at least one sentence of a batch: start at most 1, or raise batch_size"
+    assert first == "batch_size is 1, and there are 2 processes; each needs a sentence of every batch: start at most 1"
 
 def test_an_error_in_one_process_ends_all(two):
     first, second = two[0]
@@ -307,7 +250,6 @@ def test_killed_and_resumed(small, tmp_path, tried, killed):
     assert process.returncode and not any(worker.is_running() for worker in workers), "every process ends"
     assert error.count("cola: another process has ended, and so does this one; the same command with --resume goes on") <= killed and "Traceback (most recent call last):\n  File \"<string>\"" not in error
     assert not (folder/"run").exists() and not any(find_corruption(path) for path in checkpoints(folder/"run.unfinished"/"checkpoints")), "nothing is half written"
-    assert not left_in_memory()
     tried("one of two processes killed with kill -9")
 
     shutil.copytree(folder/"run.unfinished"/"checkpoints", folder/"copy")

@@ -1,10 +1,14 @@
-"""For whatever comes in: success, or one of the package's own errors. Hypothesis makes up the input; `make faults` tries many more than `make test`."""
+"""Whatever comes in: success, or one of the package's own errors.
+
+Hypothesis makes up the input; `make faults` tries many more cases than `make test`."""
 import json
 import math
 import os
+import random
 import tempfile
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,69 +18,137 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import matthews_corrcoef
 
-from cola_nbdev.checkpoints import MANIFEST,find_corruption,latest_checkpoint,read_checkpoint,save_checkpoint,write_manifest
-from cola_nbdev.reading import read_shaped
-from cola_nbdev.basics import ColaError
-from cola_nbdev.data import Corpus
-from cola_nbdev.basics import COLUMNS
-from cola_nbdev.reading import check_sentences,read_cola_tsv,read_csv
+from cola_nbdev.basics import COLUMNS, ColaError
+from cola_nbdev.checkpoints import (
+    MANIFEST,
+    find_corruption,
+    latest_checkpoint,
+    read_checkpoint,
+    save_checkpoint,
+    write_manifest,
+)
+from cola_nbdev.corruption import WAYS, corrupt
+from cola_nbdev.data import Corpus, audit
+from cola_nbdev.distributed import shard_batches
 from cola_nbdev.evaluation import bootstrap_mcc
 from cola_nbdev.model import load_model
 from cola_nbdev.packing import predict_logits
-from cola_nbdev.vocabulary import split_word,word_table
+from cola_nbdev.reading import (
+    check_sentences,
+    read_cola_tsv,
+    read_sentences,
+    read_table,
+    to_cola_columns,
+)
 from cola_nbdev.settings import Config
-from cola_nbdev.tokenization import LengthSampler,encode,load_tokenizer,show_tokens
+from cola_nbdev.tokenization import LengthSampler, encode, load_tokenizer, show_tokens
+from cola_nbdev.vocabulary import split_word, word_table
 
 LONG = bool(os.environ.get("COLA_NBDEV_LONG"))
 FREQUENT, COSTLY = (3000, 1000) if LONG else (60, 25)
-check = lambda examples: settings(max_examples=examples, deadline=None, database=None, derandomize=not LONG, suppress_health_check=list(HealthCheck), print_blob=False)
+
+def check(examples):
+    slow: Any = list(HealthCheck)
+    return settings(max_examples=examples, deadline=None, database=None, derandomize=not LONG,
+                    suppress_health_check=slow, print_blob=False)
 
 @pytest.fixture(autouse=True)
 def counted(record_property, request):
     "How many cases were made up, for the table of `make faults`"
     yield
-    record_property("cases", getattr(getattr(request.function, "_hypothesis_internal_use_settings", None), "max_examples", 0))
+    used = getattr(request.function, "_hypothesis_internal_use_settings", None)
+    record_property("cases", getattr(used, "max_examples", 0))
 
-# Unicode of every kind: lone surrogates, control characters, right to left, joiners, emoji, line separators
-ODD = ["\ud83d", "\x00", "\x1b", "\u202e", "שלום", "مرحبا", "\u200d", "👩‍👩‍👧", "🏳️‍🌈", "\u2028", "\x85", "\ufeff", "e\u0301", "ﬁ", "\t", "\n", "\r\n", '"', "'", ",", "NA", "null", "[CLS]", "##s", "ß", "İ", "字", "\U0010ffff"]
-text = st.one_of(st.text(max_size=40), st.text(st.characters(), max_size=40), st.lists(st.one_of(st.sampled_from(ODD), st.text(max_size=8)), max_size=8).map(" ".join))
-line = st.lists(st.one_of(st.sampled_from(["gj04", "0", "1", "*", "", "2"]), text), min_size=1, max_size=6)
+# Unicode of every kind: lone surrogates, control characters, right to left, joiners, emoji, …
+ODD = ["\ud83d", "\x00", "\x1b", "\u202e", "שלום", "مرحبا", "\u200d", "👩‍👩‍👧", "🏳️‍🌈",
+       "\u2028", "\x85", "\ufeff", "e\u0301", "ﬁ", "\t", "\n", "\r\n", '"', "'", ",", "NA", "null",
+       "[CLS]", "##s", "ß", "İ", "字", "\U0010ffff"]
+odd_text = st.lists(st.one_of(st.sampled_from(ODD), st.text(max_size=8)), max_size=8)
+text = st.one_of(st.text(max_size=40), st.text(st.characters(), max_size=40),
+                 odd_text.map(" ".join))
+field = st.one_of(st.sampled_from(["gj04", "0", "1", "*", "", "2"]), text)
+line = st.lists(field, min_size=1, max_size=6)
 scratch = Path(tempfile.mkdtemp())
 
-READERS = {"read_cola_tsv": read_cola_tsv, "read_csv": read_csv, "read_shaped": lambda path: read_shaped(path)[0]}
+def has_surrogate(sentence): return any("\ud800" <= c <= "\udfff" for c in sentence)
 
-def read(reader, content, kind):
-    "What the reader makes of a file with this content: a table fit to use, or a ColaError, which is None"
-    path = scratch/f"file.{kind}"
-    path.write_bytes(content)
+def encoded(content): return content.encode("utf-8", "surrogatepass")
+
+def tab_separated(rows): return encoded("\n".join("\t".join(row) for row in rows))
+
+def comma_separated(rows):
+    return encoded("sentence,label,more,x\n" + "\n".join(",".join(row) for row in rows))
+
+# Readers
+
+READERS = {  # name → what reads a path, and the kinds of files that it reads
+    "read_cola_tsv": (read_cola_tsv, ["tsv"]),
+    "read_table": (lambda path: to_cola_columns(read_table(path), path.name)[0], ["tsv"]),
+    "read_sentences": (lambda path: read_sentences(path)[0], ["tsv", "csv", "jsonl"])}
+
+def read(reader, path):
+    "What the reader makes of a file: a table fit to use, or a `ColaError`, which is None"
     try: table = reader(path)
     except ColaError as error:
         assert str(error).strip() and "\n" not in str(error)
         return None
-    assert set(table.label) <= {0, 1} and table.sentence.map(lambda sentence: isinstance(sentence, str) and sentence.strip() != "").all()
+    assert set(table.label) <= {0, 1}
+    assert all(isinstance(sentence, str) and sentence.strip() for sentence in table.sentence)
     return table
 
-def encoded(content): return content.encode("utf-8", "surrogatepass")
-
-# Readers
-
-@pytest.mark.parametrize("reader", ["read_cola_tsv", "read_csv", "read_shaped"])
+@pytest.mark.parametrize("reader", READERS)
 @check(FREQUENT)
-@given(content=st.one_of(st.binary(max_size=200), text.map(encoded), st.lists(line, max_size=6).map(lambda rows: encoded("\n".join("\t".join(row) for row in rows))),
-                         st.lists(line, max_size=6).map(lambda rows: encoded("sentence,label,more,x\n" + "\n".join(",".join(row) for row in rows)))))
+@given(content=st.one_of(st.binary(max_size=200), text.map(encoded),
+                         st.lists(line, max_size=6).map(tab_separated),
+                         st.lists(line, max_size=6).map(comma_separated)))
 def test_any_file_is_read_or_refused(reader, content):
-    for kind in ("tsv", "csv", "jsonl") if reader == "read_shaped" else ("tsv",): read(READERS[reader], content, kind)
+    function, kinds = READERS[reader]
+    for kind in kinds:
+        path = scratch/f"file.{kind}"
+        path.write_bytes(content)
+        read(function, path)
 
-printable = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\t\r\n\0"), min_size=1, max_size=30).filter(lambda sentence: sentence.strip() != "")
+values = st.recursive(st.one_of(st.none(), st.booleans(), st.integers(-1, 2), st.floats(), text),
+                      lambda inner: st.lists(inner, max_size=2), max_leaves=3)
+columns = st.sampled_from(["sentence", "label", "Label", "acceptability", "source", "split",
+                           "sentence_good", "sentence_bad", "UID", "uniqueindexid"])
+
+@check(FREQUENT)
+@given(objects=st.lists(st.dictionaries(columns, values, max_size=6), max_size=4))
+def test_any_json_is_read_or_refused(objects):
+    path = scratch/"file.jsonl"
+    path.write_text("\n".join(map(json.dumps, objects)), encoding="utf-8")
+    read(lambda path: read_sentences(path)[0], path)
+
+printable = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\t\r\n\0"),
+                    min_size=1, max_size=30).filter(lambda sentence: sentence.strip() != "")
 
 @check(FREQUENT)
 @given(sentences=st.lists(printable, min_size=2, max_size=6))
 def test_what_is_written_is_read_again(sentences):
-    table = check_sentences(pd.DataFrame({"sentence": sentences, "label": [number % 2 for number in range(len(sentences))]}))
+    labels = [number % 2 for number in range(len(sentences))]
+    table = check_sentences(pd.DataFrame({"sentence": sentences, "label": labels}))
     with tempfile.TemporaryDirectory() as folder:
         file, = Corpus("any", {"train": table}).export(folder)
         again = read_cola_tsv(file)
-    assert again.sentence.tolist() == sentences and again.label.tolist() == table.label.tolist() and list(again) == COLUMNS[:4]
+    assert again.sentence.tolist() == sentences
+    assert again.label.tolist() == table.label.tolist()
+    assert list(again) == COLUMNS[:4]
+
+@check(FREQUENT)
+@given(sentences=st.lists(text, max_size=6), label=st.integers(0, 1))
+def test_any_sentences_are_audited(sentences, label):
+    frame = pd.DataFrame({"sentence": pd.Series(sentences, dtype=object), "label": label})
+    counts = audit(Corpus("any", {"train": frame, "dev": frame})).table.set_index("question")
+    assert (counts.loc["sentences", "count"] == len(sentences)).all()
+    assert counts.loc["sentences that occur in train", "count"] == len(sentences)
+
+@check(FREQUENT)
+@given(sentence=text, seed=st.integers(0, 1000), way=st.sampled_from([*WAYS]))
+def test_any_sentence_is_corrupted_or_left_alone(sentence, seed, way):
+    found = corrupt(sentence, random.Random(seed), [way])
+    assert found == corrupt(sentence, random.Random(seed), [way])
+    assert found is None or (found[0] != sentence and found[1] == way)
 
 # Tokens and batches
 
@@ -88,10 +160,12 @@ def tokenizer(request): return load_tokenizer(request.param)
 def test_any_text_is_encoded_or_refused(tokenizer, sentences, longest):
     try: rows = encode(sentences, tokenizer, longest)
     except ColaError as error:
-        assert "lone surrogate" in str(error) and any("\ud800" <= c <= "\udfff" for sentence in sentences for c in sentence)
+        assert "lone surrogate" in str(error) and any(map(has_surrogate, sentences))
         return
     assert len(rows) == len(sentences)
-    for row in rows: assert 2 <= len(row) <= longest and row[0] == tokenizer.cls_token_id and row[-1] == tokenizer.sep_token_id and max(row) < len(tokenizer)
+    for row in rows:
+        assert 2 <= len(row) <= longest and max(row) < len(tokenizer)
+        assert row[0] == tokenizer.cls_token_id and row[-1] == tokenizer.sep_token_id
 
 class Page(HTMLParser):
     "The elements and the text of a piece of HTML"
@@ -100,10 +174,11 @@ class Page(HTMLParser):
         self.elements, self.text = set(), []
         self.feed(page)
         self.close()
-    def handle_starttag(self, tag, attributes): self.elements |= {tag, *(name for name, _ in attributes)}
+    def handle_starttag(self, tag, attrs): self.elements |= {tag, *(name for name, _ in attrs)}
     def handle_data(self, data): self.text.append(data)
 
-markup = st.lists(st.one_of(st.sampled_from(["<script>", "</span>", "<b", "&lt;", "&", '"', "' onclick='x", "-->", "[PAD]", "[UNK]"]), text), min_size=1, max_size=6).map("".join)
+MARKUP = ["<script>", "</span>", "<b", "&lt;", "&", '"', "' onclick='x", "-->", "[PAD]", "[UNK]"]
+markup = st.lists(st.one_of(st.sampled_from(MARKUP), text), min_size=1, max_size=6).map("".join)
 
 @check(FREQUENT)
 @given(sentence=markup, length=st.integers(0, 12))
@@ -114,26 +189,32 @@ def test_any_text_is_shown_safely_or_refused(tokenizer, sentence, length):
         return
     page = Page(shown._repr_html_())
     assert page.elements <= {"div", "span", "p", "br", "title", "style"}
-    assert all(piece in page.text for piece in shown.frame.piece) and len(shown.frame) == (length or min(64, len(shown.frame)))
+    assert all(piece in page.text for piece in shown.frame.token)
+    assert len(shown.frame) == (length or min(64, len(shown.frame)))
 
 @check(FREQUENT)
 @given(sentences=st.lists(text, max_size=4))
-def test_any_text_comes_apart_or_is_refused(tokenizer, sentences):
+def test_any_text_is_split_or_refused(tokenizer, sentences):
     try: words = word_table(sentences, tokenizer)
     except ColaError: return
-    assert set(words.sentence) <= set(range(len(sentences))) and (words["count"] == words.pieces.map(len)).all() and (words["count"] > 0).all()
+    assert set(words.sentence) <= set(range(len(sentences)))
+    assert words["count"].tolist() == [len(pieces) for pieces in words.pieces]
+    assert all(count > 0 for count in words["count"])
 
 @check(FREQUENT)
 @given(word=st.text("unplgedsé🙂", max_size=12))
-def test_a_word_comes_apart_as_the_tokenizer_says(word):
-    known = load_tokenizer("tiny").backend_tokenizer.model
-    vocabulary = load_tokenizer("tiny").get_vocab()
-    assert split_word(word, vocabulary) == [piece.value for piece in known.tokenize(word)]
+def test_a_word_is_split_as_the_tokenizer_splits_it(word):
+    tokenizer: Any = load_tokenizer("tiny")
+    known = tokenizer.backend_tokenizer.model
+    vocabulary = tokenizer.get_vocab()
+    assert split_word(word, vocabulary) == [token.value for token in known.tokenize(word)]
 
 lengths_of = st.lists(st.integers(1, 64), max_size=200)
 
 @check(FREQUENT)
-@given(lengths=lengths_of, size=st.integers(1, 40), seed=st.integers(0, 2**32 - 1), epoch=st.integers(0, 50), window=st.integers(1, 60), shuffle=st.booleans(), start=st.integers(0, 300))
+@given(lengths=lengths_of, size=st.integers(1, 40), seed=st.integers(0, 2**32 - 1),
+       epoch=st.integers(0, 50), window=st.integers(1, 60), shuffle=st.booleans(),
+       start=st.integers(0, 300))
 def test_batches_hold_every_example_once(lengths, size, seed, epoch, window, shuffle, start):
     def batches(start=0):
         sampler = LengthSampler(lengths, size, seed, window, shuffle)
@@ -143,29 +224,33 @@ def test_batches_hold_every_example_once(lengths, size, seed, epoch, window, shu
         return list(sampler)
     whole = batches()
     assert sorted(number for batch in whole for number in batch) == list(range(len(lengths)))
-    assert all(0 < len(batch) <= size for batch in whole) and len(whole) == math.ceil(len(lengths) / size)
-    assert batches(start) == whole[start:], "going on in the middle of an epoch is a slice of it"
+    assert all(0 < len(batch) <= size for batch in whole)
+    assert len(whole) == math.ceil(len(lengths) / size)
+    assert batches(start) == whole[start:], "resuming in the middle of an epoch is a slice of it"
 
 @check(FREQUENT)
 @given(lengths=lengths_of, size=st.integers(1, 40), processes=st.integers(1, 6))
 def test_several_processes_share_every_example_once(lengths, size, processes):
-    from cola_nbdev.distributed import shard_batches
     batches = list(LengthSampler(lengths, size))
     parts = [shard_batches(batches, lengths, process, processes) for process in range(processes)]
-    assert sorted(row for part in parts for rows, weight in part for row in rows if weight) == list(range(len(lengths)))
+    held = [row for part in parts for rows, weight in part for row in rows if weight]
+    assert sorted(held) == list(range(len(lengths)))
     for batch, *of_batch in zip(batches, *parts, strict=True):
-        assert all(rows for rows, _ in of_batch), "nobody comes out empty"
+        assert all(rows for rows, _ in of_batch), "no process comes out empty"
         assert abs(sum(weight for _, weight in of_batch) - 1) < 1e-9
-        counts = [len(rows) if weight else 0 for rows, weight in of_batch]
+        shares = [rows if weight else [] for rows, weight in of_batch]
+        counts = [len(rows) for rows in shares]
         assert max(counts) - min(counts) <= 1 and sum(counts) == len(batch)
-        pieces = [sum(lengths[row] for row in rows) if weight else 0 for rows, weight in of_batch]
-        assert max(pieces) - min(pieces) <= max(lengths[row] for row in batch), "the fullest has at most one sentence more of work"
+        tokens = [sum(lengths[row] for row in rows) for rows in shares]
+        longest = max(lengths[row] for row in batch)
+        assert max(tokens) - min(tokens) <= longest, "at most one sentence more of work"
 
 @pytest.fixture(scope="module")
 def judge(): return load_model("tiny"), load_tokenizer("tiny")
 
 @check(COSTLY)
-@given(sentences=st.lists(text.filter(lambda sentence: not any("\ud800" <= c <= "\udfff" for c in sentence)), max_size=7), size=st.integers(1, 9))
+@given(sentences=st.lists(text.filter(lambda sentence: not has_surrogate(sentence)), max_size=7),
+       size=st.integers(1, 9))
 def test_a_score_does_not_depend_on_its_batch(judge, sentences, size):
     model, its_tokenizer = judge
     together = predict_logits(model, its_tokenizer, sentences, batch_size=size)
@@ -176,31 +261,38 @@ def test_a_score_does_not_depend_on_its_batch(judge, sentences, size):
 # Scores
 
 @check(COSTLY)
-@given(pairs=st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), max_size=60), seed=st.integers(0, 1000))
+@given(pairs=st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), max_size=60),
+       seed=st.integers(0, 1000))
 def test_an_interval_is_one_or_is_refused(pairs, seed):
     labels, predicted = [label for label, _ in pairs], [judged for _, judged in pairs]
     if len(set(labels)) < 2:
         with pytest.raises(ColaError): bootstrap_mcc(labels, predicted, 200, seed=seed)
         return
     found = bootstrap_mcc(labels, predicted, 200, seed=seed)
-    assert found.mcc == pytest.approx(matthews_corrcoef(labels, predicted)) and -1 <= found.low <= found.high <= 1
+    assert found.mcc == pytest.approx(matthews_corrcoef(labels, predicted))
+    assert -1 <= found.low <= found.high <= 1
 
 # Settings
 
-anything = st.one_of(st.none(), st.booleans(), st.integers(-10, 10**6), st.floats(), st.text(max_size=5), st.just([]))
+anything = st.one_of(st.none(), st.booleans(), st.integers(-10, 10**6), st.floats(),
+                     st.text(max_size=5), st.just([]))
+setting = st.sampled_from(list(Config.__dataclass_fields__))
 
 @check(FREQUENT)
-@given(changed=st.dictionaries(st.sampled_from(list(Config.__dataclass_fields__)), anything, max_size=4))
+@given(changed=st.dictionaries(setting, anything, max_size=4))
 def test_settings_work_or_are_refused(changed):
     try: Config(**changed)
     except ColaError as error: assert any(name in str(error) for name in changed)
 
 # Checkpoints
 
-names = st.text("abcdef._0123", min_size=1, max_size=12).filter(lambda name: name.strip(".") and name != MANIFEST)
+names = st.text("abcdef._0123", min_size=1, max_size=12).filter(
+    lambda name: name.strip(".") and name != MANIFEST)
+contents = st.dictionaries(names, st.binary(min_size=1, max_size=60), min_size=1, max_size=4)
 
 @check(FREQUENT)
-@given(files=st.dictionaries(names, st.binary(min_size=1, max_size=60), min_size=1, max_size=4), which=st.integers(0, 3), position=st.integers(0, 10**6), bit=st.integers(0, 7))
+@given(files=contents, which=st.integers(0, 3), position=st.integers(0, 10**6),
+       bit=st.integers(0, 7))
 def test_one_flipped_bit_is_noticed(files, which, position, bit):
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
@@ -213,15 +305,23 @@ def test_one_flipped_bit_is_noticed(files, which, position, bit):
         (folder/name).write_bytes(content)
         assert find_corruption(folder) == f"{name} is damaged"
 
-shape = st.lists(st.integers(0, 4), max_size=3)
+shapes_of = st.dictionaries(st.text("abc.", min_size=1, max_size=6),
+                            st.lists(st.integers(0, 4), max_size=3), max_size=4)
+facts_of = st.dictionaries(
+    text.filter(lambda key: key.isprintable()),
+    st.one_of(st.integers(), st.floats(allow_nan=False), text, st.none()), max_size=4)
+DTYPES = [torch.float32, torch.bfloat16, torch.int64, torch.uint8, torch.bool]
 
 @check(COSTLY)
-@given(shapes=st.dictionaries(st.text("abc.", min_size=1, max_size=6), shape, max_size=4), dtype=st.sampled_from([torch.float32, torch.bfloat16, torch.int64, torch.uint8, torch.bool]),
-       step=st.integers(0, 10**9), facts=st.dictionaries(text.filter(lambda key: key.isprintable()), st.one_of(st.integers(), st.floats(allow_nan=False), text, st.none()), max_size=4))
+@given(shapes=shapes_of, dtype=st.sampled_from(DTYPES), step=st.integers(0, 10**9), facts=facts_of)
 def test_a_checkpoint_gives_back_what_was_saved(shapes, dtype, step, facts):
     tensors = {name: torch.randint(0, 2, size).to(dtype) for name, size in shapes.items()}
     with tempfile.TemporaryDirectory() as folder:
         save_checkpoint(folder, step, {"model": tensors}, facts)
-        found, said = read_checkpoint(latest_checkpoint(folder))
+        newest = latest_checkpoint(folder)
+        assert newest is not None
+        found, said = read_checkpoint(newest)
     assert said == facts
-    assert found["model"].keys() == tensors.keys() and all(torch.equal(found["model"][name], values) and found["model"][name].dtype == dtype for name, values in tensors.items())
+    assert found["model"].keys() == tensors.keys()
+    for name, values in tensors.items():
+        assert torch.equal(found["model"][name], values) and found["model"][name].dtype == dtype

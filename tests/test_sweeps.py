@@ -1,4 +1,5 @@
-"""`cola search` and `cola seeds` with several processes: they share the work, one of them is killed, and nothing is done twice."""
+"""`cola search` and `cola seeds` with several processes: they share the work, one of them is
+killed, and nothing that was finished is done again."""
 import importlib.util
 import json
 import os
@@ -13,61 +14,78 @@ from pathlib import Path
 
 import faults
 import pytest
-
 from test_bad_input import cola, refused  # noqa: F401, a fixture
 
-optuna = pytest.importorskip("optuna", reason="Optuna is not installed: pip install \"cola_nbdev[search]\"")
+optuna = pytest.importorskip(
+    "optuna", reason='Optuna is not installed: pip install "cola_nbdev[search]"')
 
-LONG = bool(os.environ.get("COLA_NBDEV_LONG"))
-HEARTBEAT = 1 # seconds; a trial is lost after four of them
+from cola_nbdev import search as searching  # noqa: E402, needs nothing of Optuna but its tests do
+from cola_nbdev.basics import ColaError  # noqa: E402
+from cola_nbdev.data import Corpus, load_corpus  # noqa: E402
+from cola_nbdev.settings import Config  # noqa: E402
+
+HEARTBEAT = 1  # seconds; a trial is dead after four of them
+VARY = ("learning_rate", "warmup")
 pytestmark = pytest.mark.xdist_group("sweeps")
 
-def job(what, out, begun, learning_rate=.002, storage=None, slow=.02, more={}): # noqa: B006
-    "The same work in a process of its own: what it begins it writes to a file, what it says to another"
-    import torch
+def small():
+    splits = load_corpus("demo").splits.items()
+    return Corpus("small", {split: frame[:80].reset_index(drop=True) for split, frame in splits})
 
-    from cola_nbdev import data,experiments,search,training
-    from cola_nbdev.settings import Config
+def small_config(learning_rate=.002, **more):
+    return Config(model="tiny", epochs=2, learning_rate=learning_rate, checkpoint_minutes=0, **more)
+
+def noted(function, begun, slow, text):
+    "The function, which first writes down that it begins, and then takes its time"
+    def call(*arguments, **options):
+        with open(begun, "a") as file: file.write(f"{text(*arguments)}\n")
+        time.sleep(slow)  # there must be time to be killed in
+        return function(*arguments, **options)
+    return call
+
+def run_search(begun, out, slow, storage, config):
+    searching._train_trial = noted(searching._train_trial, begun, slow,
+                                   lambda trial, sentences, config, stop: config.learning_rate)
+    searching.search(small(), config, 6, out, VARY, storage, False, HEARTBEAT)
+
+def run_seeds(begun, out, slow, storage, config):
+    from cola_nbdev import experiments, prediction
+    prediction.train = noted(prediction.train, begun, slow,
+                             lambda sentences, config, *_: config.seed)
+    experiments.run_seeds(small(), config, [1, 2, 3], out, False)
+
+def job(work, out, begun, slow=.02, storage=None, **settings):
+    "The work of one process; what it says goes to a file"
+    import torch
     torch.set_num_threads(1)
-    sys.stdout = sys.stderr = open(f"{begun}.said", "a", buffering=1)
-    corpus = data.Corpus("small", {split: frame[:80].reset_index(drop=True) for split, frame in data.load_corpus("demo").splits.items()})
-    config = Config(model="tiny", epochs=2, learning_rate=learning_rate, checkpoint_minutes=0, **more)
-    real = training.training
-    def noted(sentences, config, *rest, **options):
-        with open(begun, "a") as file: file.write(f"{config.seed} {config.learning_rate!r}\n")
-        steps, sent = real(sentences, config, *rest, **options), None
-        try:
-            while True:
-                run = steps.send(sent)
-                time.sleep(slow) # so that there is time to be killed in
-                sent = yield run
-        except StopIteration as finished: return finished.value
-        finally: steps.close()
-    search.training = training.training = noted
+    said = open(f"{begun}.said", "a", buffering=1)  # noqa: SIM115, it ends with the process
+    sys.stdout = sys.stderr = said
     code = 0
-    try:
-        if what == "search": search.search(corpus, config, 6, out, ("learning_rate", "warmup"), storage, progress=False, heartbeat=HEARTBEAT)
-        else: experiments.run_seeds(corpus, config, [1, 2, 3], out, False, storage, HEARTBEAT)
-    except data.ColaError as error:
+    try: work(begun, out, slow, storage, small_config(**settings))
+    except ColaError as error:
         print(f"cola: {error}")
         code = error.code
-    except BaseException: # a forked process would say it to the screen
+    except BaseException:  # a forked process would print it on the screen
         traceback.print_exc()
         code = 1
     os._exit(code)
 
-def start(what, out, begun, **options):
-    process = faults.SERVER.Process(target=job, args=(what, out, begun), kwargs=options)
+def start(work, out, begun, **options):
+    process = faults.SERVER.Process(target=job, args=(work, out, begun), kwargs=options)
     process.said = Path(f"{begun}.said")
     process.start()
     return process
 
 def ends(process, code=0):
-    "It ends with this code; what it said"
+    "It ends with this code; returns what it said"
     process.join(120)
     said = process.said.read_text()
     assert process.exitcode == code and "Traceback" not in said, said
     return said
+
+def kill(process):
+    process.kill()
+    process.join()
 
 def lines(path): return path.read_text().splitlines() if path.exists() else []
 
@@ -78,50 +96,70 @@ def wait_for(condition, process):
         assert time.monotonic() < until
         time.sleep(.02)
 
-def trials(out, storage=None):
-    "The states and settings that stand in the database, read with what Optuna itself has"
+def load_study(out, storage=None):
+    "The study as Optuna itself reads it"
+    from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
     name = f"search {out.name}" if storage else "cola"
-    if storage and storage.startswith("journal://"): storage = optuna.storages.JournalStorage(JournalFileBackend(storage.removeprefix("journal://")))
-    study = optuna.load_study(study_name=name, storage=storage or f"sqlite:///{out/'search.db'}")
-    return [trial for trial in study.get_trials() if "surplus" not in trial.user_attrs]
+    storage = storage or f"sqlite:///{out/'search.db'}"
+    if storage.startswith("journal://"):
+        storage = JournalStorage(JournalFileBackend(storage.removeprefix("journal://")))
+    return optuna.load_study(study_name=name, storage=storage)
+
+def trials(out, storage=None): return load_study(out, storage).get_trials()
 
 def done(found): return [trial for trial in found if trial.state.name in ("COMPLETE", "PRUNED")]
 
-# Where the record may be
+# Where the study may be
 
 class Postgres:
-    "A PostgreSQL of our own, on a free port of this machine, with a folder of its own and a password"
+    "A PostgreSQL of our own: a free port of this machine, a folder of its own, a password"
     def __init__(self, folder):
-        programs = shutil.which("initdb") or next(map(str, sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[4]))[-1:]), None)
-        if not programs: pytest.skip("PostgreSQL is not installed: apt install postgresql")
-        if not importlib.util.find_spec("psycopg"): pytest.skip('the driver of PostgreSQL is not installed: pip install "cola_nbdev[servers]"')
-        if os.geteuid() == 0 and subprocess.run(["id", "postgres"], capture_output=True).returncode: pytest.skip("root may not run PostgreSQL, and there is no user postgres")
-        self.folder, self.programs = folder, Path(programs).resolve().parent
+        installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"),
+                           key=lambda path: int(path.parts[4]))
+        program = shutil.which("initdb") or next(map(str, installed[-1:]), None)
+        if not program: pytest.skip("PostgreSQL is not installed: apt install postgresql")
+        if not importlib.util.find_spec("psycopg"):
+            pytest.skip("the driver of PostgreSQL is not installed: "
+                        'pip install "cola_nbdev[servers]"')
+        self.root = os.geteuid() == 0
+        if self.root and subprocess.run(["id", "postgres"], capture_output=True).returncode:
+            pytest.skip("root may not run PostgreSQL, and there is no user postgres")
+        self.folder, self.programs = folder, Path(program).resolve().parent
         (folder/"password").write_text("secret\n")
-        if os.geteuid() == 0:
+        if self.root:
             for path in (folder, folder/"password"): shutil.chown(path, "postgres")
-            for path in (folder.parent, *folder.parent.parents[:2]): path.chmod(path.stat().st_mode | 0o011) # on the way to it
-        self._as_postgres("initdb", "--username", "cola", "--pwfile", folder/"password", "--auth", "scram-sha-256", "--no-sync", "--encoding", "UTF8", "--no-locale", "-D", folder/"data")
+            for path in (folder.parent, *folder.parent.parents[:2]):  # on the way to it
+                path.chmod(path.stat().st_mode | 0o011)
+        self._run("initdb", "--username", "cola", "--pwfile", folder/"password",
+                  "--auth", "scram-sha-256", "--no-sync", "--encoding", "UTF8", "--no-locale",
+                  "-D", folder/"data")
         with socket.create_server(("127.0.0.1", 0)) as free: self.port = free.getsockname()[1]
         self.start()
 
-    def _as_postgres(self, program, *arguments):
-        leave = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
-        done = subprocess.run([*leave, self.programs/program, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd=self.folder)
-        assert not done.returncode, done.stderr
+    def _run(self, program, *arguments):
+        user = ["runuser", "-u", "postgres", "--"] if self.root else []
+        ended = subprocess.run([*user, self.programs/program, *arguments], text=True,
+                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=self.folder)
+        assert not ended.returncode, ended.stderr
 
-    def start(self): self._as_postgres("pg_ctl", "-D", self.folder/"data", "-l", self.folder/"log", "-w", "-o", f"-F -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -p {self.port}", "start")
+    def start(self):
+        options = f"-F -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -p {self.port}"
+        self._run("pg_ctl", "-D", self.folder/"data", "-l", self.folder/"log", "-w",
+                  "-o", options, "start")
 
-    def stop(self): self._as_postgres("pg_ctl", "-D", self.folder/"data", "-m", "immediate", "-w", "stop") # as if the machine had been switched off
+    def stop(self):  # as if the machine had been switched off
+        self._run("pg_ctl", "-D", self.folder/"data", "-m", "immediate", "-w", "stop")
 
     def database(self, name):
         "The address of a new database"
         import psycopg
-        with psycopg.connect(self.address("postgres"), autocommit=True) as connection: connection.execute(f'CREATE DATABASE "{name}"')
+        with psycopg.connect(self.address("postgres"), autocommit=True) as connection:
+            connection.execute(f'CREATE DATABASE "{name}"')
         return self.address(name)
 
-    def address(self, name, password="secret"): return f"postgresql://cola:{password}@127.0.0.1:{self.port}/{name}"
+    def address(self, name, password="secret"):
+        return f"postgresql://cola:{password}@127.0.0.1:{self.port}/{name}"
 
 @pytest.fixture(scope="module")
 def postgres(tmp_path_factory):
@@ -132,68 +170,126 @@ def postgres(tmp_path_factory):
 
 @pytest.fixture
 def storage(tmp_path, request):
-    "The address of the record, or nothing for a file in the folder of the work"
-    if request.param == "postgresql": return request.getfixturevalue("postgres").database(tmp_path.name)
-    return {"folder": None, "sqlite": f"sqlite:///{tmp_path/'elsewhere.db'}", "journal": f"journal://{tmp_path/'elsewhere.log'}"}[request.param]
+    "The address of the study, or None for the file in the folder of the search"
+    if request.param == "postgresql":
+        return request.getfixturevalue("postgres").database(tmp_path.name)
+    return {"folder": None, "sqlite": f"sqlite:///{tmp_path/'elsewhere.db'}",
+            "journal": f"journal://{tmp_path/'elsewhere.log'}"}[request.param]
 
-def kept_in(*kinds, long=()):
-    skipped = pytest.mark.skipif(not LONG, reason="others do the same: set COLA_NBDEV_LONG=1")
-    return pytest.mark.parametrize("storage", [*kinds, *(pytest.param(kind, marks=skipped) for kind in long)], indirect=True)
+def kept_in(*kinds): return pytest.mark.parametrize("storage", kinds, indirect=True)
 
 # Searching
 
 @kept_in("folder", "journal", "postgresql")
 def test_two_processes_share_a_search(tmp_path, tried, storage):
     out, begun = tmp_path/"search", [tmp_path/"first.txt", tmp_path/"second.txt"]
-    for process in [start("search", out, file, storage=storage) for file in begun]: ends(process)
+    for process in [start(run_search, out, file, storage=storage) for file in begun]: ends(process)
     found = trials(out, storage)
-    assert len(done(found)) == len(found) == 6 # exactly as many as were asked for
-    by = [lines(file) for file in begun]
-    assert all(by) and len(by[0]) + len(by[1]) == len({*by[0], *by[1]}) == 6 # each did some, and no settings were tried twice
-    assert len({json.dumps(trial.params, sort_keys=True) for trial in found}) == 6
-    assert json.loads((out/"best.json").read_text())["learning_rate"] == max(done(found), key=lambda trial: trial.value if trial.state.name == "COMPLETE" else -2).params["learning_rate"]
-    ends(start("search", out, tmp_path/"third.txt", storage=storage))
-    assert not lines(tmp_path/"third.txt") # nothing was left to do
+    assert len(done(found)) == len(found) in (6, 7)  # each may begin the last one
+    by_process = [lines(file) for file in begun]
+    assert all(by_process) and sum(map(len, by_process)) == len(found)
+    tried_settings = {json.dumps(trial.params, sort_keys=True) for trial in found}
+    assert len(tried_settings) == len(found)  # nothing was tried twice
+    completed = [trial for trial in found if trial.state.name == "COMPLETE"]
+    best = max(completed, key=lambda trial: trial.value).params["learning_rate"]
+    assert json.loads((out/"best.json").read_text())["learning_rate"] == best
+    ends(start(run_search, out, tmp_path/"third.txt", storage=storage))
+    assert not lines(tmp_path/"third.txt")  # nothing was left to do
     tried("two processes that share a search")
 
-@kept_in("sqlite", "journal", "postgresql")
-def test_a_trial_whose_process_is_killed_is_taken_up_again(tmp_path, tried, storage):
-    out = tmp_path/"search"
-    killed = start("search", out, tmp_path/"killed.txt", storage=storage, slow=2)
-    wait_for(lambda: len(lines(tmp_path/"killed.txt")) == 1, killed)
-    other = start("search", out, tmp_path/"other.txt", storage=storage)
-    wait_for(lambda: lines(tmp_path/"other.txt"), other)
-    killed.kill()
-    killed.join()
+def kill_one_of_two(tmp_path, storage, slow):
+    "A process is killed in its first trial while another searches; what that trial was"
+    out, begun = tmp_path/"search", [tmp_path/"killed.txt", tmp_path/"other.txt"]
+    killed = start(run_search, out, begun[0], storage=storage, slow=60)
+    wait_for(lambda: lines(begun[0]), killed)
+    other = start(run_search, out, begun[1], storage=storage, slow=slow)
+    wait_for(lambda: lines(begun[1]), other)
+    kill(killed)
     ends(other)
-    found = trials(out, storage)
-    lost = lines(tmp_path/"killed.txt")[-1]
-    assert len(done(found)) == 6 and lost in lines(tmp_path/"other.txt") # with the very same settings
+    return lines(begun[0])[0], lines(begun[1]), trials(out, storage)
+
+@kept_in("sqlite", "postgresql")
+def test_the_trial_of_a_killed_process_is_retried(tmp_path, tried, storage):
+    lost, by_other, found = kill_one_of_two(tmp_path, storage, slow=1.5)
+    assert len(done(found)) == 6 and lost in by_other  # with the very same settings
     assert [trial.state.name for trial in found].count("FAIL") == 1 and len(found) == 7
+    tried("kill -9 of a process that shares a search")
+
+@kept_in("journal")
+def test_in_a_journal_another_trial_takes_its_place(tmp_path, tried, storage):
+    lost, by_other, found = kill_one_of_two(tmp_path, storage, slow=.02)
+    assert len(done(found)) == len(by_other) == 6 and lost not in by_other
+    assert [trial.number for trial in found if trial.state.name == "RUNNING"] == [0]
     tried("kill -9 of a process that shares a search")
 
 def test_a_signal_gives_a_trial_back(tmp_path, tried):
     out = tmp_path/"search"
-    stopped = start("search", out, tmp_path/"stopped.txt", slow=.3)
+    stopped = start(run_search, out, tmp_path/"stopped.txt", slow=.5)
     wait_for(lambda: lines(tmp_path/"stopped.txt"), stopped)
     os.kill(stopped.pid, signal.SIGTERM)
-    assert ends(stopped, 143) == "cola: stopped in trial 0, with 0 of 6 done; give the same command again to go on\n"
-    ends(start("search", out, tmp_path/"other.txt"))
-    assert len(done(trials(out))) == 6 and lines(tmp_path/"stopped.txt")[0] in lines(tmp_path/"other.txt")
+    assert ends(stopped, 143) == ("cola: stopped in trial 0, with 0 of 6 done; "
+                                  "give the same command again to resume\n")
+    ends(start(run_search, out, tmp_path/"other.txt"))
+    assert len(done(trials(out))) == 6
+    assert lines(tmp_path/"stopped.txt")[0] == lines(tmp_path/"other.txt")[0]
     tried("SIGTERM")
 
 def test_a_server_that_is_switched_off_costs_nothing_that_was_done(tmp_path, tried, postgres):
     out, storage = tmp_path/"search", postgres.database(tmp_path.name)
-    process = start("search", out, tmp_path/"first.txt", storage=storage, slow=.2)
-    wait_for(lambda: len(lines(tmp_path/"first.txt")) == 2, process) # one is done, one is being done
+    begun = [tmp_path/"first.txt", tmp_path/"second.txt"]
+    process = start(run_search, out, begun[0], storage=storage, slow=2)
+    wait_for(lambda: len(lines(begun[0])) == 2, process)  # one is done, one is being trained
     postgres.stop()
-    error = ends(process, 2)
-    postgres.start()
-    assert len(error.splitlines()) == 1 and f"postgresql://…@127.0.0.1:{postgres.port}/{tmp_path.name} no longer answers (" in error and "what is done is safe: give the same command again when it does" in error and "secret" not in error, error
-    ends(start("search", out, tmp_path/"second.txt", storage=storage))
-    found, begun = trials(out, storage), lines(tmp_path/"first.txt")
-    assert len(done(found)) == 6 and begun[0] not in lines(tmp_path/"second.txt") and begun[1] in lines(tmp_path/"second.txt")
+    try: error = ends(process, 2)
+    finally: postgres.start()
+    assert f"postgresql://…@127.0.0.1:{postgres.port}/{tmp_path.name} no longer answers (" in error
+    assert "what is done is safe: give the same command again when it does" in error
+    assert len(error.splitlines()) == 1 and "secret" not in error
+    time.sleep(4 * HEARTBEAT + 1)  # until the trial counts as dead
+    ends(start(run_search, out, begun[1], storage=storage))
+    assert len(done(trials(out, storage))) == 6
+    first, lost = lines(begun[0])
+    assert first not in lines(begun[1]) and lost in lines(begun[1])
     tried("a database server that is switched off")
+
+def run_here(tmp_path, monkeypatch, work, count=2):
+    "A search of this process whose trials do this work; the numbers of the trials it began"
+    begun = []
+    def train_trial(trial, *_):
+        begun.append(trial.number)
+        return work(trial)
+    monkeypatch.setattr(searching, "_train_trial", train_trial)
+    searching.search(small(), small_config(), count, tmp_path/"out", VARY, progress=False)
+    return begun
+
+def test_a_trial_that_another_process_ended_is_left(tmp_path, monkeypatch):
+    "A process that slept for too long is taken for dead; it leaves the trial and begins the next"
+    def work(trial):
+        if trial.number == 0:
+            load_study(tmp_path/"out").tell(0, state=optuna.trial.TrialState.FAIL)
+        return .4
+    assert run_here(tmp_path, monkeypatch, work) == [0, 1, 2]
+    states = [trial.state.name for trial in trials(tmp_path/"out")]
+    assert states == ["FAIL", "COMPLETE", "COMPLETE"]
+
+def test_a_trial_that_two_processes_took_counts_once(tmp_path, monkeypatch):
+    "SQLite locks no row: two that ask at the same moment can be given the same waiting trial"
+    def work(trial):
+        if trial.number == 0: load_study(tmp_path/"out").tell(0, .5)
+        return .4
+    assert run_here(tmp_path, monkeypatch, work) == [0, 1]
+    assert [trial.value for trial in trials(tmp_path/"out")] == [.5, .4]
+
+def test_a_mistake_in_the_work_is_told(tmp_path, monkeypatch):
+    def work(trial): raise ValueError("a mistake of ours")
+    with pytest.raises(ValueError, match="a mistake of ours"): run_here(tmp_path, monkeypatch, work)
+
+def test_a_storage_that_goes_away_is_one_line(tmp_path, monkeypatch):
+    def gone(*_, **__):
+        raise optuna.exceptions.StorageInternalError("the server has gone away\nand more")
+    def work(trial): monkeypatch.setattr(trial.study, "get_trials", gone)
+    says = r"search.db no longer answers \(the server has gone away\); what is done is safe"
+    with pytest.raises(ColaError, match=says): run_here(tmp_path, monkeypatch, work)
 
 # Seeds
 
@@ -201,141 +297,111 @@ def test_a_server_that_is_switched_off_costs_nothing_that_was_done(tmp_path, tri
 def alone(tmp_path_factory):
     "What one process comes to"
     folder = tmp_path_factory.mktemp("alone")
-    ends(start("seeds", folder/"seeds", folder/"begun.txt", slow=0))
+    ends(start(run_seeds, folder/"seeds", folder/"begun.txt", slow=0))
     assert len(lines(folder/"begun.txt")) == 3
     return result(folder/"seeds")
 
 def result(out):
     "What must be the same however many processes shared the work"
-    return (out/"summary.json").read_text(), (out/"seeds.csv").read_text(), [(out/f"seed-{seed}"/"model"/"model.safetensors").read_bytes() for seed in (1, 2, 3)]
+    weights = [(out/f"seed-{seed}"/"model"/"model.safetensors").read_bytes() for seed in (1, 2, 3)]
+    return (out/"summary.json").read_text(), (out/"seeds.csv").read_text(), weights
 
-def seeds_of(*files): return sorted(int(line.split()[0]) for file in files for line in lines(file))
+def seeds_of(*files): return sorted(int(line) for file in files for line in lines(file))
 
-def left_behind(out): return {path.name for path in out.iterdir()} - {"recipe.json", "seeds.csv", "seeds.png", "summary.json", *(f"seed-{seed}" for seed in (1, 2, 3))}
+def left_behind(out):
+    wanted = {"recipe.json", "seeds.csv", "seeds.png", "summary.json", "seed-1", "seed-2", "seed-3"}
+    return {path.name for path in out.iterdir()} - wanted
 
-def test_a_trial_that_two_processes_took_counts_once(tmp_path):
-    "SQLite locks no row: two that ask at the same moment can be given the same trial, and the slower one finds it ended"
-    from cola_nbdev.checkpoints import StopSignals
-    from cola_nbdev.search import Shared
-    shared, taken = Shared(tmp_path/"out", None, "search", {}), []
-    other = optuna.load_study(study_name="cola", storage=f"sqlite:///{tmp_path/'out'/'search.db'}")
-    def work(trial):
-        taken.append(trial.number)
-        if not trial.number: other.tell(trial.number, .5)
-        return .4
-    with StopSignals() as stop: shared.run(work, 2, stop)
-    assert taken == [0, 1] and [(trial.state.name, trial.value) for trial in trials(tmp_path/"out")] == [("COMPLETE", .5), ("COMPLETE", .4)]
-    def mistaken(trial): raise KeyError("a mistake in the work")
-    with StopSignals() as stop, pytest.raises(KeyError, match="a mistake in the work"): shared.run(mistaken, 3, stop)
-
-@kept_in("folder", "sqlite", long=("journal", "postgresql"))
-def test_two_processes_share_the_seeds(tmp_path, alone, tried, storage):
+def test_two_processes_share_the_seeds(tmp_path, alone, tried):
     out, files = tmp_path/"seeds", [tmp_path/"first.txt", tmp_path/"second.txt"]
-    for process in [start("seeds", out, file, storage=storage) for file in files]: ends(process)
-    assert seeds_of(*files) == [1, 2, 3] and all(map(seeds_of, files)) # every seed once, some by each
+    for process in [start(run_seeds, out, file) for file in files]: ends(process)
+    assert seeds_of(*files) == [1, 2, 3] and all(map(seeds_of, files))  # every seed once
     assert result(out) == alone and not left_behind(out)
     tried("two processes that share the seeds")
 
-@kept_in("folder", "journal", "postgresql", long=("sqlite",))
-def test_a_seed_whose_process_is_killed_is_taken_up_again(tmp_path, alone, tried, storage):
+def test_the_seed_of_a_killed_process_is_trained_again(tmp_path, alone, tried):
     out, files = tmp_path/"seeds", [tmp_path/"killed.txt", tmp_path/"other.txt"]
-    killed = start("seeds", out, files[0], storage=storage, slow=2)
+    killed = start(run_seeds, out, files[0], slow=60)
     wait_for(lambda: seeds_of(files[0]), killed)
-    other = start("seeds", out, files[1], storage=storage)
+    other = start(run_seeds, out, files[1])
     wait_for(lambda: seeds_of(files[1]), other)
-    killed.kill()
-    killed.join()
+    kill(killed)
     ends(other)
     lost = seeds_of(files[0])[-1]
-    assert seeds_of(*files) == sorted([1, 2, 3, lost]) and lost in seeds_of(files[1]) # begun twice, finished once
-    assert result(out) == alone
+    assert seeds_of(*files) == sorted([1, 2, 3, lost])  # begun twice, finished once
+    assert lost in seeds_of(files[1]) and result(out) == alone
     tried("kill -9 of a process that shares the seeds")
 
 # What is refused
 
-@pytest.mark.parametrize("what, kind, message", [
-    ("search", "", "holds another search: weight_decay"), ("search", "storage", "holds another search: weight_decay"), ("seeds", "", "holds runs of another recipe: learning_rate 0.002 (now 0.005)"), ("seeds", "storage", "holds runs of another recipe: learning_rate 0.002 (now 0.005)")])
-def test_other_settings_are_refused_while_the_first_still_runs(tmp_path, what, kind, message):
-    storage = f"sqlite:///{tmp_path/'shared.db'}" if kind else None
-    first = start(what, tmp_path/"out", tmp_path/"first.txt", storage=storage, slow=.3)
+def other_settings(work, tmp_path, storage=None, **more):
+    "What a process with other settings is told while the first still runs"
+    first = start(work, tmp_path/"out", tmp_path/"first.txt", storage=storage, slow=60)
     wait_for(lambda: lines(tmp_path/"first.txt"), first)
-    more = {"weight_decay": .5, "label_smoothing": .1} if what == "search" else {}
-    error = ends(start(what, tmp_path/"out", tmp_path/"second.txt", learning_rate=.005, storage=storage, more=more), 2)
-    first.kill()
-    first.join()
-    assert message in error and len(error.splitlines()) == 1 and not lines(tmp_path/"second.txt")
-    if what == "search": assert "weight_decay 0.01 (now 0.5), label_smoothing 0.0 (now 0.1); choose another --out" in error
+    error = ends(start(work, tmp_path/"out", tmp_path/"second.txt", learning_rate=.005,
+                       storage=storage, **more), 2)
+    kill(first)
+    assert len(error.splitlines()) == 1 and not lines(tmp_path/"second.txt")
+    return error
 
-def given(cola, what, address): # noqa: F811
-    "What the command says to it"
-    outcome = cola(what, "--model", "tiny", "--epochs", "2", "--out", "out", "--storage", address)
+@kept_in("folder", "sqlite")
+def test_other_settings_are_refused(tmp_path, storage):
+    error = other_settings(run_search, tmp_path, storage, weight_decay=.5)
+    assert ("holds another search: learning_rate 0.002 (now 0.005), weight_decay 0.01 (now 0.5); "
+            "choose another --out") in error
+
+def test_seeds_of_another_recipe_are_refused(tmp_path):
+    error = other_settings(run_seeds, tmp_path)
+    assert "holds runs of another recipe: learning_rate 0.002 (now 0.005)" in error
+
+def given(cola, address):  # noqa: F811
+    "What the command says to this address"
+    outcome = cola("search", "--model", "tiny", "--epochs", "2", "--out", "out",
+                   "--storage", address)
     assert "secret" not in outcome[1]
     return outcome
 
-@pytest.mark.parametrize("address, says", [("sqlite:////nowhere/at/all.db", "unable to open database file"), ("nowhere://x", "Can't load plugin"), ("journal:///nowhere/at/all.log", "(No such file or directory); check --storage"), ("journal:///", "(Is a directory); check --storage")])
-@pytest.mark.parametrize("what", ["search", "seeds"])
-def test_a_storage_that_cannot_be_reached_is_one_line(cola, what, address, says): # noqa: F811
-    outcome = given(cola, what, address)
-    refused(outcome, f"cannot be used as the database of a {what} (")
+@pytest.mark.parametrize("address, says", [
+    ("sqlite:////nowhere/at/all.db", "unable to open database file"),
+    ("nowhere://x", "Can't load plugin"),
+    ("journal:///nowhere/at/all.log", "(No such file or directory); check --storage"),
+    ("journal:///", "(Is a directory); check --storage")])
+def test_a_storage_that_cannot_be_reached_is_one_line(cola, address, says):  # noqa: F811
+    outcome = given(cola, address)
+    refused(outcome, "cannot be used as the database of a search (")
     assert says in outcome[1]
 
-def test_a_server_that_does_not_answer_or_refuses_is_one_line(cola, postgres): # noqa: F811
-    for address, says in [(postgres.address("cola").replace(f":{postgres.port}/", ":1/"), "port 1 failed: Connection refused"), (postgres.address("none"), 'database "none" does not exist'), (postgres.address("postgres", "secretly"), "password authentication failed")]:
-        outcome = given(cola, "search", address)
+def test_a_server_that_does_not_answer_or_refuses_is_one_line(cola, postgres):  # noqa: F811
+    closed = postgres.address("cola").replace(f":{postgres.port}/", ":1/")
+    for address, says in [
+            (closed, "port 1 failed: Connection refused"),
+            (postgres.address("none"), 'database "none" does not exist'),
+            (postgres.address("postgres", "secretly"), "password authentication failed")]:
+        outcome = given(cola, address)
         refused(outcome, "cannot be used as the database of a search (")
         assert says in outcome[1] and "; check --storage" in outcome[1], outcome[1]
 
-@pytest.mark.parametrize("driver, package", [("psycopg", "psycopg[binary]"), ("psycopg2", "psycopg2-binary")])
-def test_a_driver_that_is_missing_is_named(cola, monkeypatch, driver, package): # noqa: F811
+@pytest.mark.parametrize("driver, package", [("psycopg", "psycopg[binary]"),
+                                             ("psycopg2", "psycopg2-binary")])
+def test_a_driver_that_is_missing_is_named(cola, monkeypatch, driver, package):  # noqa: F811
     monkeypatch.setitem(sys.modules, driver, None)
-    refused(given(cola, "search", f"postgresql+{driver}://ana:secret@127.0.0.1:1/cola"), f'postgresql+{driver}://…@127.0.0.1:1/cola needs {driver}, which is not installed; run: pip install "{package}"')
+    refused(given(cola, f"postgresql+{driver}://ana:secret@127.0.0.1:1/cola"),
+            f"postgresql+{driver}://…@127.0.0.1:1/cola needs {driver}, which is not installed; "
+            f'run: pip install "{package}"')
 
 @pytest.mark.parametrize("content", ["Milk, bread", "Milk\nbread\nmore\n", '["op_code"]\n'])
-def test_a_file_that_is_no_journal_is_left_alone(cola, tmp_path, content): # noqa: F811
+def test_a_file_that_is_no_journal_is_left_alone(cola, tmp_path, content):  # noqa: F811
     (tmp_path/"notes.txt").write_text(content)
-    refused(given(cola, "search", f"journal://{tmp_path/'notes.txt'}"), "notes.txt cannot be used as the database of a search (it is no journal of Optuna); check --storage")
+    refused(given(cola, f"journal://{tmp_path/'notes.txt'}"),
+            "notes.txt cannot be used as the database of a search (not a journal of Optuna); "
+            "check --storage")
     assert (tmp_path/"notes.txt").read_text() == content
 
-def test_a_journal_that_is_damaged_is_one_line(tmp_path, tried):
-    from cola_nbdev.basics import ColaError
-    from cola_nbdev.search import Shared
-    address, path = f"journal://{tmp_path/'record.log'}", tmp_path/"record.log"
-    again = lambda: Shared(tmp_path, address, "search", {"a": 1})
-    for number in range(3): again().study.enqueue_trial({"a": number})
-    whole = path.read_bytes()
-    for cut in (*range(len(whole) - len(whole.splitlines()[-1]), len(whole), 30), len(whole) - 1): # in the middle of the last line
-        path.write_bytes(whole[:cut])
-        again().study.enqueue_trial({"a": 7})
-        assert [trial.system_attrs["fixed_params"]["a"] for trial in again().trials()] == [0, 1, 7]
-    middle = whole.splitlines(keepends=True)
-    path.write_bytes(b"".join([*middle[:2], middle[2][:9] + b"\n", *middle[3:]]))
-    with pytest.raises(ColaError, match="record.log cannot be used as the database of a search .the journal cannot be read: .*check --storage"): again()
-    tried("a line of a journal cut off")
-
-def test_a_storage_that_goes_away_is_one_line(tmp_path, monkeypatch):
-    from cola_nbdev.checkpoints import StopSignals
-    from cola_nbdev.basics import ColaError
-    from cola_nbdev.search import Shared
-    shared = Shared(tmp_path, None, "search", {"a": 1})
-    def gone(*_, **__): raise optuna.exceptions.StorageInternalError("the server has gone away\nand more")
-    with StopSignals() as stop, pytest.raises(ColaError, match=r"search.db no longer answers \(the server has gone away\); what is done is safe"):
-        shared.run(lambda trial: monkeypatch.setattr(shared.study, "get_trials", gone) or trial.suggest_float("a", 0, 1), 2, stop)
-
-def test_whoever_slept_too_long_takes_the_next(tmp_path):
-    from cola_nbdev.checkpoints import StopSignals
-    from cola_nbdev.search import Shared
-    shared, numbers = Shared(tmp_path, None, "search", {"a": 1}, [{"a": .5}], heartbeat=30), []
-    def work(trial):
-        numbers.append((trial.number, trial.suggest_float("a", 0, 1)))
-        if not trial.number: # what another process does that finds no sign of life
-            shared.study._storage.set_trial_state_values(trial._trial_id, optuna.trial.TrialState.FAIL)
-            shared.study.enqueue_trial({"a": .5})
-        return 1
-    with StopSignals() as stop: shared.run(work, 2, stop)
-    assert [number for number, _ in numbers] == [0, 1, 2] and numbers[1][1] == .5
-
-def test_a_mistake_in_the_work_is_told(tmp_path):
-    from cola_nbdev.checkpoints import StopSignals
-    from cola_nbdev.search import Shared
-    def work(trial): raise ValueError("a mistake of ours")
-    with StopSignals() as stop, pytest.raises(ValueError, match="a mistake of ours"): Shared(tmp_path, None, "search", {"a": 1}).run(work, 2, stop)
+def test_a_damaged_journal_is_one_line(cola, tmp_path):  # noqa: F811
+    path = tmp_path/"record.log"
+    open_again = lambda: searching._open_study(f"journal://{path}", "a", HEARTBEAT, "record.log")
+    for number in range(3): open_again().enqueue_trial({"a": number})
+    whole = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*whole[:2], whole[2][:9] + b"\n", *whole[3:]]))
+    refused(given(cola, f"journal://{path}"),
+            "record.log cannot be used as the database of a search (")
