@@ -211,7 +211,7 @@ def start_ray(workers: int | None = None,  # how many are wanted
              ):                            # `ColaError` if no cluster answers
     "Ray, imported and running"
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0",  # nothing is told to anybody
-                   "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
+                   "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
     try:
         import ray  # an extra
     except ImportError: raise ColaError(NO_RAY) from None

@@ -264,7 +264,7 @@ def test_a_command_that_is_killed_resumes(tmp_path, model, tried):
     process = subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    records, until = tmp_path / "out" / "_cola" / "shards", time.monotonic() + 120
+    records, until = tmp_path / "out" / "_cola" / "shards", time.monotonic() + 300
     while not (records.exists() and any(records.iterdir())):
         assert process.poll() is None and time.monotonic() < until
         time.sleep(0.05)

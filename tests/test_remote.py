@@ -242,7 +242,7 @@ def test_a_command_from_bucket_to_bucket_that_is_killed_resumes(tmp_path, model,
     process = subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    records, until = Folder(f"{out}/_cola/shards"), time.monotonic() + 120
+    records, until = Folder(f"{out}/_cola/shards"), time.monotonic() + 300
     while not records.files():
         assert process.poll() is None and time.monotonic() < until
         time.sleep(0.05)
