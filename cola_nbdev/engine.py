@@ -29,8 +29,8 @@ from .prediction import Judge, versions
 from .scoring import CHUNK, arrow, format_of, score_file
 
 # %% auto #0
-__all__ = ['OURS', 'JOB', 'TRIES', 'NO_RAY', 'without_password', 'explain', 'Folder', 'score_shard', 'list_shards', 'open_job',
-           'Worker', 'start_ray', 'by_ray', 'Incomplete', 'score_folder']
+__all__ = ['OURS', 'JOB', 'TRIES', 'NO_RAY', 'without_password', 'explain', 'Folder', 'score_shard', 'Worker', 'start_ray',
+           'by_ray', 'Incomplete', 'score_folder']
 
 # %% ../nbs/20_engine.ipynb #without-password
 def without_password(address: str | Path) -> str:  # of a folder or a database
@@ -150,11 +150,8 @@ def score_shard(judge: Judge,  # a fine-tuned model
 # %% ../nbs/20_engine.ipynb #open-job
 JOB = f"{OURS}/job.json"
 
-def list_shards(source: Folder,             # the shards
-                out: Folder,                # gets their results
-                format: str | None = None,  # as for `format_of`
-               ) -> dict[str, int]:         # name → bytes; `ColaError` if it can't be done
-    "What is to be judged, before anything is loaded or written"
+def _list_shards(source, out, format=None):
+    "Name → bytes; `ColaError` before anything is loaded or written"
     shards = source.files()
     if not shards: raise ColaError(f"{source.shown} holds no file to score; check the path")
     if "parquet" in {format_of(name, format) for name in shards}: arrow()
@@ -166,11 +163,7 @@ def list_shards(source: Folder,             # the shards
                         "command; choose another OUT")
     return shards
 
-def open_job(out: Folder,              # gets the results
-             shards: dict[str, int],   # from `list_shards`
-             identity: dict,           # what the results depend on
-             overwrite: bool = False,  # throw away what is there of another job
-            ):                         # `ColaError` if it is another job
+def _open_job(out, shards, identity, overwrite=False):
     "Check what is there already, and write down what is to be done"
     known = out.read_json(JOB) or {"identity": {}, "shards": {}}
     differ = differences(known["identity"], identity)
@@ -321,7 +314,7 @@ def score_folder(model: str | Path,           # as for `Judge`
         raise ColaError(f"workers is {workers}; at least one is needed")
     if engine == "ray" and not importlib.util.find_spec("ray"): raise ColaError(NO_RAY)
     shards_in, results_in = Folder(source), Folder(out)
-    shards = list_shards(shards_in, results_in, format)
+    shards = _list_shards(shards_in, results_in, format)
     judge, lock = Judge(model), Path(results_in.path, JOB)
     options = {"column": column, "format": format, "chunk": chunk, "batch_size": batch_size}
     identity = {"model": judge.fingerprint, **options,
@@ -331,7 +324,7 @@ def score_folder(model: str | Path,           # as for `Judge`
         if results_in.local:
             lock.parent.mkdir(parents=True, exist_ok=True)
             stack.enter_context(one_writer(lock, "another OUT"))
-        open_job(results_in, shards, identity, overwrite)
+        _open_job(results_in, shards, identity, overwrite)
         results = (score_shard(judge, job, name) for name in shards)
         if engine == "ray":  # the largest first; the workers have judges of their own
             largest = sorted(shards, key=lambda name: -(shards[name] or 0))

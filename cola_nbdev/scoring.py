@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -36,8 +36,8 @@ from .reading import read_table
 
 # %% auto #0
 __all__ = ['FORMATS', 'PIPED', 'ADDED', 'LONGEST', 'CHUNK', 'TAKEN', 'format_of', 'text_lines', 'arrow', 'read_rows',
-           'choose_column', 'cell', 'TextWriter', 'json_types', 'ParquetWriter', 'chunks_of', 'Table', 'survey',
-           'score_rows', 'add_scores', 'work_folder', 'check_files', 'score_file', 'glue_submission']
+           'choose_column', 'survey', 'score_rows', 'add_scores', 'work_folder', 'check_files', 'score_file',
+           'glue_submission']
 
 # %% ../nbs/19_scoring.ipynb #format-of
 FORMATS = {".txt": "text", ".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl",
@@ -196,20 +196,13 @@ class _Echo:
 
 _csv = csv.writer(_Echo(), lineterminator="\r\n")  # quotes a field with either end of a line
 
-def cell(value) -> str:  # of a row
-    "A value as text"
+def _cell(value):
     if isinstance(value, (dict, list)): return json.dumps(value, ensure_ascii=False, default=str)
     return "" if value is None else str(value)
 
-class TextWriter:
+class _TextWriter:
     "Writes rows as text, CSV, TSV or JSONL"
-    def __init__(self,
-                 file,                # open for writing bytes
-                 format: str,         # one of `PIPED`
-                 columns: list[str],  # of the source
-                 column: str,         # the one with the sentences
-                 name: str,           # of the source, for errors
-                ):
+    def __init__(self, file, format, columns, column, name):
         self.file, self.format, self.name = file, format, name
         self.known = {*columns, *ADDED}
         self.columns = [*ADDED, column] if format == "text" else [*columns, *ADDED]
@@ -220,21 +213,19 @@ class TextWriter:
         if new := [key for key in row if key not in self.known]:
             raise ColaError(f"{self.name} line {number}: {new[0]!r} is no column of the first "
                             "lines; write .jsonl")
-        fields = [cell(row.get(name)) for name in self.columns]
+        fields = [_cell(row.get(name)) for name in self.columns]
         line = _csv.writerow(fields)[:-2] if self.format == "csv" else "\t".join(fields)
         return line + "\n"
 
-    def write(self, rows: list[tuple[int, dict]]):  # with the three columns
-        "Append rows"
+    def write(self, rows):
         self.file.write("".join(self._line(*pair) for pair in rows).encode())
         self.file.flush()
 
-    def close(self):
-        "Nothing is held back"
+    def close(self): pass
 
 # %% ../nbs/19_scoring.ipynb #parquet-writer
-def json_types(chunks: Iterable[list]):  # from `chunks_of`; at least one
-    "The narrowest types of Parquet that hold every value, as a schema of pyarrow"
+def _json_types(chunks):
+    "The narrowest types that hold every value, as a schema of pyarrow"
     pa = arrow()
     found = [pa.schema(list(pa.array([row for _, row in chunk]).type)) for chunk in chunks]
     types = pa.unify_schemas(found, promote_options="permissive")
@@ -242,13 +233,9 @@ def json_types(chunks: Iterable[list]):  # from `chunks_of`; at least one
         if pa.types.is_null(one.type): types = types.set(number, one.with_type(pa.string()))
     return types
 
-class ParquetWriter:
+class _ParquetWriter:
     "Writes rows as Parquet"
-    def __init__(self,
-                 file: BinaryIO,  # open for writing
-                 types: Any,      # a schema of pyarrow: the columns of the source
-                 name: str,       # of the source, for errors
-                ):
+    def __init__(self, file, types, name):
         pa = arrow()
         self.name, self.batches = name, []
         for number, one in enumerate(types):
@@ -258,8 +245,7 @@ class ParquetWriter:
         self.schema = pa.schema([*types, *(pa.field(*one) for one in added)], types.metadata)
         self.file = pa.parquet.ParquetWriter(file, self.schema)
 
-    def write(self, rows: list[tuple[int, dict]]):  # with the three columns; `ColaError`
-        "Append rows whose values have the types of the columns"
+    def write(self, rows):
         where = f"{self.name} near line {rows[0][0]}: Parquet cannot hold a value"
         with _arrow_errors(where, "; write .jsonl"):
             values = [row for _, row in rows]
@@ -271,14 +257,13 @@ class ParquetWriter:
         self.batches = []
 
     def close(self):
-        "Write what is held back, and the table of contents"
         self._flush()
         self.file.close()
 
 # %% ../nbs/19_scoring.ipynb #chunks-of
 CHUNK = 4096  # rows that are judged, and whose scores are kept, together
 
-def chunks_of(rows, size, characters=2**22):  # pairs of line and row; most rows, most characters
+def _chunks(rows, size, characters=2**22):
     "Rows, so many at a time, in the same way every time"
     chunk, held = [], 0
     for line, row in rows:
@@ -295,13 +280,13 @@ def _row_fault(row, column, format):
         return f"{column!r} is {type(sentence).__name__}, not text"
     values = {"tsv": row.values(), "text": [sentence]}.get(format, [])
     ends = "\n" if format == "text" else "\t\n\r"
-    if any(end in cell(value) for value in values for end in ends):
+    if any(end in _cell(value) for value in values for end in ends):
         return (f"a tab or a line end inside a field, which {format} cannot hold; "
                 "write .csv or .jsonl")
 
 # %% ../nbs/19_scoring.ipynb #survey
 @dataclass
-class Table:
+class _Table:
     "A source of rows, and what a look at it has found"
     name: str           # for errors
     columns: list[str]  # all of them
@@ -326,7 +311,7 @@ def survey(file: BinaryIO,                 # open for reading
            name: str = "standard input",   # for errors
            aside: Callable | None = None,  # gets line and reason of a bad row
            whole: bool = True,             # False: a pipe, of which 256 rows are looked at
-          ) -> Table:                      # `ColaError` at a fault, if not set aside
+          ) -> _Table:                     # `ColaError` at a fault, if not set aside
     "Look at the rows before a sentence is judged"
     columns, chosen, rows = _open_rows(file, formats, column, name, aside)
     first = [] if whole else list(islice(rows, 256))
@@ -335,14 +320,14 @@ def survey(file: BinaryIO,                 # open for reading
         count += 1
         seen |= row
     chosen = choose_column([*seen], chosen, name)
-    if not whole: return Table(name, [*seen], chosen, lambda: chain(first, rows))
+    if not whole: return _Table(name, [*seen], chosen, lambda: chain(first, rows))
 
     def again():
         file.seek(0)
         ignore = aside and (lambda *_: None)  # they have been reported
         return _open_rows(file, formats, column, name, ignore)[2]
 
-    return Table(name, [*seen], chosen, again, count)
+    return _Table(name, [*seen], chosen, again, count)
 
 # %% ../nbs/19_scoring.ipynb #score-rows
 def score_rows(judge: Judge,                  # or what has its `predict_probability`
@@ -468,7 +453,7 @@ def _check_out(out, source, overwrite):
 # %% ../nbs/19_scoring.ipynb #scoring-class
 def _open_writer(file, formats, table, source):
     if formats[1] != "parquet":
-        return TextWriter(file, formats[1], table.columns, table.column, table.name)
+        return _TextWriter(file, formats[1], table.columns, table.column, table.name)
     types = arrow().schema([(name, arrow().string()) for name in table.columns])
     if formats[0] == "parquet": types = arrow().parquet.read_schema(source)
     elif formats[0] == "jsonl" and table.total is None:
@@ -476,14 +461,14 @@ def _open_writer(file, formats, table, source):
                         "and Parquet needs them first; write .jsonl")
     elif formats[0] == "jsonl" and table.total:
         with _arrow_errors(f"{table.name}: Parquet cannot hold these rows", "; write .jsonl"):
-            types = json_types(chunks_of(table.rows(), CHUNK))
-    return ParquetWriter(file, types, table.name)
+            types = _json_types(_chunks(table.rows(), CHUNK))
+    return _ParquetWriter(file, types, table.name)
 
 @dataclass
 class _Scoring:
     "What one call of `score_file` works with, and what it has done"
     judge: Judge
-    table: Table
+    table: _Table
     chunk: int
     batch_size: int
     bar: tqdm
@@ -497,7 +482,7 @@ class _Scoring:
                           "give the same command again to resume", self.stop.received)
 
     def write(self, writer, work=None):
-        for number, rows in enumerate(chunks_of(self.table.rows(), self.chunk)):
+        for number, rows in enumerate(_chunks(self.table.rows(), self.chunk)):
             scores = work.load(number, len(rows)) if work else None
             if scores is not None: self.done["earlier"] += len(rows)
             else:
