@@ -7,15 +7,16 @@ captured steps included. "In all" is everything from the sentences to the traine
 tokenizing, capturing or compiling, training.
 
 Without a CUDA device nothing is measured and nothing is written; --tiny runs anywhere, with a toy
-model, only to see that the benchmark works. COLA_NBDEV_DATA says where CoLA is; MINILM, where the
-package with the weights of minilm isn't installed, names a folder that holds them (fp16 serves).
-About 8 minutes on an H100, of which torch.compile takes three and a half.
+model and without torch.compile, only to see that the benchmark works. COLA_NBDEV_DATA says where
+CoLA is; MINILM, where the package with the weights of minilm isn't installed, names a folder that
+holds them (fp16 serves). About 8 minutes on an H100, three and a half of them for torch.compile.
 """
 import contextlib
 import functools
 import os
 import tempfile
 import time
+from typing import Any
 from unittest.mock import patch
 
 import gpu_checks
@@ -35,7 +36,7 @@ from transformers import (
     pipeline,
 )
 
-from cola_nbdev import packing, training
+from cola_nbdev import training
 from cola_nbdev.model import load_model
 from cola_nbdev.packing import predict_logits
 from cola_nbdev.settings import Config
@@ -55,7 +56,8 @@ SETTINGS = {
     "quick": {"sentences": 2048, "epochs": 1, "rounds": 1, "warm_up": 5, "steps": 20,
               "piped": 512},
     "tiny": {"sentences": 192, "epochs": 1, "rounds": 1, "warm_up": 1, "steps": 3, "piped": 64}}
-TOY = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+TOY: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
+                       "intermediate_size": 64}
 
 # --- models ---
 
@@ -65,7 +67,7 @@ def save_models(folder, toy):
     tokenizer = AutoTokenizer.from_pretrained(minilm) if "MINILM" in os.environ \
         else load_tokenizer(minilm)
     torch.manual_seed(0)
-    base = BertForSequenceClassification(BertConfig(num_labels=2, **(TOY if toy else {})))
+    base = BertForSequenceClassification(BertConfig(**(TOY if toy else {})))
     small = base if toy else AutoModelForSequenceClassification.from_pretrained(
         minilm if "MINILM" in os.environ else find_minilm(), num_labels=2).float()
     folders = {}
@@ -158,9 +160,7 @@ def competitors(folder, settings, in_all, peaks):
 
     def launched():
         def plain(step, optimizer): return step
-        with (patch.object(packing, "GraphedStep", plain),
-              patch.object(training, "GraphedStep", plain, create=True),
-              peak_memory(peaks, LAUNCHED)):
+        with patch.object(training, "GraphedStep", plain), peak_memory(peaks, LAUNCHED):
             return run_ours(folder, sentences[:32 * last], 1)[0]
 
     return {DYNAMIC: functools.partial(peer, DYNAMIC), GROUPED: functools.partial(peer, GROUPED),
@@ -195,8 +195,10 @@ def scoring(folder, settings):
     sentences = choose_sentences(settings["sentences"]).sentence.tolist()
     fewer = sentences[:settings["piped"]]
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model, tokenizer = load_model(folder).to(device), load_tokenizer(folder)
-    half = load_model(folder).to(device, torch.bfloat16)
+    tokenizer: Any = load_tokenizer(folder)
+    model, half = load_model(folder), load_model(folder)
+    torch.nn.Module.to(model, device)  # called so because transformers' own `to` has no types
+    torch.nn.Module.to(half, device, torch.bfloat16)
     judge = {name: pipeline("text-classification", model=one, tokenizer=tokenizer, device=device)
              for name, one in (("fp32", model), ("bf16", half))}
 
@@ -228,7 +230,8 @@ def in_all_table(found):
     "4 epochs in all, Trainer and ours"
     ours = side_by_side.spread(found["in_all"])
     runs = len(found["in_all"])
-    rows = [["ours", side_by_side.in_words(ours), f"{runs} whole run{'s' * (runs > 1)}"]]
+    plural = "s" if runs > 1 else ""
+    rows = [["ours", side_by_side.in_words(ours), f"{runs} whole run{plural}"]]
     if "trainer_in_all" in found:
         rows.append([GROUPED, f"{found['trainer_in_all']:.1f}", "1 whole run"])
     if whole := found.get("compiled_trainer"):
@@ -309,9 +312,10 @@ def measure(size, settings, folders):
     found["trainer_in_all"] = trainer_in_all(base, settings)
     if gpu: found["variants"] = gpu_variants.measure(base, examples, sentences.label)
     write(size, settings, found)
+    if not gpu: return  # compiling for a CPU takes minutes and says nothing about a GPU
     found["compiled_trainer"] = compiled_trainer(base, settings)
     write(size, settings, found)
-    if gpu: found["variants"] |= gpu_variants.measure(base, examples, sentences.label, True)
+    found["variants"] |= gpu_variants.measure(base, examples, sentences.label, True)
     write(size, settings, found)
 
 def main():

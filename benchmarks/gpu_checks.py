@@ -1,8 +1,8 @@
 """Does a captured step in bf16 compute what a padded model in fp32 computes? For gpu.py."""
-import contextlib
 import signal
 import tempfile
 from functools import partial
+from unittest.mock import patch
 
 import torch
 from torch.nn.functional import cross_entropy
@@ -25,7 +25,8 @@ def to_gpu(batch): return {name: values.cuda() for name, values in batch.items()
 
 def trainer_of(folder, dropout, rate):
     "A model on the GPU, ready to train, and its AdamW"
-    model = load_model(folder).cuda().train()
+    model = load_model(folder).train()
+    torch.nn.Module.cuda(model)  # called so because transformers' own `cuda` has no types
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout): module.p = dropout
     return model, torch.optim.AdamW(model.parameters(), lr=rate, fused=True)
@@ -76,11 +77,16 @@ def resumed_equals_whole(folder, sentences):
     "The largest difference of a weight: one run stopped after 25 steps and resumed, one not"
     config = Config(model=folder, epochs=1, mixed_precision="bf16", validation_fraction=0)
     train = partial(training.train, sentences[:32 * 40], config, progress=False)
+    record, stop_at = training.TrainState.record, 25
+
+    def stopping(state, loss):
+        record(state, loss)
+        if state.steps_done == stop_at: signal.raise_signal(signal.SIGTERM)
+
     whole = train().model.state_dict()
     with tempfile.TemporaryDirectory() as runs:
-        steps = training.training(sentences[:32 * 40], config, progress=False, folder=runs)
-        for _ in range(25): next(steps)
-        with contextlib.suppress(StopIteration): steps.send(signal.SIGTERM)
+        with patch.object(training.TrainState, "record", stopping):
+            assert train(folder=runs).saved == stop_at
         resumed = train(folder=runs, resume=True).model.state_dict()
     return max((whole[name] - resumed[name]).abs().max().item() for name in whole)
 
@@ -121,7 +127,8 @@ def in_words(found):
         f"those of transformers' own padded model in bf16 by {padded['mean']:.1e} and "
         f"{padded['largest']:.1e}.",
         f"Captured against launched steps, same seed, dropout 0.1: the losses of {STEPS} steps "
-        f"differ by at most {graphs:.1e}, the random state afterwards is {state}. Dropout is drawn "
-        f"anew in every replay: one batch, 8 times, learning rate 0, gave {distinct} losses.",
+        f"differ by at most {graphs:.1e}, the random state afterwards is {state}. Every "
+        "replay draws dropout of its own: one batch, 8 times, learning rate 0, gave "
+        f"{distinct} losses.",
         f"A run of 40 steps that was stopped after 25 and resumed ends with weights that differ by "
         f"at most {found['resumed, weights apart']:.1e} from those of one that was not."]

@@ -146,7 +146,8 @@ def measure(folder, examples, labels, compiling=False):
         rows = [batch for batch, _ in zip(sampler, range(2 * STEPS), strict=False)]
         batches = [collate([(examples[row], int(labels[row])) for row in batch]) for batch in rows]
         torch._dynamo.reset()
-        model = load_model(folder).cuda().train()
+        model = load_model(folder).train()
+        torch.nn.Module.cuda(model)  # transformers' own `cuda` has no types
         optimizer = torch.optim.AdamW(model.parameters(), lr=2e-5, fused=True)
         try:
             found[name] = timed(make_step(module(model), optimizer), batches)

@@ -1,13 +1,16 @@
-"""How long until the first sentence is judged? `cola predict` and a script around `transformers.pipeline`: python benchmarks/startup.py [--quick]
+"""How long until the first sentence is judged? python benchmarks/startup.py [--quick]
 
-Each is a process of its own that loads the same saved model and prints one verdict; the clock runs from its start until the verdict can be read.
-Beside them what nobody can go below: the imports of torch and of transformers' BERT. `cola --help` loads neither.
+`cola predict` and a script around `transformers.pipeline`: each is a process of its own that loads
+the same saved model and prints one verdict; the clock runs from its start until the verdict can be
+read. Beside them what nobody can go below: the imports of torch and of transformers' BERT.
+`cola --help` loads neither.
 """
 import os
 import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import side_by_side
@@ -16,13 +19,19 @@ side_by_side.stay_on_the_processor()
 
 SETTINGS = {"full": {"rounds": 5}, "quick": {"rounds": 1}, "tiny": {"rounds": 1}}
 SENTENCE = "The keys is on the table."
-PIPELINE = "from transformers import pipeline; import sys; print(pipeline('text-classification', sys.argv[1])(sys.argv[2]), flush=True)"
-IMPORTS = "import torch; from transformers import BertForSequenceClassification; print('done', flush=True)"
+COLA = "from cola_nbdev.cli import main; main()"
+PIPELINE = ("from transformers import pipeline; import sys; "
+            "print(pipeline('text-classification', sys.argv[1])(sys.argv[2]), flush=True)")
+IMPORTS = ("import torch; from transformers import BertForSequenceClassification; "
+           "print('done', flush=True)")
 
 def until_first_line(*command):
     "Seconds from the start of a process to its first line"
+    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
     started = time.perf_counter()
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=os.environ | {"HF_HUB_OFFLINE": "1"}) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                          env=environment) as process:
+        assert process.stdout  # it is a pipe
         if not process.stdout.readline(): raise RuntimeError(f"{command[0]} printed nothing")
         seconds = time.perf_counter() - started
         process.stdout.read()
@@ -30,17 +39,20 @@ def until_first_line(*command):
 
 def competitors(folder):
     "Name → function that returns seconds"
-    cola = "from cola_nbdev.cli import main; main()"
-    commands = {"pipeline in a script": (PIPELINE, folder, SENTENCE), "importing torch and BERT": (IMPORTS,), "ours": (cola, "predict", folder, SENTENCE), "cola --help": (cola, "--help")}
-    return {name: lambda command=command: until_first_line(sys.executable, "-c", *command) for name, command in commands.items()}
+    commands = {"pipeline in a script": (PIPELINE, folder, SENTENCE),
+                "importing torch and BERT": (IMPORTS,), "ours": (COLA, "predict", folder, SENTENCE),
+                "cola --help": (COLA, "--help")}
+    return {name: partial(until_first_line, sys.executable, "-c", *command)
+            for name, command in commands.items()}
 
 def save_fine_tuned(folder):
     "A minilm that has seen a few sentences: how well it judges makes no difference here"
     from cola_nbdev.data import load_corpus
     from cola_nbdev.prediction import save_judge
-    from cola_nbdev.settings import PLAIN,Config
+    from cola_nbdev.settings import PLAIN, Config
     from cola_nbdev.training import train
-    save_judge(train(load_corpus("demo").train[:32], Config(epochs=1, validation_fraction=0, **PLAIN), progress=False), folder)
+    config = Config(epochs=1, validation_fraction=0, **PLAIN)
+    save_judge(train(load_corpus("demo").train.head(32), config, progress=False), folder)
 
 def main():
     size = side_by_side.chosen_size()
@@ -48,11 +60,16 @@ def main():
     print(f"Start-up, {size}: {settings['rounds']} rounds", flush=True)
     with tempfile.TemporaryDirectory() as scratch:
         save_fine_tuned(Path(scratch)/"model")
-        rounds = side_by_side.interleave(competitors(str(Path(scratch)/"model")), settings["rounds"])
-    ours, imports = (side_by_side.spread(times[name] for times in rounds) for name in ("ours", "importing torch and BERT"))
-    side_by_side.result("startup", size, title="Start-up", unit="seconds", settings=settings, rounds=rounds,
-        question="How long from the start of a process until it has printed the first verdict, loading the model (minilm) included?",
-        notes=[f"`cola predict` takes {side_by_side.in_words(ours)} s; the imports of torch and of the BERT of transformers alone take {imports['median']:.2f} s.",
+        rounds = side_by_side.interleave(competitors(str(Path(scratch)/"model")),
+                                         settings["rounds"])
+    ours, imports = (side_by_side.spread(times[name] for times in rounds)
+                     for name in ("ours", "importing torch and BERT"))
+    side_by_side.result(
+        "startup", size, title="Start-up", unit="seconds", settings=settings, rounds=rounds,
+        question="How long from the start of a process until it has printed the first verdict, "
+                 "loading the model (minilm) included?",
+        notes=[f"`cola predict` takes {side_by_side.in_words(ours)} s; the imports of torch and of "
+               f"the BERT of transformers alone take {imports['median']:.2f} s.",
                "Files were in the system's cache: the first start after a reboot takes longer."])
 
 if __name__ == "__main__": main()

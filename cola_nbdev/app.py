@@ -17,7 +17,7 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from importlib.resources import files
@@ -34,8 +34,8 @@ from .prediction import Judge, read_metrics
 from .reading import read_lines, read_table
 
 # %% auto #0
-__all__ = ['POLICY', 'ADDRESSES', 'SHOWN', 'QUIET', 'TRY', 'CLOSED', 'Limits', 'Refused', 'read_body', 'check_paths', 'Gate',
-           'with_policy', 'view', 'compared', 'pair_view', 'example_pairs', 'twin', 'read_upload', 'results_view',
+__all__ = ['POLICY', 'ADDRESSES', 'WANTED', 'SHOWN', 'QUIET', 'TRY', 'CLOSED', 'Limits', 'Refused', 'read_body', 'check_paths',
+           'Gate', 'view', 'compared', 'pair_view', 'example_pairs', 'twin', 'read_upload', 'results_view',
            'about_scores', 'model_card', 'Answers', 'load_gradio', 'build_page', 'judge_route', 'find_port', 'served',
            'serve']
 
@@ -49,8 +49,9 @@ class Limits:
     upload: int = 2_000_000  # bytes of a file
     waiting: int = 64        # requests at once, including those in the queue
 
-    def check(self, sentences: list[str]) -> list[str]:
-        "The same sentences; `ColaError` if one is empty or too long, or if there are too many"
+    def check(self, sentences: list[str],  # typed or uploaded by somebody
+             ) -> list[str]:               # the same; `ColaError` if one of them is too much
+        "Refuse sentences that are empty or too long, or too many"
         count = len(sentences)
         if not count: raise ColaError("there is no sentence; write one")
         if count > self.sentences:
@@ -75,12 +76,16 @@ POLICY = [
 # What the page and programs ask for; Gradio has some fifty addresses more
 ADDRESSES = re.compile(
     r"/|/(judge|config/?|theme\.css|favicon\.ico|manifest\.json)|/(assets|static|svelte)/.+|"
-    r"/gradio_api/(queue/(join|data)|run/predict|upload|upload_progress|heartbeat/\w+|cancel|reset/?|"
-    r"startup-events|info/?|login_check/?|app_id/?|theme\.css)")
+    r"/gradio_api/(queue/(join|data)|run/predict|upload|upload_progress|heartbeat/\w+|cancel|"
+    r"reset/?|startup-events|info/?|login_check/?|app_id/?|theme\.css)")
+
+WANTED = 'send JSON such as {"sentences": ["He left."]}'
 
 class Refused(ColaError):
-    "A request that is turned away, with the status of the answer"
-    def __init__(self, status: int, message: str):
+    "A request that is turned away"
+    def __init__(self, status: int,  # of the answer, as HTTP has it
+                 message: str,       # why
+                ):
         super().__init__(message)
         self.status = status
 
@@ -99,15 +104,16 @@ async def read_body(receive: Callable,  # of an ASGI server
     if size > limit: raise Refused(413, f"this is more than {limit:,} bytes; send less at once")
     return body
 
-def check_paths(body: bytes,   # what isn't JSON names no file
+def check_paths(body: bytes,   # of a request, as JSON
                 folder: Path,  # where uploads are, without links in it
-               ):              # `Refused` if a path leads out of the folder
+               ):              # `Refused` if it isn't JSON, or if a path leads out of the folder
     "Refuse a body that names a file which was not uploaded"
     named = []
     def collect(fields):
         if "path" in fields: named.append(fields["path"])
         return fields
-    with contextlib.suppress(ValueError, RecursionError): json.loads(body, object_hook=collect)
+    try: json.loads(body, object_hook=collect)
+    except (ValueError, RecursionError): raise Refused(400, WANTED) from None
     for path in named:
         try: inside = Path(path).resolve().is_relative_to(folder)
         except (TypeError, ValueError, OSError, RuntimeError): inside = False  # no path, or a loop
@@ -128,11 +134,11 @@ class Gate:
         if scope["type"] != "http": return await self.app(scope, receive, send)
 
         async def answer(message):
-            if message["type"] == "http.response.start": message = with_policy(message)
+            if message["type"] == "http.response.start": message = _with_policy(message)
             await send(message)
         try:
-            self.check_sender(scope)
-            if scope["method"] == "POST": await self.pass_body(scope, receive, answer)
+            self._check_sender(scope)
+            if scope["method"] == "POST": await self._pass_body(scope, receive, answer)
             else: await self.app(scope, receive, answer)
         except Refused as refused:
             await answer({"type": "http.response.start", "status": refused.status,
@@ -140,7 +146,7 @@ class Gate:
             body = json.dumps({"detail": str(refused)}).encode()
             await answer({"type": "http.response.body", "body": body})
 
-    def check_sender(self, scope):
+    def _check_sender(self, scope):
         "Refuse strangers, and addresses that the page doesn't use"
         headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
         host, origin = headers.get(b"host", ""), headers.get(b"origin")
@@ -150,7 +156,7 @@ class Gate:
             raise Refused(403, "this page does not answer to other pages")
         if not ADDRESSES.fullmatch(scope["path"]): raise Refused(404, "there is no such address")
 
-    async def pass_body(self, scope, receive, send):
+    async def _pass_body(self, scope, receive, send):
         "Read what was sent, look at it, and pass it on"
         if self.busy >= self.limits.waiting:
             raise Refused(429, f"{self.busy} requests are waiting already; try again in a moment")
@@ -165,7 +171,7 @@ class Gate:
             await self.app(scope, replay, send)
         finally: self.busy -= 1
 
-def with_policy(message):
+def _with_policy(message):
     "The head of an answer, with the policy; Gradio says 503 when its queue is full"
     if message["status"] not in (429, 503):
         return message | {"headers": [*message["headers"], *POLICY]}
@@ -176,15 +182,17 @@ def with_policy(message):
 _templates = Environment(loader=PackageLoader("cola_nbdev", ""), autoescape=True,
                          undefined=StrictUndefined)
 
-def view(name: str,  # of a macro in app.html
-         *values,    # what it shows
-        ) -> str:    # HTML
+def view(name: str,        # of a macro in app.html
+         *values: object,  # what it shows
+        ) -> str:          # HTML
     "A part of the page"
     return str(getattr(_templates.get_template("app.html").module, name)(*values))
 
 # %% ../nbs/27_app.ipynb #pair-view
-def compared(first: str, second: str) -> tuple[list, list]:
-    "Two sentences in parts: pairs of a text, and whether it differs from the other sentence"
+def compared(first: str,          # a sentence
+             second: str,         # another
+            ) -> tuple[list, list]: # of each: pairs of a text, and whether the other one lacks it
+    "Where two sentences differ"
     words = first.split(), second.split()
     sides = [], []
     for change, *spans in SequenceMatcher(None, *words, autojunk=False).get_opcodes():
@@ -193,7 +201,7 @@ def compared(first: str, second: str) -> tuple[list, list]:
     return sides
 
 def pair_view(table: pd.DataFrame,  # what a judge says of two sentences
-              before=(50, 50),      # where the bars come from, in percent
+              before: Sequence[float] = (50, 50), # where the bars come from, in percent
              ) -> str:              # HTML
     "Two sentences side by side, and which is preferred"
     odds = [math.log(p / (1 - p)) for p in table.probability.clip(1e-12, 1 - 1e-12)]
@@ -217,8 +225,9 @@ def example_pairs() -> list[tuple[str, str]]:
             for name in SHOWN]
 
 # %% ../nbs/27_app.ipynb #twin
-def twin(judge: Judge) -> Judge:
-    "A judge with the same weights in memory, whose hooks don't touch the first one"
+def twin(judge: Judge,  # any
+        ) -> Judge:     # with the same weights in memory
+    "A judge whose hooks don't touch the first one"
     shared = (*judge.model.parameters(), *judge.model.buffers())
     other = copy.copy(judge)
     other.model = copy.deepcopy(judge.model, {id(weights): weights for weights in shared})
@@ -248,7 +257,7 @@ def read_upload(path: str | Path,  # a .txt, .csv or .tsv file
 
 def _table_rows(path, delimiter):
     table = read_table(path, delimiter)
-    if "sentence" in table: return list(table.sentence.items())
+    if "sentence" in table: return table.sentence.items()
     columns = ", ".join(map(str, table.columns))[:200]
     raise ColaError(f"{path.name}: no column sentence; it has {columns}")
 
@@ -274,7 +283,7 @@ def about_scores(model: str | Path = "",  # what the judge was loaded from
         if facts: name = f"{facts['model']}, fine-tuned on {facts['corpus']}"
         *_, last = facts["splits"].values()  # all together
         line = (f"{name}. MCC {last['mcc']:.2f}, 95% interval {last['mcc_low']:.2f} to "
-                f"{last['mcc_high']:.2f}, on {last['n']:,} sentences it was not trained on.")
+                f"{last['mcc_high']:.2f}, on {last['n']:,} sentences it has not learned from.")
         return line, view("scores", facts["splits"])
     except ColaError as error: unknown = str(error)
     except (AttributeError, LookupError, TypeError, ValueError, UndefinedError): pass
@@ -293,13 +302,13 @@ def model_card(model: str | Path = "",  # what the judge was loaded from
 # %% ../nbs/27_app.ipynb #answers
 class Answers:
     "What the page says; one thread at a time uses the judge"
-    def __init__(self, judge: Judge,
+    def __init__(self, judge: Judge,         # to be asked
                  limits: Limits = Limits(),  # how much is accepted
                 ):
         self.judge, self.limits, self.twin = judge, limits, twin(judge)
         self._judging, self._explaining = threading.Lock(), threading.Lock()
 
-    def table(self, sentences: list[str],
+    def table(self, sentences: list[str],  # to judge
               portion: int = 128,  # how many to judge before others may
               progress: Callable | None = None,  # is called with the share that is done
              ) -> pd.DataFrame:    # as from the judge; `ColaError` if a sentence can't be judged
@@ -311,14 +320,16 @@ class Answers:
             if progress: progress(min(1, (start + portion) / len(sentences)))
         return pd.concat(parts, ignore_index=True)
 
-    def sentence(self, sentence: str) -> str:
-        "A verdict as HTML"
+    def sentence(self, sentence: str,  # what was typed
+                ) -> str:              # HTML
+        "A verdict"
         try: return view("card", self.table([sentence]).iloc[0])
         except ColaError as error: return view("note", error)
 
-    def pair(self, first: str, second: str,
-             before=(50, 50),  # where the bars come from, in percent
-            ) -> tuple:        # HTML, and where the bars are now
+    def pair(self, first: str,  # what was typed on the left
+             second: str,       # what was typed on the right
+             before: Sequence[float] = (50, 50), # where the bars come from, in percent
+            ) -> tuple[str, Sequence[float]]:    # HTML, and where the bars are now
         "Two verdicts"
         if not first.strip() or not second.strip():
             return view("note", "Write a sentence in each box."), before
@@ -326,20 +337,20 @@ class Answers:
         except ColaError as error: return view("note", error), before
         return pair_view(table, before), (100 * table.probability).tolist()
 
-    def file(self, path: str | Path,
+    def file(self, path: str | Path,  # what was uploaded; it is removed
              progress: Callable | None = None,  # is called with the share that is done
-            ) -> str:
-        "The verdicts on a file as HTML; the file is removed"
+            ) -> str:                 # HTML
+        "The verdicts on a file"
         path = Path(path)
         try: table = self.table(read_upload(path, self.limits), progress=progress)
         except ColaError as error: return view("note", error)
         finally: path.unlink(missing_ok=True)
         return results_view(table, path.name)
 
-    def words(self, sentence: str,
-              most: int = 400,  # steps at most; the page should not be busy for minutes
-             ) -> str:
-        "The words of a sentence, colored by what they add to the verdict, as HTML"
+    def words(self, sentence: str,  # what was typed
+              most: int = 400,      # steps at most; the page should not be busy for minutes
+             ) -> str:              # HTML
+        "The words of a sentence, colored by what they add to the verdict"
         try:
             self.limits.check([sentence])
             with self._explaining: found = attribution(self.twin, sentence, most=most)
@@ -428,11 +439,12 @@ def build_page(answers: Answers,        # what it says
     return made.queue(max_size=answers.limits.waiting, api_open=False)
 
 # %% ../nbs/27_app.ipynb #programs
-def judge_route(answers: Answers):  # a Starlette route; Starlette comes with Gradio
+def judge_route(answers: Answers,  # what it says
+               ):                  # a Starlette route
     "The address for programs"
-    from starlette.concurrency import run_in_threadpool
-    from starlette.responses import JSONResponse
-    from starlette.routing import Route
+    from starlette.concurrency import run_in_threadpool  # it comes with Gradio
+    from starlette.responses import JSONResponse  # likewise
+    from starlette.routing import Route  # likewise
 
     async def judge(request):
         try:
@@ -443,7 +455,7 @@ def judge_route(answers: Answers):  # a Starlette route; Starlette comes with Gr
             return JSONResponse(table.to_dict("records"))
         except ColaError as error: return JSONResponse({"detail": str(error)}, 422)
         except (LookupError, RecursionError, TypeError, ValueError):
-            return JSONResponse({"detail": 'send JSON such as {"sentences": ["He left."]}'}, 400)
+            return JSONResponse({"detail": WANTED}, 400)
     return Route("/judge", judge, methods=["POST"])
 
 # %% ../nbs/27_app.ipynb #find-port
@@ -464,7 +476,7 @@ CLOSED = {"share": False, "inbrowser": False, "inline": False, "ssr_mode": False
           "show_error": False, "footer_links": [], "quiet": True, "prevent_thread_lock": True}
 
 @contextlib.contextmanager
-def served(judge: Judge,
+def served(judge: Judge,              # that answers
            model: str | Path = "",    # what it was loaded from: its scores and card are shown
            port: int = 0,             # 0 takes any that is free
            limits: Limits = Limits(), # how much the page accepts

@@ -9,6 +9,7 @@ import gettext
 import os
 import secrets
 from functools import cache
+from importlib.resources import files
 from numbers import Number
 from pathlib import Path
 from string import Formatter
@@ -107,8 +108,8 @@ def set_language(language: str):  # en or pt; `ColaError` otherwise
 # %% ../nbs/00_basics.ipynb #say
 @cache
 def _catalogue(language):
-    folder = Path(__file__).parent/"locale"
-    return gettext.translation("plots", folder, [language], fallback=language == "en")
+    folder = files("cola_nbdev").joinpath("locale")
+    return gettext.translation("plots", str(folder), [language], fallback=language == "en")
 
 class _LocalNumbers(Formatter):
     def format_field(self, value, spec):

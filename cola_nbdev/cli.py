@@ -19,14 +19,13 @@ from pathlib import Path
 import tyro
 from tyro.conf import OmitArgPrefixes, Positional
 
-from .basics import ColaError
+from .basics import ColaError, is_distributed
 from .settings import Config
 
 # %% auto #0
 __all__ = ['OF_A_FILE', 'OF_A_FOLDER', 'VARIED', 'COMMANDS', 'cola_train', 'cola_evaluate', 'cola_predict', 'cola_score',
            'cola_data', 'cola_seeds', 'cola_search', 'cola_compare', 'cola_pairs', 'cola_glue', 'cola_controls',
-           'cola_export', 'cola_push', 'cola_serve', 'with_help', 'explain_error', 'process_number', 'print_error',
-           'main']
+           'cola_export', 'cola_push', 'cola_serve', 'with_help', 'explain_error', 'print_error', 'main']
 
 # %% ../nbs/28_cli.ipynb #cola-train
 def cola_train(
@@ -296,21 +295,19 @@ def explain_error(error: BaseException,  # raised again if it means nothing to t
                        "with --resume")
     raise error
 
-def process_number() -> int | None:  # None if it is alone
-    "Which of several processes this is"
-    sizes = "WORLD_SIZE", "PMI_SIZE"  # every launcher's variable ends in one of them
-    if not any(name.endswith(sizes) for name in os.environ): return None
-    from cola_nbdev.basics import is_distributed  # it imports torch
-    return int(os.environ.get("RANK") or 0) if is_distributed() else None
-
-def print_error(message: str, error: BaseException):
+def print_error(message: str,          # nothing is printed if it is empty
+                error: BaseException,  # whether the other processes know of it
+               ):
     "One line to stderr; of several processes only one says what all know"
-    number = process_number()
+    number = _process_number()
     if number:
         from cola_nbdev.distributed import LocalError
         if not isinstance(error, LocalError): return
         message = f"process {number}: {message}"
     if message: print(f"cola: {message}", file=sys.stderr)
+
+def _process_number():
+    return int(os.environ.get("RANK") or 0) if is_distributed() else None
 
 # %% ../nbs/28_cli.ipynb #main
 def main(arguments: list[str] | None = None,  # default: those of the command line
@@ -334,7 +331,7 @@ def main(arguments: list[str] | None = None,  # default: those of the command li
         sys.exit(code)
 
 def _refuse_several(arguments):
-    number = process_number()
+    number = _process_number()
     if number is None or arguments[:1] == ["train"]: return
     if number: time.sleep(10)  # torchrun stops all when one has ended, and the first says why
     raise ColaError(f"{' '.join(arguments[:1]) or 'this'} works in one process; start only cola "

@@ -95,10 +95,10 @@ class Attention:
         words = self.tokens.dropna()
         looked_at, effect = words.looked_at, words.removed.abs()
         looked, needed = looked_at.idxmax(), effect.idxmax()
-        where, also = ", even where it fits", "and also"
-        if looked != needed: where, also = "", f"but “{words.token[needed]}”"
+        where, also = ", even where it fits", " and also"
+        if looked != needed: where, also = "", f", but “{words.token[needed]}”"
         says = (f"Attention is no explanation{where}: here “{words.token[looked]}” is looked at "
-                f"most {also} moves the verdict most when it is gone.")
+                f"most{also} moves the verdict most when it is gone.")
         if len(words) < 3 or min(looked_at.nunique(), effect.nunique()) < 2: return says
         rank = signed(looked_at.corr(effect, method="spearman"))
         return f"{says} The rank correlation of the two is {rank}."
@@ -382,7 +382,7 @@ def layer_probe(model: PreTrainedModel,
     rows = []
     for number, name, layer in progress_bar(layers, description="probing", unit="layer",
                                             show=progress):
-        predicted = cross_val_predict(probe, layer, labels, groups=groups, cv=cv)
+        predicted = np.asarray(cross_val_predict(probe, layer, labels, groups=groups, cv=cv))
         rows.append((number, name, *bootstrap_mcc(labels, predicted)))
     table = pd.DataFrame(rows, columns=["layer", "vector", "mcc", "low", "high"])
     return LayerProbe(table, len(labels), folds)

@@ -228,7 +228,7 @@ def example_logits(model: PreTrainedModel,           # from `load_model`
                    examples: Sequence[list[int]],    # from `encode`
                    batch_size: int = 64,             # sentences per forward pass
                    progress: bool = False,           # show a progress bar
-                   done: Callable[[int], Any] = lambda _: None, # gets each batch's sentence count
+                   done: Callable[[int], Any] | None = None, # gets each batch's sentence count
                   ) -> np.ndarray:                   # shape (examples, 2), in their order
     "The two logits of sentences that are encoded; column 1 is for acceptable"
     sampler = LengthSampler([len(ids) for ids in examples], batch_size, shuffle=False)
@@ -250,7 +250,7 @@ def example_logits(model: PreTrainedModel,           # from `load_model`
             chunks = needed
             logits[rows] = torch.cat(found).cpu().numpy()
             bar.update()
-            done(len(rows))
+            if done: done(len(rows))
     model.train(was_training)
     if len(examples) > 1000: return_memory()
     return logits

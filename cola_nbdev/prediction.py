@@ -199,7 +199,7 @@ class OnnxModel(torch.nn.Module):
 
     def get_input_embeddings(self):
         "How many tokens it knows"
-        return SimpleNamespace(num_embeddings=self.config.vocab_size)
+        return torch.nn.Embedding(self.config.vocab_size, 1, device="meta")  # its size is asked
 
     def forward(self,
                 input_ids: torch.Tensor,       # shape (sentences, tokens)

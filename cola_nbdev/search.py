@@ -97,11 +97,13 @@ class Search:
             axes = axes[0]
         for ax, name in zip(axes, names, strict=True):
             ax.plot(table[name], table.validation_mcc, "o", color="#0173b2", alpha=.7)
-            scale = "log" if name in ("learning_rate", "weight_decay") else "linear"
-            ax.set(xlabel=translate(name).replace("_", " "), xscale=scale)
+            ax.set(xlabel=translate(name).replace("_", " "))
+            if name in ("learning_rate", "weight_decay"):
+                ax.set_xscale("log")
+                ax.xaxis.set_minor_formatter("")  # the numbers would overlap
         label = translate("validation_mcc").replace("_", " ").replace("mcc", "MCC")
         axes[0].set(ylabel=label)
-        axes[0].figure.suptitle(translate("{count} finished trials", count=len(table)))
+        axes[0].figure.suptitle(translate("{count} completed trials", count=len(table)))
         return localize_axes(axes)
 
     def __repr__(self):
@@ -195,10 +197,10 @@ def _sampler(config):
             self.__init__(seed=config.seed + trial.number, constant_liar=True)
             super().before_trial(study, trial)
 
-        def sample_independent(self, study, trial, name, distribution):
-            start = getattr(config, name) if trial.number == 0 else None
+        def sample_independent(self, study, trial, param_name, param_distribution):
+            start = getattr(config, param_name) if trial.number == 0 else None
             if start is not None: return start
-            return super().sample_independent(study, trial, name, distribution)
+            return super().sample_independent(study, trial, param_name, param_distribution)
 
     return Sampler(seed=config.seed, constant_liar=True)
 

@@ -4,7 +4,6 @@ import importlib.util
 import json
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -30,7 +29,7 @@ pytestmark = pytest.mark.xdist_group("sweeps")
 
 def small():
     splits = load_corpus("demo").splits.items()
-    return Corpus("small", {split: frame[:80].reset_index(drop=True) for split, frame in splits})
+    return Corpus("small", {split: frame.head(80) for split, frame in splits})
 
 def small_config(learning_rate=.002, **more):
     return Config(model="tiny", epochs=2, learning_rate=learning_rate, checkpoint_minutes=0, **more)
@@ -38,8 +37,9 @@ def small_config(learning_rate=.002, **more):
 def noted(function, begun, slow, text):
     "The function, which first writes down that it begins, and then takes its time"
     def call(*arguments, **options):
-        with open(begun, "a") as file: file.write(f"{text(*arguments)}\n")
-        time.sleep(slow)  # there must be time to be killed in
+        if line := text(*arguments):
+            with open(begun, "a") as file: file.write(f"{line}\n")
+            time.sleep(slow)  # there must be time to be killed in
         return function(*arguments, **options)
     return call
 
@@ -49,9 +49,11 @@ def run_search(begun, out, slow, storage, config):
     searching.search(small(), config, 6, out, VARY, storage, False, HEARTBEAT)
 
 def run_seeds(begun, out, slow, storage, config):
-    from cola_nbdev import experiments, prediction
-    prediction.train = noted(prediction.train, begun, slow,
-                             lambda sentences, config, *_: config.seed)
+    from cola_nbdev import experiments
+
+    def seed_to_train(corpus, config, out):
+        return None if (out/"metrics.json").exists() else config.seed
+    experiments.fine_tune = noted(experiments.fine_tune, begun, slow, seed_to_train)
     experiments.run_seeds(small(), config, [1, 2, 3], out, False)
 
 def job(work, out, begun, slow=.02, storage=None, **settings):
@@ -70,16 +72,18 @@ def job(work, out, begun, slow=.02, storage=None, **settings):
         code = 1
     os._exit(code)
 
+said_by = {}  # process → the file with what it said
+
 def start(work, out, begun, **options):
     process = faults.SERVER.Process(target=job, args=(work, out, begun), kwargs=options)
-    process.said = Path(f"{begun}.said")
     process.start()
+    said_by[process] = Path(f"{begun}.said")
     return process
 
 def ends(process, code=0):
     "It ends with this code; returns what it said"
     process.join(120)
-    said = process.said.read_text()
+    said = said_by[process].read_text()
     assert process.exitcode == code and "Traceback" not in said, said
     return said
 
@@ -92,7 +96,7 @@ def lines(path): return path.read_text().splitlines() if path.exists() else []
 def wait_for(condition, process):
     until = time.monotonic() + 60
     while not condition():
-        assert process.is_alive(), process.said.read_text()
+        assert process.is_alive(), said_by[process].read_text()
         assert time.monotonic() < until
         time.sleep(.02)
 
@@ -155,7 +159,7 @@ class Postgres:
         "The address of a new database"
         import psycopg
         with psycopg.connect(self.address("postgres"), autocommit=True) as connection:
-            connection.execute(f'CREATE DATABASE "{name}"')
+            connection.execute(f'CREATE DATABASE "{name}"'.encode())
         return self.address(name)
 
     def address(self, name, password="secret"):
@@ -226,7 +230,7 @@ def test_a_signal_gives_a_trial_back(tmp_path, tried):
     out = tmp_path/"search"
     stopped = start(run_search, out, tmp_path/"stopped.txt", slow=.5)
     wait_for(lambda: lines(tmp_path/"stopped.txt"), stopped)
-    os.kill(stopped.pid, signal.SIGTERM)
+    stopped.terminate()
     assert ends(stopped, 143) == ("cola: stopped in trial 0, with 0 of 6 done; "
                                   "give the same command again to resume\n")
     ends(start(run_search, out, tmp_path/"other.txt"))
