@@ -35,7 +35,7 @@ class ColaError(Exception):
 COLUMNS = ["sentence_source", "label", "label_notes", "sentence", "phenomenon"]
 LABELS = {0: "unacceptable", 1: "acceptable"}
 
-def log_odds(logits):  # shape (sentences, 2), NumPy or torch; returns shape (sentences,)
+def log_odds(logits: Any) -> Any:  # NumPy or torch, (sentences, 2); returns (sentences,)
     "The log-odds of *acceptable* (the probability is the sigmoid of it)"
     return logits[:, 1] - logits[:, 0]
 
@@ -118,7 +118,7 @@ class _LocalNumbers(Formatter):
         return text.translate(str.maketrans(",.", ".,"))
 
 def translate(text: str,  # English, with `{places}` for the values
-              **values,   # what goes into the places
+              **values: Any,  # what goes into the places
              ) -> str:
     "A title or label in the reader's language"
     found = _catalogue(get_language()).gettext(text) if text else ""  # "" is its header

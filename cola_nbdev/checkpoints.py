@@ -140,7 +140,7 @@ def read_checkpoint(checkpoint: Path,    # from `latest_checkpoint`
 
 # %% ../nbs/11_checkpoints.ipynb #snapshot
 def snapshot(model: torch.nn.Module,  # its state is taken, not copied
-             optimizer,               # its AdamW, bare or prepared by accelerate
+             optimizer: torch.optim.Optimizer,  # its AdamW, bare or prepared by accelerate
              best: dict | None,       # the weights of the best epoch; None: there are none yet
              losses: torch.Tensor,    # of the epoch so far, shape (steps,)
             ) -> dict:                # file → name → tensor, for `save_checkpoint`
@@ -153,7 +153,7 @@ def snapshot(model: torch.nn.Module,  # its state is taken, not copied
 
 def restore_snapshot(tensors: dict,           # from `read_checkpoint`
                      model: torch.nn.Module,  # gets the weights
-                     optimizer,               # gets the running means
+                     optimizer: torch.optim.Optimizer,  # gets the running means
                     ) -> tuple:               # weights of the best epoch or None, and the losses
     "Put the tensors of a snapshot back into place"
     model.load_state_dict(tensors["model"], strict=False)  # shared tensors were written once

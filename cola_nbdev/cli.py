@@ -91,8 +91,10 @@ def cola_predict(
 # What `cola score` says of the counts it is given, in this order
 OF_A_FILE = {"rows": "{:,} rows", "earlier": "{:,} of them earlier",
              "empty": "{:,} without a sentence", "truncated": "{:,} too long and cut"}
-OF_A_FOLDER = {"shards": "{:,} shards", **OF_A_FILE, "earlier": "{:,} of the shards earlier",
-               "aside": "{:,} set aside, with their reasons in _cola/aside.jsonl"}
+OF_A_FOLDER = {"shards": "{:,} shards", "rows": "{:,} rows", "empty": OF_A_FILE["empty"],
+               "truncated": OF_A_FILE["truncated"],
+               "aside": "{:,} set aside, with their reasons in _cola/aside.jsonl",
+               "earlier": "{:,} of the shards earlier"}
 
 def cola_score(
     model: Positional[str],  # a folder made by cola train, or a Hub id

@@ -193,8 +193,8 @@ def run_seeds(corpus: Corpus,                  # `train` to learn from, other sp
 
 # %% ../nbs/23_experiments.ipynb #features
 def cls_vectors(model: PreTrainedModel,      # an encoder, from `load_model`
-                tokenizer: PreTrainedTokenizerBase,
-                sentences: Iterable[str],
+                tokenizer: PreTrainedTokenizerBase,  # the one that belongs to it
+                sentences: Iterable[str],  # any number
                 batch_size: int = 64,        # sentences per forward pass
                 max_length: int = 64,        # in tokens
                 progress: bool = False,      # show a progress bar

@@ -56,7 +56,7 @@ def eager(model: PreTrainedModel) -> Iterator[None]:
         yield
     finally: model.set_attn_implementation(before or "eager")
 
-def attentions_of(judge: Judge,
+def attentions_of(judge: Judge,  # a fine-tuned model
                   read: SentenceTokens,  # from `tokens_of`
                  ) -> np.ndarray:        # shape (layers, heads, attending, attended to)
     "All attention weights of a sentence; `ColaError` if the model has none"
@@ -128,7 +128,7 @@ class Attention:
                  ("without it the log-odds of acceptable move by", removed)]
         return page(self._headline, lines, [self.caution, *self.notes])
 
-def removal(judge: Judge,
+def removal(judge: Judge,  # a fine-tuned model
             read: SentenceTokens,          # from `tokens_of`
            ) -> tuple[float, np.ndarray]:  # log-odds; their move without each token, or NaN
     "Take out one token after the other, close the gap, and judge again"
@@ -143,8 +143,8 @@ def removal(judge: Judge,
     return logit, moved
 
 # %% ../nbs/26_inspection.ipynb #attention-function
-def attention_table(judge: Judge,
-                    sentence: str,
+def attention_table(judge: Judge,  # a fine-tuned model
+                    sentence: str,  # what is judged
                     layer: int,                # from 1, the first after the embeddings
                     head: int | None = None,   # from 1; None: the mean of all heads
                    ) -> Attention:             # `ColaError` if there is no such layer or head
@@ -169,10 +169,10 @@ def _hidden_states(model, batch):  # shape (layers + 1, sentences, tokens, width
                         "per token and layer; its layers cannot be compared")
     return torch.stack(layers).float()
 
-def layer_vectors(model: PreTrainedModel,
-                  tokenizer: PreTrainedTokenizerBase,
-                  sentences: Iterable[str],
-                  batch_size: int = 64,
+def layer_vectors(model: PreTrainedModel,  # from `load_model`
+                  tokenizer: PreTrainedTokenizerBase,  # the one that belongs to it
+                  sentences: Iterable[str],  # any number
+                  batch_size: int = 64,  # sentences per forward pass
                   max_length: int = 64,    # in tokens; longer sentences are cut
                   progress: bool = False,  # show a progress bar
                  ) -> dict[str, np.ndarray]:  # each of shape (layers + 1, sentences, width)
@@ -297,8 +297,8 @@ def _aligned_words(good, bad):
                          "same": pairs.same, "attribution_good": first.attribution.array,
                          "attribution_bad": second.attribution.array})
 
-def minimal_pair(judge: Judge,
-                 good: str,
+def minimal_pair(judge: Judge,  # a fine-tuned model
+                 good: str,  # the acceptable one
                  bad: str,         # another sentence that differs a little
                  others: Iterable[str] | None = None,  # strangers; None: 64 of the demo corpus
                 ) -> MinimalPair:  # `ColaError` if the two are the same, or one is empty
@@ -358,9 +358,9 @@ def _folds(labels, groups, folds, seed):
     kind = StratifiedKFold if groups is None else StratifiedGroupKFold
     return kind(folds, shuffle=True, random_state=seed)
 
-def layer_probe(model: PreTrainedModel,
-                tokenizer: PreTrainedTokenizerBase,
-                sentences: Iterable[str],
+def layer_probe(model: PreTrainedModel,  # from `load_model`
+                tokenizer: PreTrainedTokenizerBase,  # the one that belongs to it
+                sentences: Iterable[str],  # any number
                 labels: Sequence[int],  # 0 or 1 for each sentence
                 groups: Sequence | None = None,  # a group stays together; the number of a pair
                 folds: int = 5,          # of the cross-validation
@@ -388,7 +388,7 @@ def layer_probe(model: PreTrainedModel,
     return LayerProbe(table, len(labels), folds)
 
 def plot_probes(probes: dict[str, LayerProbe],  # e.g. before and after fine-tuning
-                axes: Sequence[Axes] | None = None,
+                axes: Sequence[Axes] | None = None,  # axes to draw on
                ) -> Sequence[Axes]:
     "The MCC of every layer, several probes in one plot, on two axes: for [CLS] and for the mean"
     axes_: Any = axes

@@ -58,7 +58,7 @@ def load_pairs(path: str | Path,  # a folder of .jsonl files, one of them, or a 
     return pd.DataFrame(rows, columns=["field", "phenomenon", "good", "bad"])
 
 # %% ../nbs/21_pairs.ipynb #evaluate-pairs
-def prefer_good(judge: Judge,
+def prefer_good(judge: Judge,  # a fine-tuned model
                 pairs: pd.DataFrame,     # from `load_pairs`
                 chunk: int = 2048,       # pairs at a time
                 progress: bool = False,  # show a progress bar
@@ -75,7 +75,7 @@ def prefer_good(judge: Judge,
             bar.update(len(part))
     return pd.Series(preferred, index=pairs.index, name="preferred")
 
-def evaluate_pairs(judge: Judge,
+def evaluate_pairs(judge: Judge,  # a fine-tuned model
                    pairs: pd.DataFrame,     # from `load_pairs`
                    progress: bool = False,  # show a progress bar
                   ) -> pd.DataFrame:        # a row per phenomenon and one for all, 95% intervals

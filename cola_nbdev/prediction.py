@@ -19,7 +19,7 @@ from importlib.metadata import version
 from itertools import compress
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pandas as pd
@@ -87,8 +87,8 @@ class Classifier:
         return (self.predict_proba(sentences)[:, 1] >= .5).astype(int)
 
     def fit(self,
-            sentences,      # not looked at
-            labels = None,  # not looked at
+            sentences: Any,      # not looked at
+            labels: Any = None,  # not looked at
            ):               # the judge itself
         "Nothing: scikit-learn wants every classifier to have it"
         return self

@@ -72,7 +72,7 @@ def find_model(name: str | Path,  # minilm, bert, a Hub id, or a folder
 # %% ../nbs/05_tokenization.ipynb #from-pretrained
 def from_pretrained(loader: Any,       # a class of transformers that has `from_pretrained`
                     name: str | Path,  # minilm, bert, a Hub id, or a folder
-                    **options,         # passed on to the loader
+                    **options: Any,    # passed on to the loader
                    ) -> Any:           # what it loads; `ColaError` if it can't
     "Load by name, without ever running code that comes with a model"
     try: return loader.from_pretrained(find_model(name), trust_remote_code=False, **options)

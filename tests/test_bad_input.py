@@ -87,7 +87,7 @@ def test_odd_sentences_are_kept_as_text(tmp_path):
      "there is no corpus 'nowhere.tsv'; say demo, demo-pt, cola, or the path"),
     (["data", "."], "holds no corpus; expected in_domain_train.tsv"),
     (["train", "--out", "run", "--model", "no/such-model"],
-     "cannot load the model 'no/such-model': say minilm, bert, tiny, a Hub id, or a folder"),
+     "cannot load the model 'no/such-model': use minilm, bert, tiny, a Hub id, or a folder"),
     (["train", "--out", "run", "--learning-rate", "0"], "learning_rate is 0.0; it must be above 0"),
     (["train", "--out", "run", "--learning-rate", "nan"],
      "learning_rate is nan; it must be above 0"),
@@ -139,7 +139,7 @@ def test_what_existed_is_not_touched(cola, tmp_path):
     refused(cola(*train),
             "run exists already; choose another --out, or add --overwrite to replace it")
     refused(cola(*train, "--overwrite"),
-            "is not the folder of a run; it will not be overwritten")
+            "is not the folder of a run (it has no metrics.json) and will not be overwritten")
     assert (tmp_path/"run/thesis.txt").read_text() == "three years of work"
     assert cola("data", "demo", "--export", "files")[2] == 0
     before = (tmp_path/"files/in_domain_train.tsv").read_bytes()

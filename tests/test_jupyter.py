@@ -24,7 +24,7 @@ from execute import is_run, machine_paths
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = ROOT / "jupyter_lab_config.py"
-NAME = "19_scoring.ipynb"  # needs neither torch nor a plot: it runs in a second
+NAME = "01_reading.ipynb"  # needs neither torch nor a plot: it runs in a second
 
 pytestmark = pytest.mark.xdist_group("jupyter")  # one server for all of them
 
