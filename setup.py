@@ -35,7 +35,7 @@ setup(
         *(f"Programming Language :: Python :: {each}" for each in ("3", "3.11", "3.12", "3.13")),
     ],
     packages=find_packages(include=[package, f"{package}.*"]),
-    package_data={package: ["py.typed", "*.toml", "locale/*/LC_MESSAGES/*.mo"]},
+    package_data={package: ["py.typed", "*.toml", "*.css", "*.html", "locale/*/LC_MESSAGES/*.mo"]},
     python_requires=f">={settings['min_python']}",
     install_requires=settings["requirements"].split(),
     extras_require={key.removesuffix(suffix): settings[key].split() for key in extras},

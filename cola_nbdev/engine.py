@@ -93,7 +93,10 @@ class Folder(DirFileSystem):
         with self.reaching(), suppress(FileNotFoundError, ValueError):
             return json.loads(self.cat_file(name))
 
-    def put(self, name: str, content: bytes):
+    def put(self,
+            name: str,       # of a file
+            content: bytes,  # all of it
+           ):
         "Write a file: all of it or nothing"
         with self.reaching(), tempfile.TemporaryDirectory() as temporary:
             target = Path(self.path if self.local else temporary, name)

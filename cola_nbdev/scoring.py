@@ -35,9 +35,8 @@ from .prediction import Judge, versions
 from .reading import read_table
 
 # %% auto #0
-__all__ = ['FORMATS', 'PIPED', 'ADDED', 'LONGEST', 'CHUNK', 'TAKEN', 'format_of', 'text_lines', 'arrow', 'read_rows',
-           'choose_column', 'survey', 'score_rows', 'add_scores', 'work_folder', 'check_files', 'score_file',
-           'glue_submission']
+__all__ = ['FORMATS', 'PIPED', 'ADDED', 'LONGEST', 'CHUNK', 'TAKEN', 'format_of', 'arrow', 'read_rows', 'choose_column', 'survey',
+           'score_rows', 'add_scores', 'work_folder', 'check_files', 'score_file', 'glue_submission']
 
 # %% ../nbs/19_scoring.ipynb #format-of
 FORMATS = {".txt": "text", ".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl",
@@ -59,7 +58,7 @@ def format_of(path: str | Path,           # a file, or - for a pipe
 # %% ../nbs/19_scoring.ipynb #text-lines
 LONGEST = 2**26  # bytes in a line; anything longer isn't text
 
-def text_lines(file: BinaryIO, name: str) -> Iterator[str]:
+def _text_lines(file, name):
     "The lines of a file; bytes that aren't UTF-8 become surrogates"
     for number, line in enumerate(iter(partial(file.readline, LONGEST), b""), 1):
         if len(line) == LONGEST:
@@ -158,7 +157,7 @@ def read_rows(file: BinaryIO,                 # open for reading
              ) -> tuple[list[str] | None, Iterator[tuple[int, dict]]]:  # `ColaError`
     "The columns (None: every row has its own), and pairs of line number and row"
     if format == "parquet": return _parquet_rows(file, name)
-    lines, columns = text_lines(file, name), None
+    lines, columns = _text_lines(file, name), None
     texts = enumerate(map(_bare, lines), 1)
     if format in ("csv", "tsv"): columns, rows = _table_rows(lines, format, name)
     elif format == "jsonl":

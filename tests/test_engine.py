@@ -487,7 +487,9 @@ def test_another_job_is_refused_with_the_difference(cola, tmp_path, model):  # n
     before = results(tmp_path / "out")
     other = save_judge(
         train(
-            load_corpus("demo").train[:100], Config(model="tiny", epochs=1, seed=1), progress=False
+            load_corpus("demo").train.head(100),
+            Config(model="tiny", epochs=1, seed=1),
+            progress=False,
         ),
         tmp_path / "other",
     )
