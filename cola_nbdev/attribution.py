@@ -49,7 +49,7 @@ class SentenceTokens:
         "How many characters the judge has read"
         return max(end for _, end in self.spans)
 
-def tokens_of(judge: Judge,        # a fine-tuned model
+def tokens_of(judge: Judge,        # reads the sentence
               sentence: str,       # `ColaError` if it is empty or not text
              ) -> SentenceTokens:
     "The tokens of a sentence, and what the judge does not see of it"
@@ -87,12 +87,12 @@ def signed(value: float,  # any number, or NaN
     if math.isnan(value): return "–"
     return f"{value:+.2f}".replace("-", "−") if abs(value) >= .005 else "0.00"
 
-def colored(words: Iterable[str],        # of a sentence, in their order
+def colored(words: Iterable[str],        # shown as they are, whatever they contain
             values: Iterable[float],     # one for each word; NaN: no color
             limit: float = 0,            # the value with the strongest color; 0: the largest
             text: Callable[[float], str] = signed,  # how a value is written
             framed: Sequence[int] = (),  # which words get a frame, by position
-           ) -> str:                     # HTML; the words are shown as they are
+           ) -> str:                     # HTML
     "Words on blue ground where the value is positive, on orange ground where it is negative"
     values = np.array(list(values), dtype=float)
     limit = limit or np.nan_to_num(np.abs(values)).max(initial=0) or 1
@@ -169,7 +169,7 @@ def _changes(sentence, words, neutral):  # yields word, change, sentence; "": it
         yield word, "swapped", swapped
         yield word, "masked", before + neutral + after
 
-def what_if(judge: Judge,   # a fine-tuned model
+def what_if(judge: Judge,   # judges every change
             sentence: str,  # only words that the judge reads are changed
            ) -> WhatIf:     # `ColaError` if the sentence is empty
     "Delete, swap and mask every word, and judge again"
@@ -185,7 +185,7 @@ def what_if(judge: Judge,   # a fine-tuned model
     return WhatIf(sentence, float(expit(whole)), table, read.notes)
 
 # %% ../nbs/25_attribution.ipynb #log-odds
-def ids_log_odds(model: PreTrainedModel,  # from `load_model`
+def ids_log_odds(model: PreTrainedModel,  # a classifier of two labels
                  ids: torch.Tensor,  # token ids, shape (sentences, tokens), no padding
                 ) -> torch.Tensor:   # shape (sentences,)
     "The log-odds of acceptable for sentences of the same length"
@@ -252,7 +252,7 @@ def _shares(gradients, ids, covered, steps):
                                     internal_batch_size=max(1, 4096 // ids.shape[1]))
     return found.detach().sum(dim=-1)[0].double().cpu().numpy()
 
-def attribution(judge: Judge,            # a fine-tuned model
+def attribution(judge: Judge,            # whose verdict is divided
                 sentence: str,           # only what the judge reads of it gets a share
                 steps: int = 50,         # of the integral, to begin with
                 most: int = 1600,        # doubled until the shares are complete, up to this

@@ -48,7 +48,7 @@ __all__ = ['eager', 'attentions_of', 'Attention', 'removal', 'attention_table', 
 
 # %% ../nbs/26_inspection.ipynb #attentions-of
 @contextmanager
-def eager(model: PreTrainedModel) -> Iterator[None]:
+def eager(model: PreTrainedModel) -> Iterator[None]:  # any model with attention
     "Have the model return its attention weights; afterwards it computes as before"
     before = model.config._attn_implementation
     try:
@@ -56,7 +56,7 @@ def eager(model: PreTrainedModel) -> Iterator[None]:
         yield
     finally: model.set_attn_implementation(before or "eager")
 
-def attentions_of(judge: Judge,  # a fine-tuned model
+def attentions_of(judge: Judge,          # its model is asked
                   read: SentenceTokens,  # from `tokens_of`
                  ) -> np.ndarray:        # shape (layers, heads, attending, attended to)
     "All attention weights of a sentence; `ColaError` if the model has none"
@@ -103,7 +103,7 @@ class Attention:
         rank = signed(looked_at.corr(effect, method="spearman"))
         return f"{says} The rank correlation of the two is {rank}."
 
-    def plot(self, ax: Axes | None = None) -> Axes:
+    def plot(self, ax: Axes | None = None) -> Axes:  # where to draw; None: a new figure
         "The weights as a heat map"
         size = 2.4 + .32 * len(self.table)
         if ax is None: _, ax = plt.subplots(figsize=(size + .6, size), layout="constrained")
@@ -128,7 +128,7 @@ class Attention:
                  ("without it the log-odds of acceptable move by", removed)]
         return page(self._headline, lines, [self.caution, *self.notes])
 
-def removal(judge: Judge,  # a fine-tuned model
+def removal(judge: Judge,                  # judges what is left
             read: SentenceTokens,          # from `tokens_of`
            ) -> tuple[float, np.ndarray]:  # log-odds; their move without each token, or NaN
     "Take out one token after the other, close the gap, and judge again"
@@ -143,8 +143,8 @@ def removal(judge: Judge,  # a fine-tuned model
     return logit, moved
 
 # %% ../nbs/26_inspection.ipynb #attention-function
-def attention_table(judge: Judge,  # a fine-tuned model
-                    sentence: str,  # what is judged
+def attention_table(judge: Judge,              # its model is asked
+                    sentence: str,             # what the judge does not read is left out
                     layer: int,                # from 1, the first after the embeddings
                     head: int | None = None,   # from 1; None: the mean of all heads
                    ) -> Attention:             # `ColaError` if there is no such layer or head
@@ -169,10 +169,10 @@ def _hidden_states(model, batch):  # shape (layers + 1, sentences, tokens, width
                         "per token and layer; its layers cannot be compared")
     return torch.stack(layers).float()
 
-def layer_vectors(model: PreTrainedModel,  # from `load_model`
-                  tokenizer: PreTrainedTokenizerBase,  # the one that belongs to it
-                  sentences: Iterable[str],  # any number
-                  batch_size: int = 64,  # sentences per forward pass
+def layer_vectors(model: PreTrainedModel,  # gives its hidden states
+                  tokenizer: PreTrainedTokenizerBase,  # that of the model
+                  sentences: Iterable[str],  # at least one
+                  batch_size: int = 64,    # sentences per forward pass
                   max_length: int = 64,    # in tokens; longer sentences are cut
                   progress: bool = False,  # show a progress bar
                  ) -> dict[str, np.ndarray]:  # each of shape (layers + 1, sentences, width)
@@ -250,7 +250,7 @@ class MinimalPair:
         vector = {"cls": "[CLS]", "mean": "the mean of the tokens"}[self.layers.columns[0]]
         return f"{preferred[sign + 1]}; {where} (by {vector})"
 
-    def plot(self, ax: Axes | None = None) -> Axes:
+    def plot(self, ax: Axes | None = None) -> Axes:  # where to draw; None: a new figure
         "The distance of the two, layer by layer"
         if ax is None: _, ax = plt.subplots(figsize=(6, 3), layout="constrained")
         names = {"cls": "[CLS]", "mean": translate("mean of the tokens")}
@@ -297,8 +297,8 @@ def _aligned_words(good, bad):
                          "same": pairs.same, "attribution_good": first.attribution.array,
                          "attribution_bad": second.attribution.array})
 
-def minimal_pair(judge: Judge,  # a fine-tuned model
-                 good: str,  # the acceptable one
+def minimal_pair(judge: Judge,     # compares the two
+                 good: str,        # a sentence
                  bad: str,         # another sentence that differs a little
                  others: Iterable[str] | None = None,  # strangers; None: 64 of the demo corpus
                 ) -> MinimalPair:  # `ColaError` if the two are the same, or one is empty
@@ -332,7 +332,7 @@ class LayerProbe:
     sentences: int       # how many were read
     folds: int           # of the cross-validation
 
-    def plot(self, axes: Sequence[Axes] | None = None) -> Sequence[Axes]:
+    def plot(self, axes: Sequence[Axes] | None = None) -> Sequence[Axes]:  # None: a new figure
         "The MCC of every layer, on two axes: for [CLS] and for the mean"
         return plot_probes({translate("probe"): self}, axes)
 
@@ -358,9 +358,9 @@ def _folds(labels, groups, folds, seed):
     kind = StratifiedKFold if groups is None else StratifiedGroupKFold
     return kind(folds, shuffle=True, random_state=seed)
 
-def layer_probe(model: PreTrainedModel,  # from `load_model`
-                tokenizer: PreTrainedTokenizerBase,  # the one that belongs to it
-                sentences: Iterable[str],  # any number
+def layer_probe(model: PreTrainedModel,  # gives its hidden states
+                tokenizer: PreTrainedTokenizerBase,  # that of the model
+                sentences: Iterable[str],  # to learn from and to test on
                 labels: Sequence[int],  # 0 or 1 for each sentence
                 groups: Sequence | None = None,  # a group stays together; the number of a pair
                 folds: int = 5,          # of the cross-validation
@@ -388,7 +388,7 @@ def layer_probe(model: PreTrainedModel,  # from `load_model`
     return LayerProbe(table, len(labels), folds)
 
 def plot_probes(probes: dict[str, LayerProbe],  # e.g. before and after fine-tuning
-                axes: Sequence[Axes] | None = None,  # axes to draw on
+                axes: Sequence[Axes] | None = None,  # two; None: a new figure
                ) -> Sequence[Axes]:
     "The MCC of every layer, several probes in one plot, on two axes: for [CLS] and for the mean"
     axes_: Any = axes

@@ -168,7 +168,7 @@ def _check_same(study, settings, where):
 @contextmanager
 def _storage_answers(shown):
     from optuna.exceptions import StorageInternalError
-    from sqlalchemy.exc import SQLAlchemyError
+    from sqlalchemy.exc import SQLAlchemyError  # comes with Optuna
     try: yield
     except (StorageInternalError, SQLAlchemyError, OSError) as error:
         reason = str(error.__cause__ or error).splitlines()[0][:120]
