@@ -15,7 +15,7 @@ from pathlib import Path
 from string import Formatter
 from typing import Any
 
-from tqdm.auto import tqdm
+
 
 # %% auto #0
 __all__ = ['COLUMNS', 'LABELS', 'COUNTS', 'LANGUAGES', 'ColaError', 'log_odds', 'differences', 'fsync', 'write_atomic',
@@ -74,8 +74,10 @@ def progress_bar(iterable=None,            # what to go through; without it, `up
                  description: str = "",    # text before the bar
                  unit: str = "step",       # what is counted
                  show: bool = True,        # draw it; TQDM_DISABLE in the environment also hides it
-                ) -> tqdm:
+                ) -> Any:                  # a tqdm bar
     "A progress bar for the terminal or the notebook"
+    from tqdm.auto import tqdm  # in a notebook without widgets it warns on import
+
     hidden: dict = {} if show else {"disable": True}  # else TQDM_DISABLE would not count
     return tqdm(iterable, desc=description, total=total, unit=unit, leave=False,
                 mininterval=.5, **hidden)

@@ -13,7 +13,7 @@ import pytest
 from matplotlib.text import Text
 
 from cola_nbdev.anatomy import measure_step, plot_forward, plot_step, trace_forward
-from cola_nbdev.basics import ColaError, set_language
+from cola_nbdev.basics import ColaError, set_language, translate
 from cola_nbdev.calibration import calibrate
 from cola_nbdev.comparison import compare
 from cola_nbdev.data import Corpus, load_corpus, plot_labels, plot_lengths
@@ -178,7 +178,8 @@ DRAWN = {
     "comparison.Comparison.plot": [lambda s: compare(*s.runs, draws=200).plot()],
     "evaluation.plot_confusion": [lambda s: plot_confusion(s.runs[0])],
     "evaluation.plot_batch_mcc": [lambda s: plot_batch_mcc(s.mixed)],
-    "evaluation.plot_mcc": [lambda s: plot_mcc(s.by_length), lambda s: plot_mcc(s.by_half)],
+    "evaluation.plot_mcc": [lambda s: plot_mcc(s.by_length.rename(index=translate)),
+                            lambda s: plot_mcc(s.by_half)],
     "evaluation.Report.figures": [lambda s: s.reports[0].figures(), by_source],
     "experiments.Seeds.plot": [lambda s: Seeds(dict(enumerate(s.reports))).plot(),
                                lambda s: Seeds({1: s.reports[0], 2: s.degenerate}).plot()],

@@ -198,7 +198,7 @@ def test_any_text_is_split_or_refused(tokenizer, sentences):
     try: words = word_table(sentences, tokenizer)
     except ColaError: return
     assert set(words.sentence) <= set(range(len(sentences)))
-    assert words["count"].tolist() == [len(pieces) for pieces in words.pieces]
+    assert words["count"].tolist() == [len(pieces) for pieces in words.tokens]
     assert all(count > 0 for count in words["count"])
 
 @check(FREQUENT)
