@@ -66,9 +66,9 @@ def explain(error: Exception,         # of any store or database
     "The first line of an error, without secrets"
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     line = ADDRESS.sub(lambda found: without_password(found[0]), text.strip().split("\n")[0])
-    known, shown = (set(re.split("[/:@?&=#;]+", each))
-                    for each in (str(address), without_password(address)))
-    hidden = {part for word in known - shown for part in (word, unquote(word))}
+    words, address = re.compile("[/:@?&=#;%+]+"), str(address)
+    hidden = {*words.split(address), *words.split(unquote(address))}
+    hidden -= {*words.split(without_password(address))}
     for part in sorted(hidden, key=len, reverse=True):
         if len(part) > 2: line = line.replace(part, "…")
     return line[:160]

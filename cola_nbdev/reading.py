@@ -186,6 +186,10 @@ def read_jsonl(path: str | Path,    # a file with a JSON object per line
             raise ColaError(f"{name} line {line}: not JSON ({str(error)[:80]})") from None
         if not isinstance(found, dict):
             raise ColaError(f"{name} line {line}: a JSON object is expected, column → value")
+        try: json.dumps(found, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise ColaError(f"{name} line {line}: half a character (a lone surrogate); was the "
+                            "file written in another encoding?") from None
         objects[line] = found
     return objects
 

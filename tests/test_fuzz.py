@@ -222,6 +222,7 @@ def corpora(draw):
 @given(made=corpora(), export=st.booleans())
 def test_any_corpus_is_described_or_refused(fresh, made, export):
     victim = fresh("victim")
+    for path in victim.parent.glob("corpus.*"): path.unlink()
     path = victim.parent/f"corpus.{made[0]}"
     path.write_bytes(made[1])
     shutil.rmtree(victim.parent/"out", ignore_errors=True)
@@ -267,7 +268,7 @@ def test_any_table_is_scored_or_refused(fresh, made, kind):
     assert source.read_bytes() == made[1] and not work_folder(out).exists()
     with open(out, "rb") as file:
         found = list(read_rows(file, "text" if kind == "txt" else kind, "out")[1])
-    assert len(found) == done["rows"] + (kind == "txt")  # its header looks like a sentence
+    assert len(found) == done["rows"]
     if kind == "jsonl":
         assert all(row["predicted"] in (1, None) for _, row in found)
         if made[0] == "jsonl":  # what was read is what is written, to the last digit
@@ -288,13 +289,13 @@ scheme = st.sampled_from(["s3", "gs", "ftp", "sftp", "https", "postgresql", "mys
 def test_no_secret_of_an_address_is_shown(scheme, user, secret, host, path, query):
     address = f"{scheme}://{user}:{secret}@{host}/{path}"
     if query: address = f"{scheme}://{host}/{path}?signature={secret}"
-    parts = set(re.split(r"[@/:#?&=+]|%40", secret)) - {host, path, scheme}
+    parts = [part for part in re.split(r"[@/:#?&=+]|%40", secret)
+             if part and part not in f"{scheme} {user} {host} {path} {address.split(':')[0]}"]
     said = [without_password(address), str(ColaError(f"{address} cannot be opened")),
             explain(ValueError(f"cannot open {address!r}"), address),
             explain(ValueError(f"invalid literal for int(): {secret[3:]!r} {secret!r}"), address)]
     try: engine.Folder(f"nowhere{address[len(scheme):]}").files()
     except ColaError as error: said.append(str(error))
     for each in said:
-        assert not any(part in each for part in parts if part not in user), each
-        assert secret not in each
+        assert not any(part in each for part in parts), each
     if "?" not in address and "#" not in address: assert host in said[0]
