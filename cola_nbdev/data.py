@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import html
 import os
 import tempfile
 import unicodedata
@@ -24,7 +25,14 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from sklearn.model_selection import train_test_split
 
-from .basics import COLUMNS, ColaError, localize_axes, translate, write_atomic
+from cola_nbdev.basics import (
+    COLUMNS,
+    ColaError,
+    localize_axes,
+    path_within,
+    translate,
+    write_atomic,
+)
 from .grammar import demo_corpus
 from .reading import check_sentences, read_cola_tsv, read_corpus_folder, read_sentences
 
@@ -156,20 +164,22 @@ class Corpus:
         sizes = [f"{split} {len(frame)}" for split, frame in self.splits.items()]
         return f"Corpus {self.name}: {', '.join(sizes)}"
     def _repr_html_(self):
-        return (f"<p>Corpus <b>{self.name}</b>, fingerprint <code>{self.fingerprint}</code></p>"
-                + self.summary().to_html())
+        known = f"fingerprint <code>{self.fingerprint}</code>"
+        return f"<p>Corpus <b>{html.escape(self.name)}</b>, {known}</p>{self.summary().to_html()}"
 
     def export(self,
                folder: str | Path,  # gets one TSV per split; `ColaError` if one exists
               ) -> list[Path]:      # the files written
         "Write every split as a TSV in CoLA's four columns"
         folder = Path(folder)
-        files = {folder/COLA_FILES.get(split, (f"{split}.tsv",))[0]: frame
+        files = {path_within(folder, COLA_FILES.get(split, (f"{split}.tsv",))[0]): frame
                  for split, frame in self.splits.items()}
+        if len(files) < len(self.splits):
+            raise ColaError(f"two of the splits {', '.join(self.splits)} would be one file")
         for file in files:
             if file.exists():
                 raise ColaError(f"{file} exists already; choose another folder or remove it")
-        folder.mkdir(parents=True, exist_ok=True)
+        for file in files: file.parent.mkdir(parents=True, exist_ok=True)
         for file, frame in files.items():
             text = frame[COLUMNS[:4]].astype(str).replace(r"[\t\r\n]+", " ", regex=True)
             write_atomic(file, "".join(text.agg("\t".join, axis=1) + "\n"))
@@ -196,6 +206,8 @@ def split_sentences(sentences: pd.DataFrame,  # with a column `label`
 # %% ../nbs/03_data.ipynb #load-corpus
 DEMOS = {"demo": "en", "demo-pt": "pt"}  # name → language
 
+def _shown(name): return name.encode(errors="backslashreplace").decode()  # if it isn't UTF-8
+
 def _load_file(path, dev_fraction):
     sentences, taken_for = read_sentences(path)
     named = sentences.pop("split") if "split" in sentences else pd.Series(dtype=str)
@@ -206,7 +218,7 @@ def _load_file(path, dev_fraction):
     else:
         train, dev = split_sentences(sentences, dev_fraction)
         splits = {"train": train, "dev": dev}
-    return Corpus(path.name, splits, taken_for)
+    return Corpus(_shown(path.name), splits, taken_for)
 
 def load_corpus(source: str | Path = "demo",  # demo, demo-pt, cola, a file, a folder of splits
                 dev_fraction: float = .2,     # of a single file, to hold out; 1: all of it
@@ -219,7 +231,7 @@ def load_corpus(source: str | Path = "demo",  # demo, demo-pt, cola, a file, a f
         return Corpus(name, {split: pd.DataFrame(rows[split], columns=COLUMNS) for split in rows})
     if name == "cola": return Corpus(name, read_cola())
     if (path/"raw").is_dir(): path = path/"raw"  # as in the unpacked folder cola_public
-    if path.is_dir(): return Corpus(path.name, *read_corpus_folder(path))
+    if path.is_dir(): return Corpus(_shown(path.name), *read_corpus_folder(path))
     if path.is_file(): return _load_file(path, dev_fraction)
     raise ColaError(f"there is no corpus {name!r}; say {', '.join(DEMOS)}, cola, "
                     "or the path of a file or folder")

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
 
-from .basics import ColaError, log_odds, progress_bar
+from .basics import ColaError, is_blank, log_odds, progress_bar
 from .packing import predict_logits
 from .prediction import Judge
 from .reading import read_cola_tsv, read_jsonl
@@ -48,7 +48,7 @@ def load_pairs(path: str | Path,  # a folder of .jsonl files, one of them, or a 
     for file in sorted(path.glob("*.jsonl")) if path.is_dir() else [path]:
         for line, row in read_jsonl(file).items():
             for side in ("sentence_good", "sentence_bad"):
-                if not isinstance(row.get(side), str) or not row[side].strip():
+                if not isinstance(row.get(side), str) or is_blank(row[side]):
                     raise ColaError(f"{file.name} line {line}: {side} is no sentence; "
                                     "a pair needs both")
             phenomenon = row.get("UID") or row.get("linguistics_term") or file.stem

@@ -10,6 +10,7 @@ import csv
 import io
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import NoReturn
 
 import pandas as pd
 
-from .basics import COLUMNS, ColaError
+from .basics import COLUMNS, ColaError, is_blank, read_bytes
 
 # %% auto #0
 __all__ = ['CORPUS_FORMATS', 'SPLITS', 'read_lines', 'check_sentences', 'read_cola_tsv', 'read_table', 'CorpusFormat',
@@ -28,10 +29,7 @@ def read_lines(path: str | Path,  # a text file
               ) -> list[str]:     # no line ends; `ColaError` if missing, empty or not UTF-8
     "The lines of a UTF-8 text file, with or without a byte order mark"
     path = Path(path)
-    try: content = path.read_bytes().removeprefix(codecs.BOM_UTF8)
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise ColaError(f"{path}: {reason}; check the path") from None
+    content = read_bytes(path).removeprefix(codecs.BOM_UTF8)
 
     def refuse(position, what) -> NoReturn:
         line = content.count(b"\n", 0, position) + 1
@@ -60,7 +58,7 @@ def check_sentences(sentences: pd.DataFrame,   # at least `sentence` and `label`
     for row, label, sentence in rows:
         if str(label) not in ("0", "1"):
             problem = f"label {str(label)!r} is neither 0 (unacceptable) nor 1 (acceptable)"
-        elif not isinstance(sentence, str) or not sentence.strip():
+        elif not isinstance(sentence, str) or is_blank(sentence):
             problem = "the sentence is empty; remove the line or fill it"
         else: continue
         raise ColaError(f"{where} {sentences.index.name or 'row'} {row}: {problem}")
@@ -69,7 +67,8 @@ def check_sentences(sentences: pd.DataFrame,   # at least `sentence` and `label`
     if checked.label.nunique() == 1:
         raise ColaError(f"{where}: one class only, all {len(checked)} labels are "
                         f"{checked.label[0]}; both 0 and 1 are needed to train and to score")
-    for column, default in (("sentence_source", where), ("label_notes", "")):
+    source = where.encode(errors="backslashreplace").decode()  # a file's name may not be UTF-8
+    for column, default in (("sentence_source", source), ("label_notes", "")):
         if column not in checked: checked[column] = default
     return checked.filter(COLUMNS)
 
@@ -96,9 +95,8 @@ def read_cola_tsv(path: str | Path,  # source, label, note, sentence; tabs, no h
 def _column_names(columns, where):
     "In lower case, without blanks around them"
     names = [str(column).strip().lower() for column in columns]
-    for name in filter(None, names):
-        if names.count(name) > 1:
-            raise ColaError(f"{where}: two columns are called {name!r}; rename one")
+    for name, count in Counter(filter(None, names)).items():
+        if count > 1: raise ColaError(f"{where}: two columns are called {name!r}; rename one")
     return names
 
 def read_table(path: str | Path,      # a file whose first line names its columns
@@ -188,6 +186,10 @@ def read_jsonl(path: str | Path,    # a file with a JSON object per line
             raise ColaError(f"{name} line {line}: not JSON ({str(error)[:80]})") from None
         if not isinstance(found, dict):
             raise ColaError(f"{name} line {line}: a JSON object is expected, column → value")
+        try: json.dumps(found, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise ColaError(f"{name} line {line}: half a character (a lone surrogate); was the "
+                            "file written in another encoding?") from None
         objects[line] = found
     return objects
 
