@@ -71,7 +71,9 @@ class Folder(DirFileSystem):
         with self.reaching(), suppress(FileNotFoundError):
             self.fs.invalidate_cache()
             found = self.find("", detail=True)
-        if "" in found: raise ColaError(f"{self.shown} is a file; a folder of files is expected")
+        itself = found.pop("", {})  # a folder that was made in this moment lists itself
+        if itself.get("type") == "file":
+            raise ColaError(f"{self.shown} is a file; a folder of files is expected")
         return {name: facts.get("size") for name, facts in found.items()
                 if not any(part.startswith(("_", ".")) for part in name.split("/"))}
 
