@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,11 @@ import pandas as pd
 import torch
 from torch import nn
 from transformers import (
+    AutoConfig,
     AutoModelForSequenceClassification,
     BertConfig,
     BertForSequenceClassification,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -25,10 +29,11 @@ from transformers.utils import logging
 
 from .basics import LABELS, ColaError
 from .tokenization import from_pretrained, tiny_tokenizer
+from .tokenization import model_folder as model_folder  # it belongs here, too
 
 # %% auto #0
-__all__ = ['HEAD', 'LAYERS', 'quiet_transformers', 'tiny_model', 'load_model', 'part_of', 'parameter_table', 'check_fit',
-           'max_positions', 'layer_depths', 'prepare_model', 'model_folder']
+__all__ = ['HEAD', 'LAYERS', 'quiet_transformers', 'tiny_model', 'class_names', 'name_classes', 'load_model', 'part_of',
+           'parameter_table', 'check_fit', 'match_tokenizer', 'max_positions', 'layer_depths', 'prepare_model']
 
 # %% ../nbs/07_model.ipynb #quiet-transformers
 @contextlib.contextmanager
@@ -53,22 +58,53 @@ def tiny_model() -> BertForSequenceClassification:  # 2 layers of 32, random wei
         num_attention_heads=2, intermediate_size=64, max_position_embeddings=64, **HEAD))
 
 # %% ../nbs/07_model.ipynb #load-model
+def class_names(config: PreTrainedConfig,  # of a saved model
+               ) -> tuple[str, str]:       # what its label 0 and its label 1 are called
+    "What the two classes of a model of ours are called; those of others count as CoLA's"
+    if getattr(config, "positive_label", None) is None: return LABELS[0], LABELS[1]
+    return config.id2label[0], config.id2label[1]
+
+def name_classes(config: PreTrainedConfig,  # of a model; is changed
+                 names: tuple[str, str],    # what label 0 and label 1 are called
+                ):
+    "Tell a model what its two classes are called"
+    config.id2label = dict(enumerate(names))
+    config.label2id = {name: number for number, name in config.id2label.items()}
+
+def _check_head(config, name, trained):
+    "Refuse a head that isn't for two classes"
+    classifies = any("SequenceClassification" in each for each in config.architectures or ())
+    if classifies and config.num_labels != 2:
+        kind = "a regression head" if config.num_labels == 1 else f"{config.num_labels} labels"
+        raise ColaError(f"{name} has {kind}, where two labels are needed; take its base model")
+    if trained and config.problem_type == "multi_label_classification":
+        raise ColaError(f"{name} is a multi-label model: its labels don't exclude each other; "
+                        f"fine-tune it first: cola train --model {shlex.quote(str(name))}")
+
 def load_model(name: str | Path = "minilm",  # minilm, bert, tiny, a Hub id, or a folder
                seed: int = 42,               # decides the random weights of a new head
                trained: bool = False,        # refuse a model whose head is still random
               ) -> PreTrainedModel:          # two labels, dropout off; `ColaError` if there is none
     "A pretrained model with a classification head"
     torch.manual_seed(seed)
-    if name == "tiny": model, missing = tiny_model(), ["classifier"]
+    if name == "tiny":
+        model, missing = tiny_model(), ["classifier"]
+        model.saved_dtype = torch.float32
     else:
+        config = from_pretrained(AutoConfig, name)
+        _check_head(config, name, trained)
+        saved = config.dtype or torch.float32  # learning needs all the digits of 32 bits
+        options = HEAD | {"problem_type": None, "dtype": saved if trained else torch.float32}
         with quiet_transformers():
             model, report = from_pretrained(AutoModelForSequenceClassification, name,
-                                            use_safetensors=True, output_loading_info=True, **HEAD)
-        missing = report["missing_keys"]
+                                            use_safetensors=True, output_loading_info=True,
+                                            **options)
+        missing, model.saved_dtype = report["missing_keys"], saved
+        if trained: name_classes(model.config, class_names(config))
     if trained and missing:
         raise ColaError(f"{name} has no trained head (no weights for "
                         f"{', '.join(sorted(missing))}); fine-tune it first: "
-                        f"cola train --model {name}")
+                        f"cola train --model {shlex.quote(str(name))}")
     return model.eval()
 
 # %% ../nbs/07_model.ipynb #part-of
@@ -105,6 +141,22 @@ def check_fit(model: PreTrainedModel,              # from `load_model`
     if len(tokenizer) > rows:
         raise ColaError(f"the tokenizer has {len(tokenizer):,} tokens, the model only {rows:,}: "
                         "they do not belong together; save both into the model's folder")
+
+def match_tokenizer(model: PreTrainedModel,              # is changed
+                    tokenizer: PreTrainedTokenizerBase,  # the one that belongs to it
+                   ):
+    "Tell a model how its tokenizer pads, and which token types it gives to a sentence"
+    if getattr(model.config, "pad_token_id", None) is None:
+        model.config.pad_token_id = tokenizer.pad_token_id
+    model.token_types, name = None, "token_type_ids"
+    takes = name in inspect.signature(model.forward).parameters
+    if not takes or name not in tokenizer.model_input_names: return
+    found = tokenizer("a")
+    special = [token in tokenizer.all_special_ids for token in found["input_ids"]]
+    word = special.index(False) if False in special else 0
+    last = len(special) - special[::-1].index(False) if False in special else 1
+    types = found[name]
+    model.token_types = types[:word], types[word], types[last:]  # before, within, after
 
 # %% ../nbs/07_model.ipynb #positions-of
 def max_positions(model: PreTrainedModel,  # any model of transformers
@@ -148,11 +200,3 @@ def prepare_model(model: PreTrainedModel,           # from `load_model`; is chan
         depths = layer_depths(model)
         for name, values in model.named_parameters(): values.requires_grad_(depths[name] > 0)
     return model
-
-# %% ../nbs/07_model.ipynb #model-folder
-def model_folder(path: str | Path,  # the folder of a model or of a run, or a Hub id
-                ) -> str | Path:    # the folder of the model; anything else as it came
-    "The model itself, where the folder of its run was given"
-    inside = Path(path)/"model"
-    if (Path(path)/"config.json").exists() or not (inside/"config.json").exists(): return path
-    return inside
