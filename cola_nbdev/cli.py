@@ -368,10 +368,16 @@ def parse(arguments: list[str],        # those of the command line
                 description="Fine-tune BERT to tell acceptable sentences from unacceptable ones.")
     except SystemExit as error:
         if not error.code: raise
-        rows = [row.strip("│┃ ") for row in said.getvalue().splitlines()[1:-1]]
-        parts = " ".join("|" if set(row) <= {*"─━"} else row for row in rows).split("|")
-        problem = " ".join("; ".join(part.strip() for part in parts[:-1] or parts).split())
-        raise ColaError(f"{problem}; see cola {first} --help") from None
+        raise ColaError(f"{_first_line(said.getvalue())}; see cola {first} --help") from None
+
+def _first_line(box):
+    "What is wrong, from a box of tyro's; and what was meant, if it has an idea"
+    rows = "\n".join(row.strip("│| ") for row in box.splitlines()[1:])
+    parts = [" ".join(part.split()) for part in re.split(r"(?m)^\W*$", rows) if part.strip()]
+    problem = parts[0].replace(" (required)", "")
+    options = [re.findall(r"--[\w-]+", part) for part in (problem, *parts[1:-1])]
+    near = get_close_matches(options[0][0], sum(options[1:], []), 1) if options[0] else []
+    return f"{problem}; did you mean {near[0]}?" if near and near[0] != options[0][0] else problem
 
 def main(arguments: list[str] | None = None,  # default: those of the command line
         ):                                    # leaves with exit code 2 after a user's mistake

@@ -106,7 +106,8 @@ def said(text, label, one="1", zero="0"):
 
 READ = [  # file, content, options, what is printed
     # which columns
-    *((f"{text}_{label}.csv", table((text, label)), [], said(text.strip(), label)) for text, label in (
+    *((f"{text}_{label}.csv", table((text, label)), [], said(text.strip(), label))
+      for text, label in (
         ("sentence", "label"), ("text", "label"), ("Text", "Label"), (" text ", "label"),
         ("review", "sentiment"), ("sentence_text", "class"), ("SENTENCE", "TARGET"),
         ("message", "spam"), ("tweet", "labels"), ("comment", "acceptable"), ("content", "target"),
@@ -426,10 +427,8 @@ def test_no_sentence_is_on_both_sides_and_both_labels_are():
 FILES = {"spam.csv": (table(("message", "label"), ("ham", "spam"), ";", rows=TEN * 2), []),
          "urteil.tsv": (table(("Satz", "Urteil"), ("schlecht", "gut"), "\t"),
                         ["--positive", "gut", "--text", "Satz", "--label", "Urteil"]),
-         "words.json": (json.dumps(frame(words=("no", "yes")).to_dict("records")), []),
          "zeros.csv": (table(("text", "label")), [])}
-NAMES = {"spam.csv": ("ham", "spam"), "urteil.tsv": ("schlecht", "gut"), "zeros.csv": ("0", "1"),
-         "words.json": ("unacceptable", "acceptable")}
+NAMES = {"spam.csv": ("ham", "spam"), "urteil.tsv": ("schlecht", "gut"), "zeros.csv": ("0", "1")}
 
 @pytest.mark.parametrize("name", FILES)
 def test_the_names_travel(cola, name):
@@ -443,9 +442,9 @@ def test_the_names_travel(cola, name):
     config = json.loads(Path("run/model/config.json").read_text())
     assert config["id2label"] == {"0": zero, "1": one}
     card = Path("run/model/README.md").read_text()
-    assert (f"*{one}* (label 1)" in card) == (one != "acceptable")
+    assert f"*{one}* (label 1)" in card and "acceptab" not in card
     page = Path("run/report.html").read_text()
-    assert f"judged_{one}" in page and ("acceptable" in page) == (one == "acceptable")
+    assert f"judged_{one}" in page and "acceptab" not in page
     assert cola("predict", "run", "He left.")[0].split()[1] in (zero, one)
     out, error, code = cola("evaluate", "run", "--data", name, *options)
     assert code == 0 and f"judged_{one}" in out, error
@@ -454,7 +453,7 @@ def test_the_names_travel(cola, name):
     assert code == 0, error
     verdicts = {row["predicted"] for row in map(
         json.loads, Path("scored.jsonl").read_text().splitlines())}
-    assert verdicts <= ({zero, one} if one not in ("acceptable", "1") else {0, 1})
+    assert verdicts <= ({zero, one} if one != "1" else {0, 1})
 
 def test_evaluate_leaves_the_training_set_out_unless_asked(cola, model):
     write("splits.csv", split_by("train", "train", "dev", "dev"))
@@ -474,11 +473,9 @@ def test_what_the_model_does_not_see_is_said(cola, model):
     for name, message in (("long.csv", "sentences have more than 64 tokens and are cut"),
                           ("chinese.csv", "sentences are of unknown tokens only: this tokenizer")):
         assert message in cola("evaluate", model, "--data", name)[0]
-    for name in ("long.csv", "chinese.csv"):
-        metrics = Path(name).stem
-        assert cola("train", "--data", name, "--model", "tiny", "--epochs", "1",
-                    "--out", metrics)[2] == 0
-        assert json.loads(Path(metrics, "metrics.json").read_text())["lost"]
+    assert cola("train", "--data", "long.csv", "--model", "tiny", "--epochs", "1",
+                "--out", "run")[2] == 0
+    assert json.loads(Path("run/metrics.json").read_text())["lost"]
 
 # Scoring
 
@@ -534,7 +531,7 @@ def test_scoring_asks_for_the_sentences_and_nothing_else(
 def test_scoring_refuses_what_it_can_not_tell(tmp_path, monkeypatch, name, content, message):
     monkeypatch.chdir(tmp_path)
     write(name, content)
-    with pytest.raises(ColaError, match="") as found:
+    with pytest.raises(ColaError) as found:
         score_file(Counter(), name, "out.csv", progress=False)
     assert message in str(found.value)
     for out in ("out.xlsx", "out.json", "out.csv.gz"):
@@ -571,7 +568,8 @@ def test_pairs_of_other_benchmarks(tmp_path):
     (["train"], "--out"),
     (["train", "--out", "run", "--epochs", "many"], "epochs"),
     (["train", "--out", "run", "--epoch", "2"], "--epoch"),
-    (["score", "run"], "SOURCE")])
+    (["train", "--out", "run", "--epoch", "2"], "did you mean --epochs?; see cola train --help"),
+    (["score", "run"], "Missing from cola score:")])
 def test_a_mistake_in_the_arguments_is_one_line(cola, arguments, message):
     refused(cola(*arguments), message)
 
@@ -600,7 +598,7 @@ WRITERS = {
     "split.json": lambda table, path: table.to_json(path, orient="split"),
     "parquet": lambda table, path: table.to_parquet(path)}
 
-@settings(max_examples=300 if LONG else 40, deadline=None, database=None, derandomize=not LONG,
+@settings(max_examples=300 if LONG else 25, deadline=None, database=None, derandomize=not LONG,
           suppress_health_check=[*HealthCheck], print_blob=False)
 @given(sentences=st.lists(text, min_size=4, max_size=8, unique=True), column=name,
        words=st.sampled_from([(0, 1), ("0", "1"), (False, True), ("ham", "spam"), ("no", "yes")]))
