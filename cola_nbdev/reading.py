@@ -223,7 +223,7 @@ def _by_content(rows):
         if len(found) == 1: names[found[0]] = name
     return ["sentence"] if len(names) == 1 else names
 
-def _name_columns(rows, wanted, where):
+def _name_columns(rows, wanted, where, by_r=False):
     "The names of the columns, and whether the first row holds them"
     first, rest = [cell.strip() for cell in rows[0]], rows[1:]
     numbered = first[first[:1] == [""]:]
@@ -235,8 +235,8 @@ def _name_columns(rows, wanted, where):
         raise ColaError(f"{where}: names of columns, or a row? It says {', '.join(first)!r:.80}; "
                         "write the names above it, for example sentence and label")
     if not header: return _by_content(rows), False
-    if rest and [row[:1] for row in rest] == [[str(n)] for n in range(1, len(rest) + 1)] \
-            and {len(row) for row in rest} == {len(first) + 1}: first = ["row", *first]  # by R
+    if by_r and rest and [row[:1] for row in rest] == [[str(n)] for n in range(1, len(rest) + 1)] \
+            and {len(row) for row in rest} == {len(first) + 1}: first = ["row", *first]
     return first, True
 
 # %% ../nbs/01_reading.ipynb #table-rows
@@ -268,7 +268,8 @@ def _layout(lines, format, name, wanted, delimiter, first):
     quotes = delimiter != "\t" or _tab_quotes(lines)
     rows = _fields(lines, delimiter, quotes)
     if not rows: return _Layout(delimiter, quotes, ["sentence"], True)
-    columns, header = _name_columns(rows, wanted, f"{name} line {first}")
+    by_r = quotes and delimiter == "\t"  # it writes names of rows, without a name above them
+    columns, header = _name_columns(rows, wanted, f"{name} line {first}", by_r)
     return _Layout(delimiter, quotes, columns, header)
 
 def _table_fields(lines, layout, name, start):
@@ -293,7 +294,7 @@ def _table_rows(lines, format, name, wanted, most=1000):
     blank = next((number for number, line in enumerate(head) if line.strip()), len(head))
     said = re.fullmatch(r'"?sep=(.)"?', _bare(head[blank])) if blank < len(head) else None
     start = blank + bool(said)
-    if start >= len(head): return ["sentence"], iter(())
+    if start >= len(head): return ["sentence"], iter(()), True
     if fault := _text_fault(head[start]): raise ColaError(f"{name} line {start + 1}: {fault}")
     layout = _layout(head[start:], format, name, wanted, said and said[1], start + 1)
     table = _table_fields(chain(head[start:], lines), layout, name, start + 1)
@@ -301,9 +302,10 @@ def _table_rows(lines, format, name, wanted, most=1000):
     size = len(layout.columns)
     filled = ((line, fields or [""]) for line, fields in table
               if size == 1 or fields not in ([], [""]))  # else an empty line
-    return layout.columns, ((line, _text_fault("".join(fields)) or (
+    rows = ((line, _text_fault("".join(fields)) or (
         dict(zip(layout.columns, fields, strict=True)) if len(fields) == size
         else layout.fault(fields))) for line, fields in filled)
+    return layout.columns, rows, layout.header
 
 # %% ../nbs/01_reading.ipynb #json-rows
 def _json_row(line):
@@ -352,7 +354,8 @@ def _json_rows(lines, format, name):
 
 # %% ../nbs/01_reading.ipynb #excel
 def _excel_rows(file, name, wanted):
-    try: import openpyxl  # an extra
+    try:
+        import openpyxl  # an extra
     except ImportError:
         raise ColaError(f'{name}: Excel needs openpyxl; run: pip install "cola_nbdev[excel]", '
                         "or save the sheet as CSV") from None
@@ -370,7 +373,8 @@ def _excel_rows(file, name, wanted):
                         "mean as CSV")
     rows = next(iter(sheets.values()), [(1, ["sentence"])])
     columns, header = _name_columns([row for _, row in rows[:1000]], wanted, f"{name} row 1")
-    return columns, ((line, dict(zip(columns, row, strict=False))) for line, row in rows[header:])
+    rows = ((line, dict(zip(columns, row, strict=False))) for line, row in rows[header:])
+    return columns, rows, header
 
 # %% ../nbs/01_reading.ipynb #parquet
 def arrow():  # `ColaError` if it isn't installed
@@ -411,8 +415,10 @@ class Rows:
                  name: str,                      # for errors
                  aside: Callable | None = None,  # gets number and reason of a broken row
                  unit: str = "line",             # what the numbers count
+                 header: bool = True,            # are the names of the columns in the file?
                 ):
-        self.pairs, self.name, self.aside, self.unit = pairs, name, aside, unit
+        self.pairs, self.name, self.aside = pairs, name, aside
+        self.unit, self.header = unit, header
 
     def __iter__(self) -> Iterator[tuple[int, dict]]:
         for number, row in self.pairs:
@@ -433,11 +439,11 @@ def read_rows(file: BinaryIO,                 # open for reading
         columns, rows = _parquet_rows(file, name)
         return columns, Rows(rows, name, aside, "row")
     if format == "xlsx" or start.startswith(b"PK\3\4"):
-        columns, rows = _excel_rows(file, name, names)
-        return columns, Rows(rows, name, aside, "row")
+        columns, rows, header = _excel_rows(file, name, names)
+        return columns, Rows(rows, name, aside, "row", header)
     if start == b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1":
         raise ColaError(f"{name} is a workbook of an old Excel; save it as .xlsx or .csv")
-    lines, columns = _text_lines(file, name), ["sentence"]
+    lines, columns, header = _text_lines(file, name), ["sentence"], True
     if format == "table" and start.removeprefix(codecs.BOM_UTF8).lstrip()[:1] in (b"[", b"{"):
         format = "json"
     if format in ("json", "jsonl"):
@@ -448,8 +454,8 @@ def read_rows(file: BinaryIO,                 # open for reading
                 for line, text in enumerate(lines, 1))
     else:
         most = 20_000 if file.seekable() else 1000
-        columns, rows = _table_rows(lines, format, name, names, most)
-    return columns, Rows(rows, name, aside)
+        columns, rows, header = _table_rows(lines, format, name, names, most)
+    return columns, Rows(rows, name, aside, "line", header)
 
 # %% ../nbs/01_reading.ipynb #read-table
 def read_table(path: str | Path,            # a file in any of the formats
@@ -470,8 +476,10 @@ def read_table(path: str | Path,            # a file in any of the formats
     columns = columns or [*dict.fromkeys(name for _, row in found for name in row)]
     check_columns(columns, path.name)
     if not found and len(columns) < 2: raise ColaError(f"{path.name} is empty")
-    return pd.DataFrame([row for _, row in found], pd.Index([line for line, _ in found],
-                        name=rows.unit, dtype=int), columns, dtype=object)
+    index = pd.Index([line for line, _ in found], name=rows.unit, dtype=int)
+    table = pd.DataFrame([row for _, row in found], index, columns, dtype=object)
+    table.attrs["header"] = rows.header
+    return table
 
 def check_columns(columns: Iterable,  # of a table
                   where: str,         # what an error calls it
@@ -610,6 +618,7 @@ def take_columns(table: pd.DataFrame,     # as it was read
                 ) -> Taken:               # `ColaError` if it isn't clear, with what to say
     "Find sentences and labels in a table, and say what was taken"
     check_columns(table.columns, where)
+    header = table.attrs.get("header", True)
     table = table.set_axis([*map(str, table.columns)], axis=1)
     text, label = _text_and_label(table, where, columns or {})
     if len(table) and {*map(_word, table[label])} <= {"", "-1"}:
@@ -623,11 +632,14 @@ def take_columns(table: pd.DataFrame,     # as it was read
     checked = check_sentences(ours, where)
     if "split" in ours and (ours.split != "").any():
         checked["split"] = _split_names(ours.split, where)
-    said = f"{text} → sentence, {label} → label; {names[1]} is 1, {names[0]} 0"
     lower = names[0].lower(), names[1].lower()
     judged = _plain(label) in ACCEPTABLE or [_plain(text), _plain(label)] == ["sentence", "label"]
-    if lower == WORDS[1] or judged and lower in WORDS[:4] and positive is None:
+    if lower == WORDS[1] or judged and header and lower in WORDS[:4] and positive is None:
         names = LABELS[0], LABELS[1]
+    if not header: text, label = (f"column {[*table].index(name) + 1}" for name in (text, label))
+    said = "" if header else "no header; "
+    said += f"{text} → sentence, {label} → label"
+    if names != ("0", "1"): said += f"; {names[1]} is 1, {names[0]} 0"
     return Taken(checked, names, said)
 
 # %% ../nbs/01_reading.ipynb #split-names
@@ -694,8 +706,9 @@ def _split_files(folder):
     "Split → its files, or the shards of one; and the files that are none"
     files, others = {}, []
     for path in sorted(path for path in folder.iterdir() if path.is_file()):
-        if Path(_inner_name(path)).suffix.lower() not in FORMATS: continue
-        split = split_name(Path(_inner_name(path)).stem)
+        name = Path(re.sub(r"\.(gz|zip)$", "", path.name.lower()))
+        if name.suffix not in FORMATS: continue
+        split = split_name(name.stem)
         if split in SPLITS: files.setdefault(split, []).append(path)
         else: others.append(path.name)
     for split, paths in files.items():

@@ -102,7 +102,16 @@ def split_by(*names):
                         columns=["sentence", "label", "split"]).to_csv(index=False)
 
 def said(text, label, one="1", zero="0"):
-    return f"taken: {text} → sentence, {label} → label; {one} is 1, {zero} 0"
+    "What was taken; where sentence and label are called that, or judgments, it's acceptability"
+    judged = (text.lower(), label.lower()) == ("sentence", "label") or label == "acceptable"
+    pair = (zero.lower(), one.lower())
+    if judged and pair in (("0", "1"), ("false", "true"), ("no", "yes")):
+        zero, one = "unacceptable", "acceptable"
+    taken = f"taken: {text} → sentence, {label} → label"
+    return taken + (f"; {one} is 1, {zero} 0\n" if (zero, one) != ("0", "1") else "\n")
+
+def no_header(text=1, label=2, names=""):
+    return f"taken: no header; column {text} → sentence, column {label} → label{names}\n"
 
 READ = [  # file, content, options, what is printed
     # which columns
@@ -139,7 +148,7 @@ READ = [  # file, content, options, what is printed
      ["--text", "Satz", "--label", "Urteil", "--positive", "gut"],
      said("Satz", "Urteil", "gut", "schlecht")),
     ("upside_down.csv", table(words=("0", "1")), ["--positive", "0"],
-     said("sentence", "label", "0", "1")),
+     "taken: sentence → sentence, label → label; 0 is 1, 1 0"),
     ("minus.csv", table(words=("-1", "1")), ["--positive", "1"],
      said("sentence", "label", "1", "-1")),
     ("positive.csv", table(words=("1.0", "2.0")), ["--positive", "2"],
@@ -150,7 +159,7 @@ READ = [  # file, content, options, what is printed
      said("sentence", "label")),
     # delimiters, with a header and without
     *((f"delimiter_{number}{header}.{kind}", table(delimiter=delimiter, header=header), [],
-       said("sentence", "label"))
+       said("sentence", "label") if header else no_header())
       for number, delimiter in enumerate(",;|") for header in (True, False)
       for kind in ("csv", "txt", "data")),
     ("excel.csv", "sep=;\n" + table(delimiter=";"), [], said("sentence", "label")),
@@ -161,10 +170,10 @@ READ = [  # file, content, options, what is printed
     ("pandas.tsv", frame().to_csv(index=False, sep="\t"), [], said("sentence", "label")),
     ("r.tsv", '"sentence"\t"label"\n' + R_QUOTED, [], said("sentence", "label")),
     ("r_names.tsv", '"sentence"\t"label"\n' + R_NAMES, [], said("sentence", "label")),
-    ("r_no_header.tsv", R_QUOTED, [], said("sentence", "label")),
-    ("raw_no_header.tsv", RAW, [], said("sentence", "label")),
+    ("r_no_header.tsv", R_QUOTED, [], no_header()),
+    ("raw_no_header.tsv", RAW, [], no_header()),
     ("sms", "".join(f"{('ham', 'spam')[n]}\t{s}\n" for s, n in TEN), [],
-     said("sentence", "label", "spam", "ham")),
+     no_header(2, 1, "; spam is 1, ham 0")),
     ("cola.tsv", COLA, [], "taken: CoLA's four columns"),
     ("cola.txt", COLA, [], "taken: CoLA's four columns"),
     ("numbered.csv", NUMBERED.to_csv(), [], said("sentence", "label")),
@@ -178,7 +187,7 @@ READ = [  # file, content, options, what is printed
     ("no_end.csv", table().rstrip("\n"), [], said("sentence", "label")),
     ("blank_lines.csv", "\n" + table().replace("\n", "\n\n"), [], said("sentence", "label")),
     ("packed.csv.gz", gzip.compress(table().encode()), [], said("sentence", "label")),
-    ("packed.tsv.gz", gzip.compress(RAW.encode()), [], said("sentence", "label")),
+    ("packed.tsv.gz", gzip.compress(RAW.encode()), [], no_header()),
     ("packed.zip", zipped(inner_csv=table()), [], said("sentence", "label")),
     # JSON
     ("lines.jsonl", JSONL, [], said("sentence", "label")),
@@ -198,7 +207,7 @@ READ = [  # file, content, options, what is printed
     ("words.parquet", None, [], said("sentence", "label", "spam", "ham")),
     ("really_parquet.csv", None, [], said("sentence", "label")),
     ("sheet.xlsx", None, [], said("sentence", "label")),
-    ("no_header.xlsx", None, [], said("sentence", "label")),
+    ("no_header.xlsx", None, [], no_header()),
     ("really_excel.csv", None, [], said("sentence", "label")),
     # splits
     ("splits.csv", split_by("train", "train", "dev", "dev", "test", "test"), [], "test  "),
@@ -370,7 +379,8 @@ def folder(**files):
     ({"Train_csv": table(), "VAL_csv": table()}, ["train", "dev"]),
     ({"training_csv": table(), "validation_csv": table(), "testing_csv": table()},
      ["train", "dev", "test"]),
-    ({"train_tsv": RAW, "valid_csv": table(), "test_tsv": "index\tsentence\n0\tHe left.\n"},
+    ({"train_tsv": "sentence\tlabel\n" + RAW, "valid_csv": table(),
+      "test_tsv": "index\tsentence\n0\tHe left.\n"},
      ["train", "dev"]),
     ({"train__00000-of-00002_csv": table(), "train__00001-of-00002_csv": table(),
       "development_csv": table()}, ["train", "dev"])])
@@ -387,7 +397,7 @@ def test_a_folder_of_splits(cola, files, splits):
 @pytest.mark.parametrize("files, message", [
     ({"train_csv": table(), "train_tsv": RAW, "dev_csv": table()},
      "corpus has train.csv and train.tsv: two files for train; remove one"),
-    ({"train_csv": table(words=("ham", "spam")), "dev_csv": table()},
+    ({"train_csv": table(words=("ham", "spam")), "dev_csv": table(("sentence", "label"))},
      "corpus: the labels of dev are unacceptable and acceptable, of train ham and spam"),
     ({"train_csv": table(), "notes_csv": table()}, "corpus holds no corpus; expected"),
     ({"train_csv": table(), "dev_csv": "sentence\nHe left.\n"}, "dev.csv: no column is known")])
