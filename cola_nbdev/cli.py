@@ -43,11 +43,15 @@ class Source:
     label: str | None = None  # the column with the labels, if it isn't found by itself
     positive: str | None = None  # the label that counts as 1, if it's not one of the usual words
 
-    def load(self, dev_fraction=.2):
+    def load(self,
+             dev_fraction: float = .2,  # of a single file, to hold out; 1: all of it
+             title: bool = False,       # print the name and the fingerprint, too
+            ):                          # a `Corpus`
         "The corpus; what was taken from its files is printed"
         from cola_nbdev.data import load_corpus
         columns = {name: column for name in ("text", "label") if (column := getattr(self, name))}
         corpus = load_corpus(self.data, dev_fraction, columns, self.positive)
+        if title: print(f"corpus {corpus.name}, fingerprint {corpus.fingerprint}")
         if corpus.format: print(f"taken: {corpus.format}", *corpus.notes, sep="\n")
         return corpus
 
@@ -177,8 +181,7 @@ def cola_data(
 ) -> None:
     "Describe a corpus, or write it out as CoLA files"
     from cola_nbdev.data import audit as audit_corpus
-    corpus = Source(source, text, label, positive).load()
-    print(f"corpus {corpus.name}, fingerprint {corpus.fingerprint}")
+    corpus = Source(source, text, label, positive).load(title=True)
     print(f"\n{corpus.examples().to_string(index=False)}\n\n{corpus.counts().to_string()}")
     print(f"\n{corpus.summary().to_string()}")
     if audit or strict:
