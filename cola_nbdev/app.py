@@ -28,7 +28,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined, UndefinedError
 
 from .attribution import attribution, colored, page
-from .basics import ColaError
+from .basics import ColaError, csv_line, is_blank, path_within
 from .grammar import demo_corpus
 from .prediction import Judge, read_metrics
 from .reading import TEXT, choose_column, read_rows, read_table
@@ -59,7 +59,7 @@ class Limits:
                             f"{self.sentences:,} at once; use cola score, or several files")
         for number, sentence in enumerate(sentences, 1):
             which = f"sentence {number}" if count > 1 else "the sentence"
-            if not sentence.strip(): raise ColaError(f"{which} is empty; write one")
+            if is_blank(sentence): raise ColaError(f"{which} is empty; write one")
             if len(sentence) > self.characters:
                 raise ColaError(f"{which} has {len(sentence):,} characters; this page takes "
                                 f"{self.characters:,}")
@@ -115,8 +115,8 @@ def check_paths(body: bytes,   # of a request, as JSON
     try: json.loads(body, object_hook=collect)
     except (ValueError, RecursionError): raise Refused(400, WANTED) from None
     for path in named:
-        try: inside = Path(path).resolve().is_relative_to(folder)
-        except (TypeError, ValueError, OSError, RuntimeError): inside = False  # no path, or a loop
+        try: inside = path_within(folder, str(Path(path).absolute())).is_file()
+        except (ColaError, TypeError, ValueError, OSError): inside = False
         if not inside: raise Refused(403, "this page opens no files but those uploaded to it")
 
 # %% ../nbs/27_app.ipynb #gate-class
@@ -271,7 +271,8 @@ def results_view(table: pd.DataFrame,  # what a judge says of the sentences of a
                  name: str,            # the file's name
                 ) -> str:              # HTML
     "The first verdicts, and a link to all of them as CSV"
-    data = base64.b64encode(table.to_csv(index=False).encode()).decode()
+    lines = [list(table.columns), *table.itertuples(index=False, name=None)]
+    data = base64.b64encode("".join(map(csv_line, lines)).encode()).decode()
     return view("results", name, Path(name).stem, list(table.itertuples()), data)
 
 # %% ../nbs/27_app.ipynb #about-model
@@ -349,7 +350,8 @@ class Answers:
         path = Path(path)
         try: table = self.table(read_upload(path, self.limits), progress=progress)
         except ColaError as error: return view("note", error)
-        finally: path.unlink(missing_ok=True)
+        finally:
+            with contextlib.suppress(OSError): path.unlink()
         return results_view(table, path.name)
 
     def words(self, sentence: str,  # what was typed
@@ -515,14 +517,18 @@ def served(judge: Judge,              # that answers
 # %% ../nbs/27_app.ipynb #serve-app
 def serve(model: str | Path,  # a folder made by `cola train`, or a Hub id
           port: int = 7860,   # 0 takes any that is free
+          positive: str | None = None, # as for `Judge`
          ):                   # `ColaError` if Gradio, the port or the model can't be had
     "Serve the page until Ctrl-C"
     load_gradio()
     port = find_port(port)
-    judge = Judge(model)
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    judge = Judge(model, positive=positive)
+    ends = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.signal(number, signal.default_int_handler) for number in ends
+              if signal.getsignal(number) != signal.SIG_IGN}  # nohup ignores one
     try:
         with contextlib.suppress(KeyboardInterrupt), served(judge, model, port) as url:
             print(f"open {url} in a browser; Ctrl-C here stops it", flush=True)
             while True: time.sleep(1)
-    finally: signal.signal(signal.SIGTERM, before)
+    finally:
+        for number, handler in before.items(): signal.signal(number, handler)

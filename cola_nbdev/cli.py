@@ -17,6 +17,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -25,7 +26,13 @@ import tyro
 from tyro.conf import OmitArgPrefixes, Positional
 
 from . import __version__
-from .basics import ColaError, is_distributed
+from cola_nbdev.basics import (
+    ColaError,
+    environment_number,
+    get_language,
+    is_distributed,
+    printable,
+)
 from .settings import Config
 
 # %% auto #0
@@ -35,6 +42,8 @@ __all__ = ['OF_A_FILE', 'OF_A_FOLDER', 'VARIED', 'COMMANDS', 'Source', 'cola_tra
            'parse', 'main']
 
 # %% ../nbs/28_cli.ipynb #cola-train
+def _say(text): print(printable(str(text)))  # a corpus may hold what moves the cursor
+
 @dataclass(frozen=True)
 class Source:
     "Where the sentences come from"
@@ -51,8 +60,8 @@ class Source:
         from cola_nbdev.data import load_corpus
         columns = {name: column for name in ("text", "label") if (column := getattr(self, name))}
         corpus = load_corpus(self.data, dev_fraction, columns, self.positive)
-        if title: print(f"corpus {corpus.name}, fingerprint {corpus.fingerprint}")
-        if corpus.format: print(f"taken: {corpus.format}", *corpus.notes, sep="\n")
+        if title: _say(f"corpus {corpus.name}, fingerprint {corpus.fingerprint}")
+        if corpus.format: _say("\n".join([f"taken: {corpus.format}", *corpus.notes]))
         return corpus
 
     def __str__(self):
@@ -74,8 +83,8 @@ def cola_train(
     report = fine_tune(corpus, config, out, overwrite, resume=resume)
     if rank() == 0:
         model = shlex.quote(str(out/"model"))
-        print(f"\n{report!r}\n\nsaved in {out}: open {out/'report.html'}, or judge sentences "
-              f'with: cola predict {model} "A sentence."')
+        _say(f"\n{report!r}\n\nsaved in {out}: open {out/'report.html'}, or judge sentences "
+             f'with: cola predict {model} "A sentence."')
     shutdown()
 
 # %% ../nbs/28_cli.ipynb #cola-evaluate
@@ -86,11 +95,11 @@ def cola_evaluate(
     out: Path | None = None,  # a new folder for report.html, plots, metrics.json, predictions.csv
 ) -> None:
     "Score a saved model on a corpus, with intervals"
-    from cola_nbdev.evaluation import Report
+    from cola_nbdev.evaluation import Report, write_predictions
     from cola_nbdev.packing import predict_splits
     from cola_nbdev.prediction import Judge, check_output, known_of, versions
-    if out: check_output(out)
-    corpus, judge = source.load(dev_fraction=1), Judge(model)
+    if out: check_output(out, None)
+    corpus, judge = source.load(dev_fraction=1), Judge(model, positive=_if_known(model, source))
     splits = _chosen(corpus, split)
     predictions = predict_splits(judge.model, judge.tokenizer, splits, judge.max_length,
                                  progress=True)
@@ -98,10 +107,19 @@ def cola_evaluate(
              "versions": versions(),
              **known_of(splits, corpus.names, judge.tokenizer, judge.max_length)}
     report = Report(predictions, facts, corpus.together)
-    print(report)
+    _say(report)
     if out:
-        print(f"\nsaved in {out}: open {report.save(out)}")
-        predictions.to_csv(out/"predictions.csv", index=False)
+        _say(f"\nsaved in {out}: open {report.save(out)}")
+        write_predictions(predictions, out/"predictions.csv")
+
+def _if_known(model, source):
+    "The label that counts as 1, if the model has one of that name, too"
+    if source.positive is None: return None
+    from transformers import AutoConfig
+
+    from cola_nbdev.tokenization import find_model, from_pretrained
+    labels = from_pretrained(AutoConfig, find_model(model)).id2label.values()
+    return source.positive if source.positive.lower() in map(str.lower, labels) else None
 
 def _chosen(corpus, split):
     "What to evaluate on: all splits but the training set, or the one that was asked for"
@@ -115,17 +133,18 @@ def cola_predict(
     model: Positional[str],  # a folder made by cola train, or a Hub id
     sentences: Positional[tuple[str, ...]],  # the sentences to judge, each in quotes
     json: bool = False,  # print a JSON list instead of a table
+    positive: str | None = None,  # of a foreign model: which of its labels counts as 1
 ) -> None:
     "Judge sentences"
     from cola_nbdev.prediction import Judge
     if not sentences:
         raise ColaError("no sentence to judge; for example: "
                         'cola predict runs/demo/model "The keys is on the table."')
-    verdicts = Judge(model)(*sentences)
-    if json: return print(verdicts.to_json(orient="records", force_ascii=False, indent=1))
+    verdicts = Judge(model, positive=positive)(*sentences)
+    if json: return _say(verdicts.to_json(orient="records", force_ascii=False, indent=1))
     for sentence, label, probability, truncated in verdicts.itertuples(index=False):
         cut = "  (cut: too long)" if truncated else ""
-        print(f"{probability:5.1%}  {label:<12}  {sentence}{cut}")
+        _say(f"{probability:5.1%}  {label:<12}  {sentence}{cut}")
 
 # %% ../nbs/28_cli.ipynb #cola-score
 # What `cola score` says of the counts it is given, in this order
@@ -146,6 +165,7 @@ def cola_score(
     engine: str | None = None,  # for a folder of files: process (this one) or ray (extra [ray])
     workers: int | None = None,  # of Ray; default: one per GPU, or per core where there is none
     cluster: str | None = None,  # of Ray: its address, or auto; default: this machine alone
+    positive: str | None = None,  # of a foreign model: which of its labels counts as 1
 ) -> None:
     """Judge a file of any size, or a folder of files; the same command resumes an interrupted job
 
@@ -153,8 +173,9 @@ def cola_score(
     """
     if engine:
         from cola_nbdev.engine import score_folder, without_password
-        done = score_folder(model, source, out, engine, column, format, overwrite, workers, cluster)
-        print(f"scored in {without_password(out)}: {_counts(done, OF_A_FOLDER)}")
+        done = score_folder(model, source, out, engine, column, format, overwrite, workers, cluster,
+                            positive=positive)
+        _say(f"scored in {without_password(out)}: {_counts(done, OF_A_FOLDER)}")
         return
     if workers or cluster:
         raise ColaError("--workers and --cluster are for the engine ray; add --engine ray, which "
@@ -162,8 +183,9 @@ def cola_score(
     from cola_nbdev.prediction import Judge
     from cola_nbdev.scoring import check_files, score_file
     check_files(source, out, format, overwrite)  # before the model is loaded
-    done = score_file(Judge(model), source, out, column, format, overwrite)
-    if out != "-": print(f"scored in {out}: {_counts(done, OF_A_FILE)}")
+    judge = Judge(model, positive=positive)
+    done = score_file(judge, source, out, column, format, overwrite)
+    if out != "-": _say(f"scored in {out}: {_counts(done, OF_A_FILE)}")
 
 def _counts(done, words):
     return ", ".join(text.format(done[name]) for name, text in words.items()
@@ -182,15 +204,15 @@ def cola_data(
     "Describe a corpus, or write it out as CoLA files"
     from cola_nbdev.data import audit as audit_corpus
     corpus = Source(source, text, label, positive).load(title=True)
-    print(f"\n{corpus.examples().to_string(index=False)}\n\n{corpus.counts().to_string()}")
-    print(f"\n{corpus.summary().to_string()}")
+    _say(f"\n{corpus.examples().to_string(index=False)}\n\n{corpus.counts().to_string()}")
+    _say(f"\n{corpus.summary().to_string()}")
     if audit or strict:
         found = audit_corpus(corpus)
         counts = found.table.pivot(index="question", columns="split", values="count")
         counts = counts.reindex(index=found.table.question.unique(), columns=list(corpus.splits))
-        print(f"\n{counts.astype('Int64').to_string(na_rep='')}")
+        _say(f"\n{counts.astype('Int64').to_string(na_rep='')}")
         if strict: found.strict()
-    if export: print(f"\nwritten: {', '.join(map(str, corpus.export(export)))}")
+    if export: _say(f"\nwritten: {', '.join(map(str, corpus.export(export)))}")
 
 # %% ../nbs/28_cli.ipynb #cola-seeds
 def cola_seeds(
@@ -203,7 +225,7 @@ def cola_seeds(
     from cola_nbdev.experiments import run_seeds
     found = run_seeds(source.load(), config, seeds, out)
     table = found.table().round(3).to_string(index=False)
-    print(f"\n{table}\n\n{found!r}\n\nsaved in {out}")
+    _say(f"\n{table}\n\n{found!r}\n\nsaved in {out}")
 
 VARIED = ("learning_rate", "warmup", "layer_decay", "corrupted_epochs")
 
@@ -218,9 +240,9 @@ def cola_search(
     "Search for better settings on part of the training set; started twice, the two share the work"
     from cola_nbdev.search import search
     found = search(source.load(), config, trials, out, vary, storage)
-    print(f"\n{found!r}\n\nsaved in {out}; test the best settings with other seeds, beside those "
-          f"that the search started from:\n  cola seeds {source} --model "
-          f"{shlex.quote(config.model)} {found.command()} --out {shlex.quote(f'{out}-seeds')}")
+    _say(f"\n{found!r}\n\nsaved in {out}; test the best settings with other seeds, beside those "
+         f"that the search started from:\n  cola seeds {source} --model "
+         f"{shlex.quote(config.model)} {found.command()} --out {shlex.quote(f'{out}-seeds')}")
 
 # %% ../nbs/28_cli.ipynb #cola-compare
 def cola_compare(
@@ -233,32 +255,35 @@ def cola_compare(
     runs = load_predictions(first), load_predictions(second)
     said = [f"{path}: {len(those)} run{'s' if len(those) > 1 else ''}"
             for path, those in zip((first, second), runs, strict=True)]
-    print("; ".join(said) + "\n")
+    _say("; ".join(said) + "\n")
     names = (first.name, second.name) if first.name != second.name else (str(first), str(second))
     found = compare(*runs, names)
-    print(found.table.T.round(4).to_string())
+    _say(found.table.T.round(4).to_string())
     if changed and len(found.changed):
         rows = found.changed.head(changed).to_string(index=False)
-        print(f"\n{len(found.changed)} sentences changed sides; of these:\n\n{rows}")
+        _say(f"\n{len(found.changed)} sentences changed sides; of these:\n\n{rows}")
 
 def cola_pairs(
     model: Positional[str],  # a folder made by cola train, or a Hub id
     pairs: Positional[Path],  # a file (BLiMP's .jsonl, a .csv …), or a folder of them
+    positive: str | None = None,  # of a foreign model: which of its labels counts as 1
 ) -> None:
     "How often is the better sentence of a minimal pair preferred?"
     from cola_nbdev.pairs import evaluate_pairs, load_pairs
     from cola_nbdev.prediction import Judge
-    print(evaluate_pairs(Judge(model), load_pairs(pairs), progress=True).round(3).to_string())
+    judge = Judge(model, positive=positive)
+    _say(evaluate_pairs(judge, load_pairs(pairs), progress=True).round(3).to_string())
 
 def cola_glue(
     model: Positional[str],  # a folder made by cola train, or a Hub id
     test: Positional[Path],  # GLUE's test.tsv, with the columns index and sentence
     out: Path = Path("CoLA.tsv"),  # the file to submit
+    positive: str | None = None,  # of a foreign model: which of its labels counts as 1
 ) -> None:
     "Write the file with verdicts on GLUE's test sentences"
     from cola_nbdev.prediction import Judge
     from cola_nbdev.scoring import glue_submission
-    print(f"written: {glue_submission(Judge(model), test, out)}")
+    _say(f"written: {glue_submission(Judge(model, positive=positive), test, out)}")
 
 def cola_controls(
     source: OmitArgPrefixes[Source],  # the sentences
@@ -269,7 +294,7 @@ def cola_controls(
     from cola_nbdev.comparison import load_predictions
     from cola_nbdev.experiments import baselines
     others = {str(beside): load_predictions(beside)} if beside else None
-    print(baselines(source.load(), model, others).round(3).to_string())
+    _say(baselines(source.load(), model, others).round(3).to_string())
 
 # %% ../nbs/28_cli.ipynb #cola-serve
 def cola_export(
@@ -280,7 +305,7 @@ def cola_export(
     "Write a model as ONNX into its folder, and the changes this makes into its card"
     from cola_nbdev.export import export_onnx
     corpus = source.load(dev_fraction=1)
-    print(export_onnx(model, corpus, int8).astype(float).round(4).to_string())
+    _say(export_onnx(model, corpus, int8).astype(float).round(4).to_string())
 
 def cola_push(
     model: Positional[Path],  # a folder made by cola train
@@ -293,15 +318,16 @@ def cola_push(
     files = push(model, repository, really, private)
     done = (f"uploaded to {repository}" if really else "nothing was uploaded; to upload "
             f"{files.MB.sum():.1f} MB to {repository}, add --really")
-    print(f"{files.to_string(index=False)}\n\n{done}")
+    _say(f"{files.to_string(index=False)}\n\n{done}")
 
 def cola_serve(
     model: Positional[str],  # a folder made by cola train, or a Hub id
     port: int = 7860,  # of 127.0.0.1, which other machines cannot reach; 0 takes any that is free
+    positive: str | None = None,  # of a foreign model: which of its labels counts as 1
 ) -> None:
     "Try a model in the browser; everything stays on this machine"
     from cola_nbdev.app import serve
-    serve(model, port)
+    serve(model, port, positive)
 
 # %% ../nbs/28_cli.ipynb #with-help
 COMMANDS = {"train": cola_train, "evaluate": cola_evaluate, "predict": cola_predict,
@@ -338,15 +364,16 @@ def print_error(message: str,          # nothing is printed if it is empty
                 error: BaseException,  # whether the other processes know of it
                ):
     "One line to stderr; of several processes only one says what all know"
-    number = _process_number()
+    try: number = _process_number()
+    except ColaError: number = None  # that is the error
     if number:
         from cola_nbdev.distributed import LocalError
         if not isinstance(error, LocalError): return
         message = f"process {number}: {message}"
-    if message: print(f"cola: {message}", file=sys.stderr)
+    if message: print(f"cola: {ColaError(message)}", file=sys.stderr)
 
 def _process_number():
-    return int(os.environ.get("RANK") or 0) if is_distributed() else None
+    return environment_number("RANK", 0) if is_distributed() else None
 
 # %% ../nbs/28_cli.ipynb #main
 def _later(command):
@@ -387,18 +414,36 @@ def main(arguments: list[str] | None = None,  # default: those of the command li
     "The command `cola`"
     gc.set_threshold(10_000)     # most objects come with the imports and stay: looking for garbage
     atexit.register(gc.freeze)   # among them takes half a second, and at the end a second more
+    _fill_closed_streams()
     if not sys.stderr.isatty(): os.environ.setdefault("TQDM_DISABLE", "1")
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # for a terminal that cannot show é
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         if arguments[:1] == ["--version"]: return print(f"cola_nbdev {__version__}")
+        if sys.stdout is None: raise ColaError("standard output is closed; send it to /dev/null")
+        get_language()  # of the plots: an error is better known now
         _refuse_several(arguments)
         parse(arguments)()
+        sys.stdout.flush()
     except (ColaError, KeyboardInterrupt, OSError, RuntimeError) as error:
         code, message = explain_error(error)
         print_error(message, error)
+        _give_up_output()
         sys.exit(code)
+
+def _fill_closed_streams():
+    "A file that is opened would get the number of a closed stream, and what is printed into it"
+    for number in range(3):
+        try: os.fstat(number)
+        except OSError: os.open(os.devnull, os.O_RDWR)
+    if sys.stderr is None: sys.stderr = open(os.devnull, "w")  # noqa: SIM115, to the end
+
+def _give_up_output():
+    "Python would try once more at the end, and complain, where nothing can be written"
+    with suppress(AttributeError, ValueError):
+        try: sys.stdout.flush()
+        except OSError: os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 def _refuse_several(arguments):
     number = _process_number()

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import html
-import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 from scipy.stats import binomtest, norm
 
-from .basics import ColaError, localize_axes, translate
+from .basics import ColaError, localize_axes, read_record, translate
 from .evaluation import Interval, check_labels, mcc, mcc_of_counts, read_predictions
 from .settings import CHECKPOINT_SETTINGS
 
@@ -57,9 +57,8 @@ def check_same(first: pd.DataFrame,   # predictions
 def metrics_of(folder: Path,  # of a run
               ) -> dict:      # empty if there is no metrics.json that can be read
     "The facts that a run was saved with"
-    try: facts = json.loads((folder/"metrics.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError): return {}
-    return facts if isinstance(facts, dict) else {}
+    with suppress(ColaError): return read_record(folder/"metrics.json", splits=dict, config=dict)
+    return {}
 
 def load_predictions(path: str | Path,  # a run, a folder of runs (`cola seeds`), or predictions.csv
                     ) -> list[pd.DataFrame]:  # of one recipe on the same sentences, or `ColaError`
@@ -78,7 +77,7 @@ def load_predictions(path: str | Path,  # a run, a folder of runs (`cola seeds`)
         names = (name for name in facts.get("splits", {}) if name not in set(run.split))
         run.attrs["together"] = next(names, "all_dev")
         runs.append(run)
-        recipes.append({name: value for name, value in (facts.get("config") or {}).items()
+        recipes.append({name: value for name, value in facts.get("config", {}).items()
                         if name not in ("seed", *CHECKPOINT_SETTINGS)})
     for run, file in zip(runs, files, strict=True): check_same(runs[0], run, files[0], file)
     if differ := {name for recipe in recipes for name in recipe

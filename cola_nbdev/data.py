@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import html
 import os
 import tempfile
 import unicodedata
@@ -24,7 +25,15 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from sklearn.model_selection import train_test_split
 
-from .basics import COLUMNS, LABELS, ColaError, localize_axes, translate, write_atomic
+from cola_nbdev.basics import (
+    COLUMNS,
+    LABELS,
+    ColaError,
+    localize_axes,
+    path_within,
+    translate,
+    write_atomic,
+)
 from .grammar import demo_corpus
 from cola_nbdev.reading import (
     Unlabeled,
@@ -180,20 +189,22 @@ class Corpus:
         sizes = [f"{split} {len(frame)}" for split, frame in self.splits.items()]
         return f"Corpus {self.name}: {', '.join(sizes)}"
     def _repr_html_(self):
-        return (f"<p>Corpus <b>{self.name}</b>, fingerprint <code>{self.fingerprint}</code></p>"
-                + self.summary().to_html())
+        known = f"fingerprint <code>{self.fingerprint}</code>"
+        return f"<p>Corpus <b>{html.escape(self.name)}</b>, {known}</p>{self.summary().to_html()}"
 
     def export(self,
                folder: str | Path,  # gets one TSV per split; `ColaError` if one exists
               ) -> list[Path]:      # the files written
         "Write every split as a TSV in CoLA's four columns"
         folder = Path(folder)
-        files = {folder/COLA_FILES.get(split, (f"{split}.tsv",))[0]: frame
+        files = {path_within(folder, COLA_FILES.get(split, (f"{split}.tsv",))[0]): frame
                  for split, frame in self.splits.items()}
+        if len(files) < len(self.splits):
+            raise ColaError(f"two of the splits {', '.join(self.splits)} would be one file")
         for file in files:
             if file.exists():
                 raise ColaError(f"{file} exists already; choose another folder or remove it")
-        folder.mkdir(parents=True, exist_ok=True)
+        for file in files: file.parent.mkdir(parents=True, exist_ok=True)
         for file, frame in files.items():
             text = frame[COLUMNS[:4]].astype(str).replace(r"[\t\r\n]+", " ", regex=True)
             write_atomic(file, "".join(text.agg("\t".join, axis=1) + "\n"))
@@ -237,6 +248,8 @@ def split_sentences(sentences: pd.DataFrame,  # with a column `label`
 # %% ../nbs/03_data.ipynb #load-corpus
 DEMOS = {"demo": "en", "demo-pt": "pt"}  # name → language
 
+def _shown(name): return name.encode(errors="backslashreplace").decode()  # if it isn't UTF-8
+
 def _named_splits(sentences, where):
     "The splits of a table with a column `split`, train first"
     named = sentences.pop("split")
@@ -257,13 +270,13 @@ def _load_file(path, dev_fraction, columns, positive):
         notes.append(f"no dev set: {len(dev)} of {len(train) + len(dev)} sentences are held out")
         copies = pd.Series(_normalized(sentences.sentence)).duplicated().sum()
         if copies: notes.append(f"{copies} copies of sentences stay on the side of the first")
-    return Corpus(path.name, splits, said, names, tuple(notes))
+    return Corpus(_shown(path.name), splits, said, names, tuple(notes))
 
 def _load_folder(folder, columns, positive):
     splits, left_out = read_corpus_folder(folder, columns, positive)
     first, notes = splits["train"], [f"left out: {', '.join(left_out)}"] if left_out else []
     frames = {split: found.sentences for split, found in splits.items()}
-    return Corpus(folder.name, frames, first.said, first.names, tuple(notes))
+    return Corpus(_shown(folder.name), frames, first.said, first.names, tuple(notes))
 
 def load_corpus(source: str | Path = "demo",  # demo, demo-pt, cola, a file, a folder of splits
                 dev_fraction: float = .2,     # of a single file, to hold out; 1: all of it

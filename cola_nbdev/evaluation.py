@@ -24,12 +24,21 @@ from matplotlib.text import Text
 from numpy.typing import ArrayLike
 from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix, matthews_corrcoef
 
-from .basics import LABELS, ColaError, get_language, localize_axes, translate
+from cola_nbdev.basics import (
+    LABELS,
+    ColaError,
+    csv_line,
+    get_language,
+    localize_axes,
+    read_bytes,
+    translate,
+    write_atomic,
+)
 
 # %% auto #0
 __all__ = ['LENGTHS', 'PAGE', 'FONTS', 'mcc', 'mcc_of_counts', 'check_labels', 'draw_mcc', 'Interval', 'bootstrap_mcc', 'mcc_by',
            'split_metrics', 'plot_confusion', 'batch_mcc', 'plot_batch_mcc', 'plot_mcc', 'length_of', 'error_map',
-           'worst_mistakes', 'Report', 'read_predictions']
+           'worst_mistakes', 'Report', 'write_predictions', 'read_predictions']
 
 # %% ../nbs/15_evaluation.ipynb #mcc
 def mcc(labels: ArrayLike,     # true labels, 0 or 1, shape (n,)
@@ -347,22 +356,38 @@ class Report:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         for name, figure in self.figures().items(): figure.savefig(folder/f"{name}.png", dpi=150)
-        metrics = json.dumps(self.to_dict(), indent=1) + "\n"
-        (folder/"metrics.json").write_text(metrics, encoding="utf-8")
+        write_atomic(folder/"metrics.json", json.dumps(self.to_dict(), indent=1) + "\n")
         page = PAGE.format(language=get_language(), title=translate("CoLA report"),
                            body=self._repr_html_())
-        (folder/"report.html").write_text(page, encoding="utf-8")
+        write_atomic(folder/"report.html", page)
         return folder/"report.html"
 
 # %% ../nbs/15_evaluation.ipynb #read-predictions
+def write_predictions(predictions: pd.DataFrame, # from `predict_splits`
+                      path: str | Path,          # gets them as CSV
+                     ):
+    "Write predictions so that a row stays a row, whatever is in a sentence"
+    rows = predictions.astype(object).where(predictions.notna(), "")
+    lines = [list(predictions.columns), *rows.itertuples(index=False, name=None)]
+    write_atomic(path, "".join(map(csv_line, lines)))
+
 def read_predictions(path: str | Path,  # predictions.csv of a run
                     ) -> pd.DataFrame:  # `ColaError` if it's missing or has other columns
     "Read the predictions of a run, as `predict_splits` made them"
-    try: predictions = pd.read_csv(path, keep_default_na=False)
-    except (OSError, ValueError) as error:
+    try: predictions = pd.read_csv(io.BytesIO(read_bytes(path)), keep_default_na=False)
+    except ValueError as error:
         raise ColaError(f"{path}: cannot be read ({error})") from None
     needed = {"split", "sentence", "label", "logit", "probability", "predicted"}
     if missing := needed - set(predictions):
         raise ColaError(f"{path}: no column {', '.join(sorted(missing))}; "
                         "is it the predictions.csv of a run?")
+    for column in ("label", "predicted", "logit", "probability"):
+        values = pd.to_numeric(predictions[column], errors="coerce")
+        fits = values.isin([0, 1]) if column in ("label", "predicted") else np.isfinite(values)
+        if not fits.all():
+            row = int((~fits).to_numpy().argmax())
+            found = predictions[column][row]
+            raise ColaError(f"{path}: the {column} in row {row} is {found!r:.60}; is it the "
+                            "predictions.csv of a run?")
+    if not len(predictions): raise ColaError(f"{path} holds no predictions")
     return predictions

@@ -21,19 +21,20 @@ from transformers import (
     AutoModelForSequenceClassification,
     BertConfig,
     BertForSequenceClassification,
-    PreTrainedConfig,
+    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 from transformers.utils import logging
 
 from .basics import LABELS, ColaError
-from .tokenization import from_pretrained, tiny_tokenizer
+from .tokenization import encode, from_pretrained, tiny_tokenizer
 from .tokenization import model_folder as model_folder  # it belongs here, too
 
 # %% auto #0
-__all__ = ['HEAD', 'LAYERS', 'quiet_transformers', 'tiny_model', 'class_names', 'name_classes', 'load_model', 'part_of',
-           'parameter_table', 'check_fit', 'match_tokenizer', 'max_positions', 'layer_depths', 'prepare_model']
+__all__ = ['HEAD', 'NAMED', 'NAMELESS', 'LAYERS', 'quiet_transformers', 'tiny_model', 'read_labels', 'name_classes', 'load_model',
+           'part_of', 'parameter_table', 'check_fit', 'match_tokenizer', 'max_positions', 'layer_depths',
+           'prepare_model']
 
 # %% ../nbs/07_model.ipynb #quiet-transformers
 @contextlib.contextmanager
@@ -57,20 +58,47 @@ def tiny_model() -> BertForSequenceClassification:  # 2 layers of 32, random wei
         vocab_size=len(tiny_tokenizer()), hidden_size=32, num_hidden_layers=2,
         num_attention_heads=2, intermediate_size=64, max_position_embeddings=64, **HEAD))
 
-# %% ../nbs/07_model.ipynb #load-model
-def class_names(config: PreTrainedConfig,  # of a saved model
-               ) -> tuple[str, str]:       # what its label 0 and its label 1 are called
-    "What the two classes of a model of ours are called; those of others count as CoLA's"
-    if getattr(config, "positive_label", None) is None: return LABELS[0], LABELS[1]
-    return config.id2label[0], config.id2label[1]
+# %% ../nbs/07_model.ipynb #read-labels
+NAMED = [("unacceptable", "acceptable"), ("ungrammatical", "grammatical"),  # what labels are
+         ("incorrect", "correct"), ("negative", "positive"), ("ham", "spam"), ("no", "yes"),
+         ("false", "true"), ("0", "1"), ("label_0", "label_1")]  # called: 0, 1
+NAMELESS = ("yes", "true", "1", "label_1")  # of these, the names that say nothing
 
-def name_classes(config: PreTrainedConfig,  # of a model; is changed
+def read_labels(config: PretrainedConfig,    # of the model, with `id2label`
+                name: str | Path,            # of the model, for the error
+                positive: str | None = None, # which label counts as 1; None: as the names say
+               ) -> tuple[tuple[str, str], bool]: # `ColaError` if the names don't say it
+    "The names of a model's labels in our order, and whether its own order is the other one"
+    theirs = [str(config.id2label.get(number)) for number in (0, 1)]
+    lower = [label.lower() for label in theirs]
+    known = [one for zero, one in NAMED if {zero, one} == set(lower)]
+    ours = getattr(config, "positive_label", None)  # written by `save_judge`
+    wanted = str(positive or ours or [*known, ""][0]).lower()
+    if wanted not in lower:
+        raise ColaError(f"the labels of {name} are {theirs[0]!r} and {theirs[1]!r}; say which one "
+                        f"counts as 1 (acceptable), for example --positive {theirs[1]}")
+    swapped = wanted != lower[1]
+    if wanted in NAMELESS and not ours: return (LABELS[0], LABELS[1]), swapped
+    return (theirs[swapped], theirs[not swapped]), swapped
+
+def name_classes(config: PretrainedConfig,  # of a model; is changed
                  names: tuple[str, str],    # what label 0 and label 1 are called
                 ):
     "Tell a model what its two classes are called"
     config.id2label = dict(enumerate(names))
     config.label2id = {name: number for number, name in config.id2label.items()}
 
+def _take_labels(model, names, swapped):
+    "Give a model the names of its labels, and let its two logits change places if need be"
+    name_classes(model.config, names)
+    model.labels_swapped = swapped  # what is exported stays in the model's own order
+    if not swapped: return
+    head = [module for module in model.modules()
+            if isinstance(module, nn.Linear) and module.out_features == 2][-1]
+    with torch.no_grad():
+        for values in head.parameters(): values.copy_(values.flip(0))
+
+# %% ../nbs/07_model.ipynb #load-model
 def _check_head(config, name, trained):
     "Refuse a head that isn't for two classes"
     classifies = any("SequenceClassification" in each for each in config.architectures or ())
@@ -84,6 +112,7 @@ def _check_head(config, name, trained):
 def load_model(name: str | Path = "minilm",  # minilm, bert, tiny, a Hub id, or a folder
                seed: int = 42,               # decides the random weights of a new head
                trained: bool = False,        # refuse a model whose head is still random
+               positive: str | None = None,  # as for `read_labels`
               ) -> PreTrainedModel:          # two labels, dropout off; `ColaError` if there is none
     "A pretrained model with a classification head"
     torch.manual_seed(seed)
@@ -100,11 +129,14 @@ def load_model(name: str | Path = "minilm",  # minilm, bert, tiny, a Hub id, or 
                                             use_safetensors=True, output_loading_info=True,
                                             **options)
         missing, model.saved_dtype = report["missing_keys"], saved
-        if trained: name_classes(model.config, class_names(config))
+        if trained: _take_labels(model, *read_labels(config, name, positive))
     if trained and missing:
         raise ColaError(f"{name} has no trained head (no weights for "
                         f"{', '.join(sorted(missing))}); fine-tune it first: "
                         f"cola train --model {shlex.quote(str(name))}")
+    for part, weights in model.named_parameters():
+        if not weights.isfinite().all():
+            raise ColaError(f"the weights of {name} are not all numbers ({part}): it is damaged")
     return model.eval()
 
 # %% ../nbs/07_model.ipynb #part-of
@@ -136,11 +168,21 @@ def parameter_table(model: nn.Module,  # any model of torch
 def check_fit(model: PreTrainedModel,              # from `load_model`
               tokenizer: PreTrainedTokenizerBase,  # `ColaError` if it has tokens the model lacks
              ):
-    "Refuse a tokenizer that belongs to another model"
+    "Refuse a tokenizer that belongs to another model, and a model that can't judge a word"
     rows = len(next(model.get_input_embeddings().parameters()))
-    if len(tokenizer) > rows:
-        raise ColaError(f"the tokenizer has {len(tokenizer):,} tokens, the model only {rows:,}: "
+    tokens = max(tokenizer.get_vocab().values(), default=0) + 1
+    if tokens > rows:
+        raise ColaError(f"the tokenizer has {tokens:,} tokens, the model only {rows:,}: "
                         "they do not belong together; save both into the model's folder")
+    try:
+        ids = torch.tensor(encode(["word"], tokenizer), device=model.device)
+        with torch.inference_mode():
+            found = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+        if found.shape == (1, 2) and found.isfinite().all(): return
+        reason = f"its output is {found.tolist()}"
+    except Exception as error:  # damaged files raise errors of many kinds
+        reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:120]}"
+    raise ColaError(f"the model cannot judge a word ({reason}); do its files belong together?")
 
 def match_tokenizer(model: PreTrainedModel,              # is changed
                     tokenizer: PreTrainedTokenizerBase,  # the one that belongs to it

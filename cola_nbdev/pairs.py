@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
 
-from .basics import ColaError, log_odds, progress_bar
+from .basics import ColaError, is_blank, log_odds, progress_bar
 from .packing import predict_logits
 from .prediction import Judge
 from .reading import pair_columns, read_sentences, read_table
@@ -48,7 +48,7 @@ def _pairs_of_file(file):
     if not sides: return pairs_of(read_sentences(file).sentences, file.name)
     for side in sides:
         for line, sentence in table[side].items():
-            if not isinstance(sentence, str) or not sentence.strip():
+            if not isinstance(sentence, str) or is_blank(sentence):
                 raise ColaError(f"{file.name} {table.index.name} {line}: {side} is no sentence; "
                                 "a pair needs both")
     named = next((name for name in ("UID", "linguistics_term", "phenomenon", "paradigm")

@@ -5,8 +5,8 @@
 # %% ../nbs/18_prediction.ipynb #run-from-future-import-annotations
 from __future__ import annotations
 
+import glob
 import hashlib
-import json
 import os
 import platform
 import shutil
@@ -29,21 +29,39 @@ from scipy.special import expit
 from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from . import __version__
-from .basics import LABELS, ColaError, differences, fsync, log_odds, write_atomic
-from .checkpoints import Stopped, checkpoints, commit, file_sha256, one_writer
+from cola_nbdev.basics import (
+    LABELS,
+    ColaError,
+    differences,
+    fsync,
+    get_language,
+    is_blank,
+    log_odds,
+    printable,
+    read_record,
+    write_atomic,
+)
+from .checkpoints import Stopped, checkpoints, commit, one_writer
 from cola_nbdev.model import (
     check_fit,
-    class_names,
     load_model,
     match_tokenizer,
     max_positions,
     model_folder,
     name_classes,
     quiet_transformers,
+    read_labels,
 )
 from .packing import PADDED, example_logits, predict_splits
 from .settings import CHECKPOINT_SETTINGS, RENAMED, Config
-from .tokenization import encode, find_model, load_tokenizer, lost_text
+from cola_nbdev.tokenization import (
+    encode,
+    find_model,
+    from_pretrained,
+    load_tokenizer,
+    lost_text,
+    model_identity,
+)
 
 if TYPE_CHECKING:  # a judge starts fast: what only training and reports need is imported there
     from cola_nbdev.data import Corpus
@@ -51,8 +69,8 @@ if TYPE_CHECKING:  # a judge starts fast: what only training and reports need is
     from cola_nbdev.training import Run
 
 # %% auto #0
-__all__ = ['ONNX_FILES', 'NO_ONNX', 'CARD', 'TASK', 'LIMITS', 'OWN_TASK', 'OWN_LIMITS', 'BASE_MODELS', 'OVERWRITES', 'RUN_FILES',
-           'save_judge', 'Classifier', 'Judge', 'OnnxModel', 'model_card', 'check_output', 'read_metrics',
+__all__ = ['ONNX_FILES', 'NO_ONNX', 'CARD', 'TASK', 'LIMITS', 'OWN_TASK', 'OWN_LIMITS', 'BASE_MODELS', 'MARK', 'OVERWRITES',
+           'RUN_FILES', 'save_judge', 'Classifier', 'Judge', 'OnnxModel', 'model_card', 'check_output', 'read_metrics',
            'check_recipe', 'versions', 'known_of', 'write_results', 'fine_tune']
 
 # %% ../nbs/18_prediction.ipynb #save-judge
@@ -121,10 +139,12 @@ class Judge(Classifier):
     def __init__(self,
                  model: str | Path,        # a folder or Hub id; `ColaError` if never fine-tuned
                  onnx: str | None = None,  # fp32 or int8: the file that `cola export` wrote
+                 positive: str | None = None, # which of a foreign model's labels counts as 1
                 ):
         folder = model_folder(model)
-        if onnx: self.model = cast(PreTrainedModel, OnnxModel(find_model(folder), onnx))
-        else: self.model = load_model(folder, trained=True)
+        if onnx: self.model = cast(PreTrainedModel, OnnxModel(find_model(folder), onnx, positive))
+        else: self.model = load_model(folder, trained=True, positive=positive)
+        self.files = folder, ONNX_FILES[onnx] if onnx else ""
         self.tokenizer = load_tokenizer(folder)
         check_fit(self.model, self.tokenizer)
         match_tokenizer(self.model, self.tokenizer)
@@ -135,23 +155,19 @@ class Judge(Classifier):
     def __setstate__(self, state): self.__dict__.update(state, _encoding=threading.Lock())
 
     @property
+    def max_length(self) -> int:
+        return min(self.tokenizer.model_max_length, max_positions(self.model))
+
+    @property
     def names(self) -> tuple[str, str]:
         "What label 0 and label 1 are called"
         return self.model.config.id2label[0], self.model.config.id2label[1]
 
-    @property
-    def max_length(self) -> int:
-        return min(self.tokenizer.model_max_length, max_positions(self.model))
-
     @cached_property
     def fingerprint(self) -> str:
-        "16 digits that follow from weights, vocabulary and `max_length`"
-        vocabulary = sorted(self.tokenizer.get_vocab().items())
-        found = hashlib.sha256(json.dumps([vocabulary, self.max_length]).encode())
-        for name, values in self.model.state_dict().items():
-            found.update(name.encode())
-            found.update(values.cpu().contiguous().flatten().view(torch.uint8).numpy())
-        return found.hexdigest()[:16]
+        "16 digits that follow from its files, and from the order of its labels"
+        known = model_identity(*self.files), self.names, self.model.labels_swapped
+        return hashlib.sha256(repr(known).encode()).hexdigest()[:16]
 
     def _encode(self, sentences):
         "The token ids of every sentence, and which of them had to be cut"
@@ -174,7 +190,7 @@ class Judge(Classifier):
         sentences = list(sentences)
         examples, cut = self._encode(sentences)
         for number, sentence in enumerate(sentences, 1):
-            if not sentence.strip():
+            if is_blank(sentence):
                 raise ColaError(f"sentence {number} is empty; there is nothing to judge")
         logits = example_logits(self.model, examples, batch_size, done=done)
         return expit(log_odds(logits.astype(float))), cut
@@ -195,6 +211,7 @@ class OnnxModel(torch.nn.Module):
     def __init__(self,
                  folder: str | Path,    # of the model; `ColaError` without such a file
                  format: str = "fp32",  # fp32 or int8
+                 positive: str | None = None, # as for `read_labels`
                 ):
         super().__init__()
         if format not in ONNX_FILES:
@@ -210,13 +227,12 @@ class OnnxModel(torch.nn.Module):
         except Exception as error:  # of onnxruntime's own kinds
             raise ColaError(f"{file} is missing or damaged ({str(error):.120}); "
                             f"write it: cola export {folder}") from None
-        self.config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-        name_classes(self.config, class_names(self.config))
+        self.config = from_pretrained(AutoConfig, folder)
+        names, self.labels_swapped = read_labels(self.config, folder, positive)
+        name_classes(self.config, names)
         kind = "onnx" if self.config.model_type in PADDED else "onnx without padding"
         self.config.update({"model_type": kind})  # or its layers would be looked for
         self.device = torch.device("cpu")
-        digest = bytearray.fromhex(file_sha256(file))
-        self.register_buffer("sha256", torch.frombuffer(digest, dtype=torch.uint8))  # its weights
 
     @property
     def base_model(self): return self
@@ -232,7 +248,8 @@ class OnnxModel(torch.nn.Module):
         "Judge a padded batch"
         mask = attention_mask.long()
         inputs = {"input_ids": input_ids.numpy(), "attention_mask": mask.numpy()}
-        return SimpleNamespace(logits=torch.from_numpy(self.session.run(["logits"], inputs)[0]))
+        logits = torch.from_numpy(self.session.run(["logits"], inputs)[0])
+        return SimpleNamespace(logits=logits.flip(1) if self.labels_swapped else logits)
 
 # %% ../nbs/18_prediction.ipynb #model-card
 CARD = """---
@@ -305,15 +322,35 @@ def model_card(report: Report,  # of the run
                        settings="\n".join(settings), versions=", ".join(versions),
                        fingerprint=facts["fingerprint"], seconds=facts["seconds"])
 
-# %% ../nbs/18_prediction.ipynb #check-output
+# %% ../nbs/18_prediction.ipynb #our-mark
+MARK = ".cola-run"         # a file in each folder that may be removed: this package made it
 OVERWRITES = "overwrites"  # a file in an unfinished run that is to replace an earlier one
 RUN_FILES = {"model", "metrics.json", "history.csv", "predictions.csv", "report.html",
-             "checkpoints", OVERWRITES}  # and plots
+             "checkpoints", OVERWRITES, MARK}  # and plots
 
 def _unfinished(out): return out.with_name(f"{out.name}.unfinished")
 
-def _is_finished(out): return (out/"metrics.json").exists() and not _unfinished(out).exists()
+def _is_finished(out):
+    needed = (out/"metrics.json", out/"predictions.csv", out/"model")
+    return all(path.exists() for path in needed) and not _unfinished(out).exists()
 
+def _check_ours(work):
+    "What is there and does not carry our mark is not written to, and not removed"
+    if not os.path.lexists(work): return
+    is_folder = work.is_dir() and not work.is_symlink()
+    if is_folder and ((work/MARK).is_file() or not any(work.iterdir())): return
+    raise ColaError(f"{work} was not made by this command; move it away, or choose another --out")
+
+def _remove(folder):
+    "Remove a folder with our mark, the mark last"
+    if folder.is_symlink() or not (folder/MARK).is_file(): return
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink(): shutil.rmtree(path)
+        elif path.name != MARK: path.unlink()
+    (folder/MARK).unlink()
+    folder.rmdir()
+
+# %% ../nbs/18_prediction.ipynb #check-output
 def _check_replaceable(out):
     names = {path.name for path in out.glob("*") if path.suffix != ".png"}
     problems = [f"it has no {name}" for name in ("metrics.json", "model") if name not in names]
@@ -322,17 +359,20 @@ def _check_replaceable(out):
         raise ColaError(f"{out} is not the folder of a run ({problems[0]}) and will not be "
                         "overwritten; choose another --out")
 
-def check_output(out: str | Path,          # the folder of a run
-                 overwrite: bool = False,  # may an earlier run be replaced?
-                 resume: bool = False,     # may there be a run, to be continued or kept?
-                ) -> Path:                 # the same; `ColaError` if it must not be written
+def check_output(out: str | Path,         # the folder of a run
+                 overwrite: bool | None = False, # replace an earlier run? None: it's no option
+                 resume: bool = False,    # may there be a run, to be continued or kept?
+                ) -> Path:                # the same; `ColaError` if it must not be written
     "Refuse an output folder before any work is done"
     out = Path(out)
     unfit = {"is a link": out.is_symlink(), "is the folder you are in": out.resolve() == Path.cwd(),
-             "cannot hold a run": not out.name}
+             "cannot hold a run": not out.name,
+            "is not UTF-8": str(out) != os.fsencode(out).decode(errors="replace")}
     for what, is_so in unfit.items():
         if is_so: raise ColaError(f"{out} {what}; choose a folder of its own for --out")
     work = _unfinished(out)
+    _check_ours(work)
+    advice = "" if overwrite is None else ", or add --overwrite to replace it"
     overwrite = overwrite or (resume and (work/OVERWRITES).exists())  # so it was begun
     if checkpoints(work/"checkpoints") and not (resume or overwrite):
         raise ColaError(f"{work} holds an unfinished run; add --resume to continue it, "
@@ -340,8 +380,7 @@ def check_output(out: str | Path,          # the folder of a run
     is_free = not out.exists() or (out.is_dir() and not any(out.iterdir()))
     if is_free or (resume and _is_finished(out)): return out
     if not overwrite:
-        raise ColaError(f"{out} exists already; choose another --out, "
-                        "or add --overwrite to replace it")
+        raise ColaError(f"{out} exists already; choose another --out{advice}")
     _check_replaceable(out)
     return out
 
@@ -349,10 +388,8 @@ def check_output(out: str | Path,          # the folder of a run
 def read_metrics(run: Path,  # the folder of a finished run
                 ) -> dict:   # `ColaError` if metrics.json is damaged
     "What a finished run says of itself, its settings under today's names"
-    try: facts = dict(**json.loads((run/"metrics.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise ColaError(f"{run}/metrics.json is damaged ({str(error):.60}); remove {run} and "
-                        "train again") from None
+    facts = read_record(run/"metrics.json", f"remove {run} and train again", config=dict,
+                        splits=dict)
     if settings := facts.get("config"):
         facts["config"] = {RENAMED.get(name, name): value for name, value in settings.items()}
     return facts
@@ -365,11 +402,13 @@ def check_recipe(facts: dict,       # from `read_metrics`
     "Refuse a run of another recipe"
     expected = asdict(config) | {"corpus": corpus.fingerprint}
     for setting in CHECKPOINT_SETTINGS: expected.pop(setting)
-    found = asdict(Config()) | facts.get("config", {}) | {"corpus": facts.get("fingerprint")}
+    expected["base"] = model_identity(config.model)
+    found = asdict(Config()) | facts.get("config", {}) | {
+        "corpus": facts.get("fingerprint"), "base": facts.get("base", expected["base"])}
     differ = differences({setting: found[setting] for setting in expected}, expected)
     if differ:
         raise ColaError(f"{name} is a run of another recipe: {', '.join(differ)}; "
-                        "choose another --out, or add --overwrite to replace it")
+                        "choose another --out")
 
 # %% ../nbs/18_prediction.ipynb #write-results
 def versions() -> dict[str, str]:  # name → version
@@ -396,7 +435,7 @@ def write_results(run: Run,               # a finished run
     "Evaluate a run and write its files"
     import matplotlib.pyplot as plt  # slow
 
-    from cola_nbdev.evaluation import Report  # slow
+    from cola_nbdev.evaluation import Report, write_predictions  # slow
     from cola_nbdev.training import plot_history  # slow
 
     shutil.rmtree(folder/"model", ignore_errors=True)  # which an earlier try may have left
@@ -405,31 +444,44 @@ def write_results(run: Run,               # a finished run
                                  progress)
     seconds = sum(row[name] for row in run.history for name in row if name.endswith("_seconds"))
     facts = {"corpus": corpus.name, "fingerprint": corpus.fingerprint, "model": run.config.model,
-             "best_epoch": run.best_epoch, "seconds": round(seconds, 1), "findings": run.findings,
-             "config": asdict(run.config), "versions": versions()}
+             "base": run.base,
+             "best_epoch": run.best_epoch, "seconds": round(seconds, 1),
+             "findings": run.findings, "config": asdict(run.config), "versions": versions()}
     facts |= known_of(corpus.dev, corpus.names, run.tokenizer, run.config.max_length)
     report = Report(predictions, facts, corpus.together)
     report.save(folder)
     save_judge(run, folder/"model", model_card(report, run.config))
     run.table().to_csv(folder/"history.csv")
-    predictions.to_csv(folder/"predictions.csv", index=False)
+    write_predictions(predictions, folder/"predictions.csv")
     figure = plot_history(run.history)[0].figure
     figure.savefig(folder/"history.png", dpi=150)
     plt.close(figure)
     return report
 
 # %% ../nbs/18_prediction.ipynb #publish
+def _aside(out): return out.with_name(f".{out.name}-replaced-{os.getpid()}")
+
+def _check_rename(out):
+    "A mount point can't be renamed: better known before a training than after it"
+    try: out.rename(_aside(out)).rename(out)
+    except OSError as error:
+        raise ColaError(f"{out} can't be replaced ({(error.strerror or '').lower()}); is it a "
+                        f"mount point? choose a folder in it: --out {out/'run'}") from None
+
 def _tidy(out):
     "Remove what a finished run no longer needs"
-    (out/OVERWRITES).unlink(missing_ok=True)
-    for folder in (out/"checkpoints", *out.parent.glob(f".{out.name}-replaced-*")):
-        shutil.rmtree(folder, ignore_errors=True)
+    if (out/MARK).exists():
+        shutil.rmtree(out/"checkpoints", ignore_errors=True)
+        for name in (OVERWRITES, MARK): (out/name).unlink(missing_ok=True)
+    for folder in out.parent.glob(f".{glob.escape(out.name)}-replaced-*"): _remove(folder)
 
 def _publish(out):
     "Give a complete run its name"
-    work, replaced = _unfinished(out), out.with_name(f".{out.name}-replaced-{os.getpid()}")
+    work, replaced = _unfinished(out), _aside(out)
     for path in work.rglob("*"): fsync(path)  # slow, so before the earlier run is moved away
-    if out.exists(): out.rename(replaced)
+    if out.exists():
+        (out/MARK).touch()
+        out.rename(replaced)
     try: commit(work, out)
     except OSError:
         if replaced.exists() and not out.exists(): replaced.rename(out)
@@ -441,6 +493,7 @@ def _begin(corpus, config, out, overwrite, resume, held):
     "Lock the run and make its folder; or the report, if the run is finished"
     from cola_nbdev.evaluation import Report, read_predictions  # slow
 
+    get_language()  # of the plots: an error is better known now
     check_output(out, overwrite, resume)
     if "train" not in corpus.splits or not corpus.dev:
         raise ColaError(f"the corpus {corpus.name} has the splits {', '.join(corpus.splits)}; "
@@ -452,12 +505,14 @@ def _begin(corpus, config, out, overwrite, resume, held):
         facts = read_metrics(out)
         check_recipe(facts, corpus, config, out)
         _tidy(out)
-        print(f"{out} is finished; there is nothing to resume")
-        facts.pop("splits")
+        print(printable(f"{out} is finished; there is nothing to resume"))
+        facts.pop("splits", None)
         return Report(read_predictions(out/"predictions.csv"), facts, corpus.together)
     work = _unfinished(out)
-    if work.exists() and not resume: shutil.rmtree(work)
+    if out.exists(): _check_rename(out)
+    if not resume: _remove(work)
     work.mkdir(exist_ok=True)
+    (work/MARK).touch()
     if overwrite: (work/OVERWRITES).touch()
 
 def _stop_message(run, work):
@@ -471,7 +526,7 @@ def _stop_message(run, work):
 def fine_tune(corpus: Corpus,                 # train to learn from, other splits to report on
               config: Config = Config(),      # the settings
               out: str | Path = "runs/demo",  # gets model/, metrics.json, predictions.csv, …
-              overwrite: bool = False,        # replace an earlier run, finished or not
+              overwrite: bool | None = False, # replace an earlier run, finished or not
               progress: bool = True,          # show progress bars and a line per epoch
               resume: bool = False,           # continue an interrupted run, if there is one
              ) -> Report:                     # `ColaError` if it fails, `Stopped` by a signal
@@ -493,8 +548,7 @@ def fine_tune(corpus: Corpus,                 # train to learn from, other split
                 on_main_process(lambda: _publish(out))
                 return report
             finally:  # without checkpoints, there is nothing to resume
-                if rank() == 0 and not checkpoints(work/"checkpoints"):
-                    shutil.rmtree(work, ignore_errors=True)
+                if rank() == 0 and not checkpoints(work/"checkpoints"): _remove(work)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise ColaError(f"{out} cannot be written ({reason}); choose another --out, "

@@ -15,9 +15,11 @@ import re
 import shlex
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
@@ -25,13 +27,13 @@ from typing import BinaryIO, NamedTuple
 
 import pandas as pd
 
-from .basics import COLUMNS, LABELS, ColaError
+from .basics import COLUMNS, LABELS, ColaError, is_blank, read_bytes
 
 # %% auto #0
 __all__ = ['FORMATS', 'PIPED', 'LONGEST', 'DELIMITERS', 'TEXT', 'ACCEPTABLE', 'LABEL', 'PAIR', 'OTHERS', 'WORDS', 'ABOUT',
-           'SPLITS', 'format_of', 'arrow', 'arrow_errors', 'Rows', 'read_rows', 'read_table', 'check_columns',
-           'check_sentences', 'map_labels', 'choose_column', 'Taken', 'Unlabeled', 'take_columns', 'split_name',
-           'read_cola_tsv', 'pair_columns', 'read_sentences', 'read_corpus_folder']
+           'SPLITS', 'format_of', 'JsonRow', 'arrow', 'arrow_errors', 'Rows', 'read_rows', 'read_table',
+           'check_columns', 'check_sentences', 'map_labels', 'choose_column', 'Taken', 'Unlabeled', 'take_columns',
+           'split_name', 'read_cola_tsv', 'pair_columns', 'read_sentences', 'read_corpus_folder']
 
 # %% ../nbs/01_reading.ipynb #format-of
 FORMATS = {".txt": "text", ".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl",
@@ -308,13 +310,28 @@ def _table_rows(lines, format, name, wanted, most=1000):
     return layout.columns, rows, layout.header
 
 # %% ../nbs/01_reading.ipynb #json-rows
+class JsonRow(dict):
+    "A row, the text it was read from, and a number in it that has more digits than a double"
+    text, inexact = "", ""
+
 def _json_row(line):
-    try: row = json.loads(line) if isinstance(line, str) else line
-    except (ValueError, RecursionError) as error: return f"no JSON ({str(error)[:80]})"
+    inexact = []
+
+    def number(text):
+        value = float(text)
+        if Decimal(text) not in (Decimal(repr(value)), Decimal(value)): inexact.append(text)
+        return value
+
+    try: row = json.loads(line, parse_float=number)
+    except (ArithmeticError, ValueError, RecursionError) as error:
+        return f"no JSON ({str(error)[:80]})"
     if not isinstance(row, dict): return "a JSON object is expected, with the names of columns"
-    try: json.dumps(row, ensure_ascii=False).encode()
+    try:
+        if "\\u" in line: json.dumps(row, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         return "half a character (a lone surrogate); was the file written in another encoding?"
+    row = JsonRow(row)
+    row.text, row.inexact = line.strip(), "".join(inexact[:1])
     return row
 
 def _records(found):
@@ -347,7 +364,7 @@ def _json_rows(lines, format, name):
             if head and head[0][1].strip()[:2] in ("[", "{", "[{"):
                 raise ColaError(f"{name}: no JSON ({str(error)[:80]})") from None
         else:
-            try: return enumerate(map(_json_row, _records(found)), 1), "row"
+            try: return enumerate(map(_json_row, map(json.dumps, _records(found))), 1), "row"
             except (ValueError, TypeError, AttributeError):
                 raise ColaError(f"{name}: JSON, but no table; write a list of objects") from None
     return ((line, _text_fault(text) or _json_row(text)) for line, text in texts), "line"
@@ -402,7 +419,7 @@ def _parquet_rows(file, name):
         with arrow_errors(where):
             for batch in parquet.iter_batches(1024):
                 for column in batch.columns:  # Python's times have no nanoseconds: refuse them
-                    if column.type == pa.time64("ns"): column.cast(pa.time64("us"))
+                    if "time64[ns]" in str(column.type): column.cast(pa.time64("us"))
                 yield from batch.to_pylist()
 
     return parquet.schema_arrow.names, enumerate(rows(), 1)
@@ -464,15 +481,11 @@ def read_table(path: str | Path,            # a file in any of the formats
               ) -> pd.DataFrame:            # as it stands in the file; `ColaError` with the line
     "Read a table whole and strictly, whatever its columns are called"
     path = Path(path)
-    try:
-        with open(path, "rb") as file:
-            kind = format or FORMATS.get(Path(_inner_name(path)).suffix.lower(), "table")
-            if kind == "text": kind = "table"  # labels are in a table, whatever its name
-            columns, rows = read_rows(file, kind, path.name, None, wanted)
-            found = [*rows]
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise ColaError(f"{path}: {reason}; check the path") from None
+    file = io.BytesIO(read_bytes(path))
+    kind = format or FORMATS.get(Path(_inner_name(path)).suffix.lower(), "table")
+    if kind == "text": kind = "table"  # labels are in a table, whatever its name
+    columns, rows = read_rows(file, kind, path.name, None, wanted)
+    found = [*rows]
     columns = columns or [*dict.fromkeys(name for _, row in found for name in row)]
     check_columns(columns, path.name)
     if not found and len(columns) < 2: raise ColaError(f"{path.name} is empty")
@@ -485,10 +498,8 @@ def check_columns(columns: Iterable,  # of a table
                   where: str,         # what an error calls it
                  ):
     "Refuse two columns of one name, also if it's written differently"
-    names = [*filter(None, map(_plain, columns))]
-    for name in names:
-        if names.count(name) > 1:
-            raise ColaError(f"{where}: two columns are called {name!r}; rename one")
+    for name, count in Counter(filter(None, map(_plain, columns))).items():
+        if count > 1: raise ColaError(f"{where}: two columns are called {name!r}; rename one")
 
 # %% ../nbs/01_reading.ipynb #check-sentences
 def check_sentences(sentences: pd.DataFrame,   # at least `sentence` and `label`, 0 or 1
@@ -502,7 +513,8 @@ def check_sentences(sentences: pd.DataFrame,   # at least `sentence` and `label`
     rows = zip(sentences.index, sentences.label, sentences.sentence, strict=True)
     for row, label, sentence in rows:
         if str(label) not in ("0", "1"): problem = f"label {str(label)!r} is neither 0 nor 1"
-        elif _word(sentence) == "": problem = "the sentence is empty; remove the line or fill it"
+        elif _word(sentence) == "" or isinstance(sentence, str) and is_blank(sentence):
+            problem = "the sentence is empty; remove the line or fill it"
         elif not isinstance(sentence, str):
             problem = f"the sentence is {type(sentence).__name__}, not text: {sentence!r:.40}"
         else: continue
@@ -512,7 +524,8 @@ def check_sentences(sentences: pd.DataFrame,   # at least `sentence` and `label`
     if checked.label.nunique() == 1:
         raise ColaError(f"{where}: one class only, all {len(checked)} labels are "
                         f"{checked.label[0]}; both 0 and 1 are needed to train and to score")
-    for column, default in (("sentence_source", where), ("label_notes", "")):
+    source = where.encode(errors="backslashreplace").decode()  # a file's name may not be UTF-8
+    for column, default in (("sentence_source", source), ("label_notes", "")):
         if column not in checked: checked[column] = default
     return checked.filter(COLUMNS)
 

@@ -5,14 +5,16 @@
 # %% ../nbs/19_scoring.ipynb #imports
 from __future__ import annotations
 
-import csv
+import hashlib
 import io
 import json
 import os
 import re
+import stat
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack, closing, nullcontext
+from contextlib import ExitStack, closing, nullcontext, suppress
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -24,9 +26,13 @@ from tqdm.auto import tqdm
 from cola_nbdev.basics import (
     LABELS,
     ColaError,
+    csv_line,
     differences,
     fsync,
+    is_blank,
     progress_bar,
+    read_bytes,
+    read_record,
     write_atomic,
 )
 from .checkpoints import Stopped, StopSignals, file_sha256, one_writer
@@ -55,7 +61,7 @@ def sentence_column(columns: list[str],         # of the source
                    ) -> str:                    # its name; `ColaError` if it can't be told
     "The column with the sentences"
     if len(set(columns)) < len(columns):
-        twice = next(one for one in columns if columns.count(one) > 1)
+        twice = Counter(columns).most_common(1)[0][0]
         raise ColaError(f"{name}: two columns are called {twice!r}; rename one")
     if taken := [one for one in ADDED if one in columns]:
         raise ColaError(f"{name} has a column {taken[0]!r} already, which scoring would add; "
@@ -69,14 +75,16 @@ def sentence_column(columns: list[str],         # of the source
     raise ColaError(f"{name} has no column 'sentence'; {has}: choose with --column")
 
 # %% ../nbs/19_scoring.ipynb #text-writer
-class _Echo:
-    def write(self, line): return line  # so that `writerow` does
-
-_csv = csv.writer(_Echo(), lineterminator="\r\n")  # quotes a field with either end of a line
-
 def _cell(value):
     if isinstance(value, (dict, list)): return json.dumps(value, ensure_ascii=False, default=str)
     return "" if value is None else str(value)
+
+def _json_line(row):
+    "What was read as JSON stays as it was written, to the last digit"
+    text = getattr(row, "text", "")[:-1].rstrip()
+    if not text: return json.dumps(row, ensure_ascii=False, default=str) + "\n"
+    added = json.dumps({name: row[name] for name in ADDED})[1:]
+    return f"{text}{'' if text == '{' else ', '}{added}\n"
 
 class _TextWriter:
     "Writes rows as text, CSV, TSV or JSONL"
@@ -87,13 +95,12 @@ class _TextWriter:
         if format in ("csv", "tsv"): self.write([(1, {name: name for name in self.columns})])
 
     def _line(self, number, row):
-        if self.format == "jsonl": return json.dumps(row, ensure_ascii=False, default=str) + "\n"
+        if self.format == "jsonl": return _json_line(row)
         if new := [key for key in row if key not in self.known]:
             raise ColaError(f"{self.name} line {number}: {new[0]!r} is no column of the first "
                             "lines; write .jsonl")
         fields = [_cell(row.get(name)) for name in self.columns]
-        line = _csv.writerow(fields)[:-2] if self.format == "csv" else "\t".join(fields)
-        return line + "\n"
+        return csv_line(fields) if self.format == "csv" else "\t".join(fields) + "\n"
 
     def write(self, rows):
         self.file.write("".join(self._line(*pair) for pair in rows).encode())
@@ -122,7 +129,8 @@ class _ParquetWriter:
         kinds = pa.float64(), pa.string() if named else pa.int8(), pa.bool_()
         added = zip(ADDED, kinds, strict=True)
         self.schema = pa.schema([*types, *(pa.field(*one) for one in added)], types.metadata)
-        self.file = pa.parquet.ParquetWriter(file, self.schema)
+        with arrow_errors(f"{name}: Parquet cannot hold these columns", "; write .jsonl"):
+            self.file = pa.parquet.ParquetWriter(file, self.schema)
 
     def write(self, rows):
         where = f"{self.name} near line {rows[0][0]}: Parquet cannot hold a value"
@@ -157,6 +165,11 @@ def _row_fault(row, column, format):
     sentence = row.get(column)
     if sentence is not None and not isinstance(sentence, str):
         return f"{column!r} is {type(sentence).__name__}, not text"
+    if taken := [name for name in ADDED if name in row]:
+        return f"it has a column {taken[0]!r} already, which scoring would add; rename it"
+    if format != "jsonl" and getattr(row, "inexact", ""):
+        return (f"the number {row.inexact:.40} has more digits than can be kept in {format}; "
+                "write .jsonl, or write it as text")
     values = {"tsv": row.values(), "text": [sentence]}.get(format, [])
     ends = "\n\r" if format == "text" else "\t\n\r"
     if any(end in _cell(value) for value in values for end in ends):
@@ -218,7 +231,7 @@ def score_rows(judge: Judge,                  # or what has its `predict_probabi
               ) -> np.ndarray:                # shape (rows, 2): probability, was it cut
     "Judge a chunk; the probability of a row without a sentence is NaN"
     sentences = [row.get(column) or "" for _, row in rows]
-    full = [number for number, sentence in enumerate(sentences) if sentence.strip()]
+    full = [number for number, sentence in enumerate(sentences) if not is_blank(sentence)]
     found = judge.predict_probability([sentences[number] for number in full], batch_size, done)
     if not np.isfinite(found[0]).all():
         raise ColaError("the model's output is not a number; is the model damaged?")
@@ -250,7 +263,9 @@ def work_folder(out: Path) -> Path:  # of the file to be written
     return out.with_name(f".{out.name}.unfinished")
 
 class _Work:
-    "A folder of ours beside the output: job.json, the scores of each finished chunk, the output"
+    """A folder of ours beside the output: job.json, the scores of each finished chunk, the output
+
+    job.json is the mark: without it, the folder is somebody else's."""
     ours = re.compile(r"\.?(job\.json|output|\d+\.scores)(\.[0-9a-f]{8}\.new)?")
 
     def __init__(self, out, identity, overwrite):
@@ -264,16 +279,16 @@ class _Work:
 
     def _earlier(self, overwrite):
         names = [path.name for path in self.folder.iterdir()]
-        if self.folder.is_symlink() or not all(map(self.ours.fullmatch, names)):
+        begun = [name for name in names if not re.fullmatch(r"\.job\.json\.\w{8}\.new", name)]
+        before = {}
+        with suppress(ColaError): before = read_record(self.job, identity=dict, replace=bool)
+        marked = before.keys() == {"identity", "replace"} and all(map(self.ours.fullmatch, names))
+        if self.folder.is_symlink() or (begun and not marked):
             raise ColaError(f"{self.folder} was not made by this command; move it away, "
                             "or choose another OUT")
-        if not self.job.exists(): return False
-        try:
-            before = json.loads(self.job.read_text(encoding="utf-8"))
-            differ, replace = differences(before["identity"], self.identity), before["replace"]
-        except (ValueError, KeyError, TypeError, AttributeError):
-            differ, replace = ["its job.json is damaged"], False
-        if not differ: return replace
+        if not begun: return False
+        if before["identity"] == self.identity: return before["replace"] and self.identity != {}
+        differ = differences(before["identity"], self.identity) or ["it is another job"]
         if not overwrite:
             raise ColaError(f"{self.folder} cannot be resumed: {', '.join(differ)}; "
                             "choose another OUT, or add --overwrite to start over")
@@ -281,15 +296,19 @@ class _Work:
         self.folder.mkdir()
 
     def _note(self, replace):
-        note = {"identity": self.identity, "replace": replace}
-        if self.identity: write_atomic(self.job, json.dumps(note) + "\n")
+        note = {"identity": self.identity, "replace": bool(replace)}
+        write_atomic(self.job, json.dumps(note) + "\n")
 
     def load(self, number, rows):
-        try: return np.frombuffer((self.folder/f"{number}.scores").read_bytes()).reshape(rows, 2)
-        except (OSError, ValueError): return None
+        try: content = read_bytes(self.folder/f"{number}.scores")
+        except ColaError: return None
+        digest, scores = content[:32], content[32:]
+        if hashlib.sha256(scores).digest() != digest or len(scores) != 16 * rows: return None
+        return np.frombuffer(scores).reshape(rows, 2)
 
     def save(self, number, scores):  # a pipe can't be read again, so nothing is kept
-        if self.identity: write_atomic(self.folder/f"{number}.scores", scores.tobytes())
+        content = hashlib.sha256(scores.tobytes()).digest() + scores.tobytes()
+        if self.identity: write_atomic(self.folder/f"{number}.scores", content)
 
     def publish(self):
         fsync(self.staged)
@@ -322,11 +341,14 @@ def check_files(source: str | Path,         # a file, or - for standard input
         raise ColaError(f"{out}: scores are written as .txt, .csv, .tsv, .jsonl or .parquet")
     if "parquet" in formats: arrow()
     try:
-        if str(source) != "-" and Path(source).stat() and Path(source).is_file():
-            open(source, "rb").close()  # a pipe with a name can be opened only once
+        kind = 0 if str(source) == "-" else Path(source).stat().st_mode
+        if stat.S_ISREG(kind): open(source, "rb").close()  # of a pipe that would be its only time
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise ColaError(f"{source}: {reason}; check the path") from None
+    if stat.S_ISFIFO(kind) and not os.path.realpath(source).startswith(("/dev/", "/proc/")):
+        raise ColaError(f"{source} is a pipe, which might be waited for for ever; give it on "
+                        f"standard input: cola score MODEL - OUT < {source}")
     if str(out) != "-": _check_out(Path(out), source, overwrite)
     return formats
 
@@ -337,6 +359,8 @@ def _check_out(out, source, overwrite):
     if str(source) != "-" and out.samefile(source):
         raise ColaError(f"{out} is the file to be read; choose another OUT")
     if not out.is_file(): raise ColaError(f"{out} is no ordinary file; choose another OUT")
+    if out.stat().st_dev != out.parent.stat().st_dev and not out.is_symlink():
+        raise ColaError(f"{out} is a mount point, which can't be replaced; choose another OUT")
     if not (overwrite or (work_folder(out)/"job.json").exists()): raise ColaError(TAKEN.format(out))
 
 # %% ../nbs/19_scoring.ipynb #scoring-class
@@ -344,7 +368,8 @@ def _open_writer(file, formats, table, source, named):
     if formats[1] != "parquet":
         return _TextWriter(file, formats[1], table.columns, table.column, table.name)
     types = arrow().schema([(name, arrow().string()) for name in table.columns])
-    if formats[0] == "parquet": types = arrow().parquet.read_schema(source)
+    if formats[0] == "parquet":
+        with arrow_errors(table.name): types = arrow().parquet.read_schema(source)
     elif formats[0] in ("json", "jsonl") and table.total is None:
         raise ColaError(f"{table.name}: the types of JSON are not known before its end, "
                         "and Parquet needs them first; write .jsonl")
@@ -352,6 +377,10 @@ def _open_writer(file, formats, table, source, named):
         with arrow_errors(f"{table.name}: Parquet cannot hold these rows", "; write .jsonl"):
             types = _json_types(_chunks(table.rows(), CHUNK))
     return _ParquetWriter(file, types, table.name, named)
+
+def _check_unchanged(source, identity):
+    if identity and file_sha256(source)[:16] != identity["source"]:
+        raise ColaError(f"{source} was changed while it was read; start over with --overwrite")
 
 @dataclass
 class _Scoring:
@@ -393,9 +422,7 @@ class _Scoring:
                 with open(work.staged, "xb") as file, \
                      closing(_open_writer(file, formats, self.table, source, own)) as writer:
                     self.write(writer, work)
-                if identity and file_sha256(source)[:16] != identity["source"]:
-                    raise ColaError(f"{source} was changed while it was read; "
-                                    "start over with --overwrite")
+                _check_unchanged(source, identity)
                 work.publish()
             finally:
                 if not identity and work.folder.exists(): work.remove()
@@ -427,12 +454,14 @@ def score_file(judge: Judge,               # or what has its `predict_probabilit
         if str(source) != "-":
             name, file = Path(source).name, stack.enter_context(open(source, "rb"))
         if whole: identity = {"source": file_sha256(Path(source))[:16]}
+        if not (file or sys.stdin): raise ColaError("standard input is closed; give a file")
         file = file or getattr(sys.stdin, "buffer", None) or io.BytesIO(sys.stdin.read().encode())
         table = survey(file, formats, column, name, aside, whole)
         if whole:
-            used = {name: versions()[name] for name in ("cola_nbdev", "torch")}
-            identity |= {"model": judge.fingerprint, "column": table.column, "format": formats[0],
-                         "chunk": chunk, "batch_size": batch_size, **used}
+            used = {name: versions()[name] for name in ("cola_nbdev", "torch", "transformers")}
+            identity |= {"model": judge.fingerprint, "column": table.column,
+                         "format": " to ".join(formats), "chunk": chunk, "batch_size": batch_size,
+                         **used}
         bar = stack.enter_context(progress_bar(total=table.total, description="scoring",
                                                unit="row", show=progress))
         done: dict[str, int] = dict.fromkeys(("rows", "empty", "truncated", "earlier"), 0)
@@ -441,6 +470,7 @@ def score_file(judge: Judge,               # or what has its `predict_probabilit
             scoring.chunk = min(chunk, 256)  # whoever reads the pipe shouldn't have to wait
             named = own_names(judge)
             scoring.write(_open_writer(_Stdout(), formats, table, source, named))
+            _check_unchanged(source, identity)
             return done
         try: scoring.write_file(source, Path(out), formats, identity, overwrite)
         except OSError as error:
@@ -462,7 +492,7 @@ def _check_glue(table, name):
     if not index.str.fullmatch(r"\d+").all() or index.duplicated().any():
         raise ColaError(f"{name}: the column index must hold different whole numbers")
     for line, sentence in table.sentence.items():
-        if not sentence.strip():
+        if is_blank(sentence):
             raise ColaError(f"{name} line {line}: the sentence is empty; "
                             "GLUE expects a verdict for each")
 

@@ -5,11 +5,12 @@
 # %% ../nbs/14_training.ipynb #run-from-future-import-annotations
 from __future__ import annotations
 
+import html
 import math
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.ticker import MaxNLocator
+from safetensors import SafetensorError
 from sklearn.metrics import matthews_corrcoef
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -65,7 +67,13 @@ from cola_nbdev.model import (
 )
 from .packing import GraphedStep, Packed, pack_batch
 from .settings import Config, learning_settings
-from .tokenization import LengthSampler, encode, load_tokenizer, lost_text
+from cola_nbdev.tokenization import (
+    LengthSampler,
+    encode,
+    load_tokenizer,
+    lost_text,
+    model_identity,
+)
 
 # %% auto #0
 __all__ = ['PANELS', 'validate', 'match_label_prior', 'rate_factor', 'make_optimizer', 'TrainingData', 'TrainState',
@@ -355,7 +363,8 @@ def settings_of(sentences: pd.DataFrame,  # to train on
                 config: Config,           # the settings
                ) -> dict:                 # name → value
     "Everything that decides how a run goes: it resumes only if this is the same"
-    return learning_settings(config) | {"sentences": fingerprint({"train": sentences})}
+    return learning_settings(config) | {"sentences": fingerprint({"train": sentences}),
+                                        "base": model_identity(config.model)}
 
 # %% ../nbs/14_training.ipynb #checkpoint-folder
 class CheckpointFolder:
@@ -393,8 +402,9 @@ class CheckpointFolder:
             raise ColaError(f"{self.folder} holds the checkpoints of a run; resume it with "
                             "resume=True, or choose another folder")
         newest = latest_checkpoint(self.folder)
-        found = read_checkpoint(newest) if newest else None
-        differ = differences(found[1]["settings"], self.identity) if found else []
+        with self._in_shape(newest):
+            found = read_checkpoint(newest) if newest else None
+            differ = differences(found[1]["settings"], self.identity) if found else []
         if differ:
             raise ColaError(f"{newest} belongs to another run: {', '.join(differ)}; "
                             "give the same settings, or start over")
@@ -408,8 +418,17 @@ class CheckpointFolder:
         "Resume where the newest valid checkpoint was saved"
         found = on_main_process(self._newest) if self.active else None
         if not found: return
-        restore_state(state, *found, processes)
+        with self._in_shape(self.folder): restore_state(state, *found, processes)
         self.saved_step = state.steps_done
+
+    @contextmanager
+    def _in_shape(self, where):
+        "A checkpoint can be whole and not be one of ours"
+        try: yield
+        except (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError,
+                ValueError, SafetensorError) as error:
+            raise ColaError(f"{where} holds no checkpoint of this version ({error!r:.100}); "
+                            "remove it, or choose another folder") from None
 
     def due(self, event: str) -> bool:  # from `fit`
         "Is it time to save?"
@@ -448,6 +467,7 @@ class Run:
     stopped: int = 0                    # the signal that ended it; 0: none did
     step: int = 0                       # steps done
     saved: int = 0                      # steps done at the newest checkpoint; 0: there is none
+    base: str = ""                      # the `model_identity` of what it started from
 
     def table(self) -> pd.DataFrame:
         "One row per epoch"
@@ -459,7 +479,7 @@ class Run:
         if len(self.history) == self.config.epochs: return done
         return f"{done}, stopped before epoch {self.config.epochs} was done"
 
-    def _repr_html_(self): return f"<p>{self!r}</p>" + self.table()._repr_html_()
+    def _repr_html_(self): return f"<p>{html.escape(repr(self))}</p>{self.table()._repr_html_()}"
 
 def finish(state: TrainState,   # from `fit`, at the end or wherever it was left
            config: Config,      # the settings
@@ -551,7 +571,7 @@ def train(sentences: pd.DataFrame,           # to train on, with `sentence` and 
           names: tuple[str, str] = (LABELS[0], LABELS[1]),  # what label 0 and label 1 are called
          ) -> Run:  # `ColaError` if the loss runs away, or the checkpoints are of another run
     "Fine-tune a model to tell acceptable sentences from unacceptable ones"
-    identity = settings_of(sentences, config)
+    identity = on_all_processes(lambda: settings_of(sentences, config))
     check_same_settings(identity | {"a folder for checkpoints": bool(folder)})
     with CheckpointFolder(folder, config, identity, resume) as saved, StopSignals() as stop:
         processes = Processes(config.mixed_precision)
@@ -567,4 +587,6 @@ def train(sentences: pd.DataFrame,           # to train on, with `sentence` and 
                 if due or signal: saved.save(state, processes)
                 bar.update(event, state)
                 if signal: break
-        return finish(state, config, data, signal, saved.saved_step)
+        run = finish(state, config, data, signal, saved.saved_step)
+        run.base = identity["base"]
+        return run

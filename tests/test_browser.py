@@ -242,7 +242,8 @@ def test_what_cannot_be_served_is_said_in_one_line(folder, capsys, arguments, me
     assert stopped.value.code == 2 and len(lines) == 1 and message.format(**values) in lines[0]
 
 @needs_gradio
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP],
+                         ids=["SIGINT", "SIGTERM", "SIGHUP"])
 def test_a_signal_stops_it_and_removes_the_uploads(folder, tmp_path, number):
     "With a proxy that does not exist, to which nothing may be sent"
     command = [sys.executable, "-c", "from cola_nbdev.cli import main; main()",
