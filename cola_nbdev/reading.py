@@ -23,7 +23,7 @@ from decimal import Decimal
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import pandas as pd
 
@@ -83,7 +83,7 @@ def _peek(file, size):
     file.seek(-len(start), io.SEEK_CUR)
     return start
 
-def _unpacked(file, name):
+def _unpacked(file, name) -> Any:
     "The bytes of a file, or of the one that it packs"
     start = _peek(file, 4)
     if start[:2] == b"\x1f\x8b": return gzip.GzipFile(fileobj=file)
@@ -184,7 +184,7 @@ def _word(label):
     "A label as a word: ' 1', 1.0 and 1 are the same; empty if it is missing, None if it's no label"
     if pd.api.types.is_scalar(label) and pd.isna(label): return ""
     if pd.api.types.is_bool(label): return str(label).lower()
-    if isinstance(label, numbers.Real) and float(label).is_integer(): return str(int(label))
+    if isinstance(label, numbers.Real) and float(label).is_integer(): return f"{label:.0f}"
     if not isinstance(label, (str, numbers.Real)): return None
     return re.sub(r"(?<=\d)\.0*$", "", str(label).strip())
 
@@ -636,7 +636,7 @@ def take_columns(table: pd.DataFrame,     # as it was read
     text, label = _text_and_label(table, where, columns or {})
     if len(table) and {*map(_word, table[label])} <= {"", "-1"}:
         raise Unlabeled(f"{where}: there are no labels in the column {label!r}")
-    labels, names = map_labels(table[label], where, positive)
+    labels, names = map_labels(pd.Series(table[label]), where, positive)
     ours = pd.DataFrame({"sentence": table[text], "label": labels}, table.index)
     plain = {_plain(name): name for name in table if name not in (text, label)}
     for name, choices in OTHERS.items():
