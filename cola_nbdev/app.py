@@ -31,7 +31,7 @@ from .attribution import attribution, colored, page
 from .basics import ColaError, csv_line, is_blank, path_within
 from .grammar import demo_corpus
 from .prediction import Judge, read_metrics
-from .reading import read_lines, read_table
+from .reading import TEXT, choose_column, read_rows, read_table
 
 # %% auto #0
 __all__ = ['POLICY', 'ADDRESSES', 'WANTED', 'SHOWN', 'QUIET', 'TRY', 'CLOSED', 'Limits', 'Refused', 'read_body', 'check_paths',
@@ -243,21 +243,26 @@ def read_upload(path: str | Path,  # a .txt, .csv or .tsv file
     size, kind = path.stat().st_size, path.suffix.lower()
     if size > limits.upload:
         raise ColaError(f"{path.name} has {size:,} bytes; this page takes {limits.upload:,}")
-    if kind not in (".txt", ".csv", ".tsv"):
+    packed = path.read_bytes()[:2] in (b"PK", b"\x1f\x8b")  # who knows how large it would become
+    if kind not in (".txt", ".csv", ".tsv") or packed:
         raise ColaError(f"{path.name} is not a .txt, .csv or .tsv file; send text with a sentence "
                         "on each line, or a table with a column sentence")
-    if kind == ".txt": rows = enumerate(map(str.strip, read_lines(path)), 1)
-    else: rows = _table_rows(path, "\t" if kind == ".tsv" else ",")
-    rows = [(line, sentence) for line, sentence in rows if sentence or kind != ".txt"]
+    rows = _text_rows(path) if kind == ".txt" else [*_table_rows(path)]
     if not rows: raise ColaError(f"{path.name} holds no sentences")
     for line, sentence in rows:
         try: limits.check([sentence])
         except ColaError as error: raise ColaError(f"{path.name} line {line}: {error}") from None
     return limits.check([sentence for _, sentence in rows])
 
-def _table_rows(path, delimiter):
-    table = read_table(path, delimiter)
-    if "sentence" in table: return table.sentence.items()
+def _text_rows(path):
+    with open(path, "rb") as file:
+        _, rows = read_rows(file, "text", path.name)
+        return [(line, row["sentence"].strip()) for line, row in rows if row["sentence"].strip()]
+
+def _table_rows(path):
+    table = read_table(path)
+    name = choose_column(table, None, TEXT, "sentences", "another name for", path.name)
+    if name: return table[name].items()
     columns = ", ".join(map(str, table.columns))[:200]
     raise ColaError(f"{path.name}: no column sentence; it has {columns}")
 

@@ -9,6 +9,7 @@ import base64
 import html
 import io
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,10 +19,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, fontManager, get_font
+from matplotlib.text import Text
 from numpy.typing import ArrayLike
 from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix, matthews_corrcoef
 
 from cola_nbdev.basics import (
+    LABELS,
     ColaError,
     csv_line,
     get_language,
@@ -32,7 +36,7 @@ from cola_nbdev.basics import (
 )
 
 # %% auto #0
-__all__ = ['LENGTHS', 'PAGE', 'mcc', 'mcc_of_counts', 'check_labels', 'draw_mcc', 'Interval', 'bootstrap_mcc', 'mcc_by',
+__all__ = ['LENGTHS', 'PAGE', 'FONTS', 'mcc', 'mcc_of_counts', 'check_labels', 'draw_mcc', 'Interval', 'bootstrap_mcc', 'mcc_by',
            'split_metrics', 'plot_confusion', 'batch_mcc', 'plot_batch_mcc', 'plot_mcc', 'length_of', 'error_map',
            'worst_mistakes', 'Report', 'write_predictions', 'read_predictions']
 
@@ -129,12 +133,13 @@ def split_metrics(predictions: pd.DataFrame,  # with the columns `split`, `label
 # %% ../nbs/15_evaluation.ipynb #plot-confusion
 def plot_confusion(predictions: pd.DataFrame,  # with the columns `label` and `predicted`
                    ax: Axes | None = None,     # axes to draw on
+                   names: Sequence[str] = (LABELS[0], LABELS[1]),  # of label 0 and label 1
                   ) -> Axes:
     "How many sentences of each label were judged how"
     if ax is None: _, ax = plt.subplots(figsize=(4, 3.2), layout="constrained")
     ConfusionMatrixDisplay.from_predictions(
         predictions.label, predictions.predicted, labels=[0, 1], cmap="Blues", colorbar=False,
-        display_labels=[translate("unacceptable"), translate("acceptable")], ax=ax)
+        display_labels=[translate(name).replace("$", r"\$") for name in names], ax=ax)
     ax.set(title=translate("Confusion matrix"), xlabel=translate("predicted"),
            ylabel=translate("label"))
     return localize_axes(ax)
@@ -238,6 +243,21 @@ td,th{{padding:.2rem .8rem;border-bottom:1px solid #8886;text-align:right}}
 td:has(+ td:empty),tbody th{{text-align:left}}
 </style><body>{body}</body></html>"""
 
+# Fonts with the letters of many scripts, where one is installed
+FONTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans Devanagari", "Arial Unicode MS",
+         "Microsoft YaHei", "Nirmala UI", "PingFang SC")
+
+def _fonts():
+    there = {font.name for font in fontManager.ttflist}
+    return ["DejaVu Sans", *(name for name in FONTS if name in there)]
+
+def _has_letters(figure):
+    "Have the fonts all of its letters? If not, the tables say what the picture would"
+    texts: Any = figure.findobj(Text)
+    letters = {ord(letter) for text in texts for letter in text.get_text() if letter != "\n"}
+    fonts = [get_font(findfont(name)) for name in _fonts()]
+    return letters <= {letter for font in fonts for letter in font.get_charmap()}
+
 def _picture(figure):
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
@@ -262,19 +282,36 @@ class Report:
     @property
     def warning(self) -> str:
         "What to know before reading the scores; empty if there is nothing"
-        if not self.degenerate: return ""
-        return (f"degenerate: all sentences of {', '.join(self.degenerate)} were judged alike, "
-                "so their MCC is 0 by definition and says nothing about the model")
+        notes = [*self.facts.get("lost", [])]
+        if self.degenerate:
+            notes.append(f"degenerate: all sentences of {', '.join(self.degenerate)} were judged "
+                         "alike, so their MCC is 0 by definition and says nothing about the model")
+        return "\n".join(notes)
 
-    def __repr__(self): return f"{self.metrics.round(3).to_string()}\n{self.warning}".rstrip()
+    @property
+    def names(self) -> tuple[str, str]:
+        "What label 0 and label 1 are called"
+        return tuple(self.facts.get("names", (LABELS[0], LABELS[1])))
+
+    def _named(self, table):
+        "A table whose columns speak of the classes by their names"
+        return table.rename(columns={"acceptable": self.names[1],
+                                     "judged_acceptable": f"judged_{self.names[1]}"})
+
+    def __repr__(self):
+        return f"{self._named(self.metrics.round(3)).to_string()}\n{self.warning}".rstrip()
 
     def figures(self) -> dict[str, Figure]:
-        "Every plot of the report by its name, newly drawn"
+        "Every plot of the report that the fonts can draw, by its name, newly drawn"
+        with plt.rc_context({"font.family": _fonts()}): figures = self._draw()
+        return {name: figure for name, figure in figures.items() if _has_letters(figure)}
+
+    def _draw(self):
         rows = self.predictions.assign(length=length_of(self.predictions.sentence))
         by_length = mcc_by(rows.sort_values("length"), "length").rename(index=translate)
         split = rows.split.iloc[-1]
         axes = {"mcc": plot_mcc(self.metrics, translate("MCC of each split")),
-                "confusion": plot_confusion(rows),
+                "confusion": plot_confusion(rows, None, self.names),
                 "batch_mcc": plot_batch_mcc(rows.loc[rows.split == split]),
                 "mcc_by_length": plot_mcc(by_length, translate("MCC by length"))}
         axes["batch_mcc"].set_title(
@@ -299,14 +336,14 @@ class Report:
         facts = ", ".join(f"{name} {value}" for name, value in self.facts.items()
                           if isinstance(value, (str, int, float)))
         parts = [f"<h1>{title}</h1><p>{html.escape(facts)}</p>",
-                 self.metrics.round(3).to_html(na_rep="–", border=0)]
+                 self._named(self.metrics.round(3)).to_html(na_rep="–", border=0)]
         if self.warning: parts.append(f"<p>{html.escape(self.warning)}</p>")
         parts += [_picture(figure) for figure in self.figures().values()]
         errors = error_map(self.predictions)
         if len(errors):
             legend = translate("Worst first; a dash where only one label occurs.")
             parts += [f"<h2>{translate('Where the errors live')}</h2><p>{legend}</p>",
-                      errors.round(3).to_html(na_rep="–", border=0)]
+                      self._named(errors.round(3)).to_html(na_rep="–", border=0)]
         parts.append(f"<h2>{translate('The most confident mistakes')}</h2>")
         mistakes = worst_mistakes(self.predictions).round(3)
         if len(mistakes): parts.append(mistakes.to_html(index=False, border=0, classes="text"))
@@ -345,10 +382,11 @@ def read_predictions(path: str | Path,  # predictions.csv of a run
         raise ColaError(f"{path}: no column {', '.join(sorted(missing))}; "
                         "is it the predictions.csv of a run?")
     for column in ("label", "predicted", "logit", "probability"):
-        values = pd.to_numeric(predictions[column], errors="coerce")
-        fits = values.isin([0, 1]) if column in ("label", "predicted") else np.isfinite(values)
+        values = pd.Series(pd.to_numeric(predictions[column], errors="coerce"))
+        whole = column in ("label", "predicted")
+        fits = values.isin([0, 1]) if whole else np.isfinite(values.to_numpy(float))
         if not fits.all():
-            row = int((~fits).to_numpy().argmax())
+            row = int(np.argmin(fits))
             found = predictions[column][row]
             raise ColaError(f"{path}: the {column} in row {row} is {found!r:.60}; is it the "
                             "predictions.csv of a run?")

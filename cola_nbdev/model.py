@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,10 +29,12 @@ from transformers.utils import logging
 
 from .basics import LABELS, ColaError
 from .tokenization import encode, from_pretrained, tiny_tokenizer
+from .tokenization import model_folder as model_folder  # it belongs here, too
 
 # %% auto #0
 __all__ = ['HEAD', 'NAMED', 'NAMELESS', 'LAYERS', 'quiet_transformers', 'tiny_model', 'read_labels', 'name_classes', 'load_model',
-           'part_of', 'parameter_table', 'check_fit', 'max_positions', 'layer_depths', 'prepare_model', 'model_folder']
+           'part_of', 'parameter_table', 'check_fit', 'match_tokenizer', 'max_positions', 'layer_depths',
+           'prepare_model']
 
 # %% ../nbs/07_model.ipynb #quiet-transformers
 @contextlib.contextmanager
@@ -68,12 +72,13 @@ def read_labels(config: PretrainedConfig,    # of the model, with `id2label`
     theirs = [str(config.id2label.get(number)) for number in (0, 1)]
     lower = [label.lower() for label in theirs]
     known = [one for zero, one in NAMED if {zero, one} == set(lower)]
-    wanted = str(positive or getattr(config, "positive_label", None) or [*known, ""][0]).lower()
+    ours = getattr(config, "positive_label", None)  # written by `save_judge`
+    wanted = str(positive or ours or [*known, ""][0]).lower()
     if wanted not in lower:
         raise ColaError(f"the labels of {name} are {theirs[0]!r} and {theirs[1]!r}; say which one "
                         f"counts as 1 (acceptable), for example --positive {theirs[1]}")
     swapped = wanted != lower[1]
-    if wanted in NAMELESS: return (LABELS[0], LABELS[1]), swapped
+    if wanted in NAMELESS and not ours: return (LABELS[0], LABELS[1]), swapped
     return (theirs[swapped], theirs[not swapped]), swapped
 
 def name_classes(config: PretrainedConfig,  # of a model; is changed
@@ -94,6 +99,16 @@ def _take_labels(model, names, swapped):
         for values in head.parameters(): values.copy_(values.flip(0))
 
 # %% ../nbs/07_model.ipynb #load-model
+def _check_head(config, name, trained):
+    "Refuse a head that isn't for two classes"
+    classifies = any("SequenceClassification" in each for each in config.architectures or ())
+    if classifies and config.num_labels != 2:
+        kind = "a regression head" if config.num_labels == 1 else f"{config.num_labels} labels"
+        raise ColaError(f"{name} has {kind}, where two labels are needed; take its base model")
+    if trained and config.problem_type == "multi_label_classification":
+        raise ColaError(f"{name} is a multi-label model: its labels don't exclude each other; "
+                        f"fine-tune it first: cola train --model {shlex.quote(str(name))}")
+
 def load_model(name: str | Path = "minilm",  # minilm, bert, tiny, a Hub id, or a folder
                seed: int = 42,               # decides the random weights of a new head
                trained: bool = False,        # refuse a model whose head is still random
@@ -101,22 +116,28 @@ def load_model(name: str | Path = "minilm",  # minilm, bert, tiny, a Hub id, or 
               ) -> PreTrainedModel:          # two labels, dropout off; `ColaError` if there is none
     "A pretrained model with a classification head"
     torch.manual_seed(seed)
-    if name == "tiny": model, missing = tiny_model(), ["classifier"]
+    if name == "tiny":
+        model, missing = tiny_model(), ["classifier"]
+        model.saved_dtype = torch.float32
     else:
+        config = from_pretrained(AutoConfig, name)
+        _check_head(config, name, trained)
+        saved = config.dtype or torch.float32  # learning needs all the digits of 32 bits
+        options = HEAD | {"problem_type": None, "dtype": saved if trained else torch.float32}
         with quiet_transformers():
             model, report = from_pretrained(AutoModelForSequenceClassification, name,
-                                            use_safetensors=True, output_loading_info=True, **HEAD)
-        missing = report["missing_keys"]
+                                            use_safetensors=True, output_loading_info=True,
+                                            **options)
+        missing, model.saved_dtype = report["missing_keys"], saved
+        if trained: _take_labels(model, *read_labels(config, name, positive))
     if trained and missing:
         raise ColaError(f"{name} has no trained head (no weights for "
                         f"{', '.join(sorted(missing))}); fine-tune it first: "
-                        f"cola train --model {name}")
+                        f"cola train --model {shlex.quote(str(name))}")
     for part, weights in model.named_parameters():
         if not weights.isfinite().all():
             raise ColaError(f"the weights of {name} are not all numbers ({part}): it is damaged")
-    if trained: _take_labels(model, *read_labels(from_pretrained(AutoConfig, name), name, positive))
     return model.eval()
-
 
 # %% ../nbs/07_model.ipynb #part-of
 LAYERS = r"(?:^|[._])(?:layers?|h|blocks?)"  # what architectures call the list of their layers
@@ -163,6 +184,21 @@ def check_fit(model: PreTrainedModel,              # from `load_model`
         reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:120]}"
     raise ColaError(f"the model cannot judge a word ({reason}); do its files belong together?")
 
+def match_tokenizer(model: PreTrainedModel,              # is changed
+                    tokenizer: PreTrainedTokenizerBase,  # the one that belongs to it
+                   ):
+    "Tell a model how its tokenizer pads, and which token types it gives to a sentence"
+    if getattr(model.config, "pad_token_id", None) is None:
+        model.config.pad_token_id = tokenizer.pad_token_id
+    model.token_types, name = None, "token_type_ids"
+    takes = name in inspect.signature(model.forward).parameters
+    if not takes or name not in tokenizer.model_input_names: return
+    found = tokenizer("a")
+    special = [token in tokenizer.all_special_ids for token in found["input_ids"]]
+    word = special.index(False) if False in special else 0
+    last = len(special) - special[::-1].index(False) if False in special else 1
+    types = found[name]
+    model.token_types = types[:word], types[word], types[last:]  # before, within, after
 
 # %% ../nbs/07_model.ipynb #positions-of
 def max_positions(model: PreTrainedModel,  # any model of transformers
@@ -206,11 +242,3 @@ def prepare_model(model: PreTrainedModel,           # from `load_model`; is chan
         depths = layer_depths(model)
         for name, values in model.named_parameters(): values.requires_grad_(depths[name] > 0)
     return model
-
-# %% ../nbs/07_model.ipynb #model-folder
-def model_folder(path: str | Path,  # the folder of a model or of a run, or a Hub id
-                ) -> str | Path:    # the folder of the model; anything else as it came
-    "The model itself, where the folder of its run was given"
-    inside = Path(path)/"model"
-    if (Path(path)/"config.json").exists() or not (inside/"config.json").exists(): return path
-    return inside

@@ -26,10 +26,11 @@ import pandas as pd
 import torch
 from huggingface_hub import EvalResult, ModelCardData
 from scipy.special import expit
-from transformers import AutoConfig, PreTrainedModel
+from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from . import __version__
 from cola_nbdev.basics import (
+    LABELS,
     ColaError,
     differences,
     fsync,
@@ -44,19 +45,21 @@ from .checkpoints import Stopped, checkpoints, commit, one_writer
 from cola_nbdev.model import (
     check_fit,
     load_model,
+    match_tokenizer,
     max_positions,
     model_folder,
     name_classes,
     quiet_transformers,
     read_labels,
 )
-from .packing import example_logits, predict_splits
+from .packing import PADDED, example_logits, predict_splits
 from .settings import CHECKPOINT_SETTINGS, RENAMED, Config
 from cola_nbdev.tokenization import (
     encode,
     find_model,
     from_pretrained,
     load_tokenizer,
+    lost_text,
     model_identity,
 )
 
@@ -66,9 +69,9 @@ if TYPE_CHECKING:  # a judge starts fast: what only training and reports need is
     from cola_nbdev.training import Run
 
 # %% auto #0
-__all__ = ['ONNX_FILES', 'NO_ONNX', 'CARD', 'BASE_MODELS', 'MARK', 'OVERWRITES', 'RUN_FILES', 'save_judge', 'Classifier', 'Judge',
-           'OnnxModel', 'model_card', 'check_output', 'read_metrics', 'check_recipe', 'versions', 'write_results',
-           'fine_tune']
+__all__ = ['ONNX_FILES', 'NO_ONNX', 'CARD', 'TASK', 'LIMITS', 'OWN_TASK', 'OWN_LIMITS', 'BASE_MODELS', 'MARK', 'OVERWRITES',
+           'RUN_FILES', 'save_judge', 'Classifier', 'Judge', 'OnnxModel', 'model_card', 'check_output', 'read_metrics',
+           'check_recipe', 'versions', 'known_of', 'write_results', 'fine_tune']
 
 # %% ../nbs/18_prediction.ipynb #save-judge
 def save_judge(run: Run,            # a finished run
@@ -79,7 +82,9 @@ def save_judge(run: Run,            # a finished run
     folder = Path(folder)
     if folder.exists() and any(folder.iterdir()):
         raise ColaError(f"{folder} exists and is not empty; choose another folder or remove it")
-    run.model.config.positive_label = run.model.config.id2label[1]  # whatever it is called
+    config = run.model.config
+    config.positive_label = config.id2label[1]  # whatever it is called, it is a label of ours
+    run.model.to(getattr(run.model, "saved_dtype", run.model.dtype))  # as the weights came
     with quiet_transformers(): run.model.save_pretrained(folder)
     run.tokenizer.model_max_length = run.config.max_length
     run.tokenizer.save_pretrained(folder)
@@ -142,7 +147,12 @@ class Judge(Classifier):
         self.files = folder, ONNX_FILES[onnx] if onnx else ""
         self.tokenizer = load_tokenizer(folder)
         check_fit(self.model, self.tokenizer)
+        match_tokenizer(self.model, self.tokenizer)
         self._encoding = threading.Lock()  # a tokenizer keeps its limit inside: one at a time
+
+    def __getstate__(self): return {**self.__dict__, "_encoding": None}  # a lock can't be copied
+
+    def __setstate__(self, state): self.__dict__.update(state, _encoding=threading.Lock())
 
     @property
     def max_length(self) -> int:
@@ -220,7 +230,8 @@ class OnnxModel(torch.nn.Module):
         self.config = from_pretrained(AutoConfig, folder)
         names, self.labels_swapped = read_labels(self.config, folder, positive)
         name_classes(self.config, names)
-        self.config.update({"model_type": "onnx"})  # or its layers would be looked for
+        kind = "onnx" if self.config.model_type in PADDED else "onnx without padding"
+        self.config.update({"model_type": kind})  # or its layers would be looked for
         self.device = torch.device("cpu")
 
     @property
@@ -245,10 +256,7 @@ CARD = """---
 {head}
 ---
 
-# {model}, fine-tuned to judge acceptability
-
-Says whether an English sentence is acceptable (label 1) or not (label 0). Meant for teaching, for
-research on acceptability, and for a first look at sentences that a person then reads.
+# {model}, fine-tuned to {task}
 
 | split | sentences | MCC | 95% interval | accuracy |
 |---|---|---|---|---|
@@ -268,9 +276,20 @@ were not measured. The license is that of the base model, `{base}`.
 
 ## Limits
 
-The labels are judgments by linguists on the sentences of their own books; they say nothing about
-style, truth or the worth of anybody's language. Do not use it to grade people.
+{limits}
 """
+
+TASK, LIMITS = """judge acceptability
+
+Says whether an English sentence is acceptable (label 1) or not (label 0). Meant for teaching, for
+research on acceptability, and for a first look at sentences that a person then reads.""", """
+The labels are judgments by linguists on the sentences of their own books; they say nothing about
+style, truth or the worth of anybody's language. Do not use it to grade people.""".strip()
+OWN_TASK, OWN_LIMITS = """tell {1} from {0}
+
+Says whether a text is *{1}* (label 1) or *{0}* (label 0). Meant for a first look at texts that a
+person then reads.""", """The labels are those of its corpus, with whatever is wrong or one-sided in
+them; on texts of another kind it may be much worse. Do not use it to grade people."""
 
 BASE_MODELS = {"minilm": "sentence-transformers/all-MiniLM-L6-v2",  # both under Apache 2.0
                "bert": "google-bert/bert-base-uncased"}
@@ -286,15 +305,19 @@ def model_card(report: Report,  # of the run
                           dataset_split=split, metric_type=metric, metric_value=round(row[key], 4))
                for split, row in rows.items()
                for metric, key in metrics.items() if pd.notna(row[key])]
+    own = report.names != (LABELS[0], LABELS[1])
+    task, limits = (OWN_TASK.format(*report.names), OWN_LIMITS) if own else (TASK, LIMITS)
     head = ModelCardData(model_name=f"cola-{Path(config.model).name}-{corpus}", language="en",
                          library_name="transformers", pipeline_tag="text-classification",
-                         tags=["linguistic-acceptability", "cola"], base_model=base,
+                         tags=["cola_nbdev"] if own else ["linguistic-acceptability", "cola"],
+                         base_model=base,
                          license="apache-2.0" if base else None, eval_results=results)
     line = "| {} | {n:.0f} | {mcc:.3f} | {mcc_low:.3f} to {mcc_high:.3f} | {accuracy:.1%} |"
     scores = [line.format(split, **row) for split, row in rows.items()]
     settings = [f"| {name} | {value} |" for name, value in asdict(config).items()]
     versions = [f"{name} {number}" for name, number in facts["versions"].items()]
     return CARD.format(head=head.to_yaml(), model=config.model, corpus=corpus,
+                       task=task, limits=limits,
                        base=base or config.model, scores="\n".join(scores),
                        settings="\n".join(settings), versions=", ".join(versions),
                        fingerprint=facts["fingerprint"], seconds=facts["seconds"])
@@ -393,6 +416,17 @@ def versions() -> dict[str, str]:  # name → version
     return {"python": platform.python_version(), "cola_nbdev": __version__,
             "torch": version("torch"), "transformers": version("transformers")}
 
+def known_of(splits: dict[str, pd.DataFrame],     # that are judged
+             names: tuple[str, str],              # what label 0 and label 1 are called
+             tokenizer: PreTrainedTokenizerBase,  # of the model
+             max_length: int,                     # in tokens
+            ) -> dict:                            # facts for a `Report`
+    "What a report should say of a corpus: names of its own, and text that the model can't see"
+    sentences = [sentence for frame in splits.values() for sentence in frame.sentence]
+    lost = lost_text(sentences, encode(sentences, tokenizer, max_length), tokenizer, max_length)
+    facts = {"names": list(names)} if names != (LABELS[0], LABELS[1]) else {}
+    return facts | ({"lost": lost} if lost else {})
+
 def write_results(run: Run,               # a finished run
                   corpus: Corpus,         # every split but `train` is reported on
                   folder: Path,           # gets everything but the checkpoints
@@ -405,6 +439,7 @@ def write_results(run: Run,               # a finished run
     from cola_nbdev.training import plot_history  # slow
 
     shutil.rmtree(folder/"model", ignore_errors=True)  # which an earlier try may have left
+    run.model.to(run.model.saved_dtype)  # what is reported is what is saved
     predictions = predict_splits(run.model, run.tokenizer, corpus.dev, run.config.max_length,
                                  progress)
     seconds = sum(row[name] for row in run.history for name in row if name.endswith("_seconds"))
@@ -412,6 +447,7 @@ def write_results(run: Run,               # a finished run
              "base": run.base,
              "best_epoch": run.best_epoch, "seconds": round(seconds, 1),
              "findings": run.findings, "config": asdict(run.config), "versions": versions()}
+    facts |= known_of(corpus.dev, corpus.names, run.tokenizer, run.config.max_length)
     report = Report(predictions, facts, corpus.together)
     report.save(folder)
     save_judge(run, folder/"model", model_card(report, run.config))
@@ -506,7 +542,7 @@ def fine_tune(corpus: Corpus,                 # train to learn from, other split
             if report is not None: return report
             try:
                 run = train(corpus.train, config, folder=work/"checkpoints", resume=resume,
-                            progress=progress)
+                            progress=progress, names=corpus.names)
                 if run.stopped: raise Stopped(_stop_message(run, work), run.stopped)
                 report = on_main_process(lambda: write_results(run, corpus, work, progress))
                 on_main_process(lambda: _publish(out))

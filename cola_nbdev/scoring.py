@@ -5,7 +5,6 @@
 # %% ../nbs/19_scoring.ipynb #imports
 from __future__ import annotations
 
-import csv
 import hashlib
 import io
 import json
@@ -14,11 +13,9 @@ import re
 import stat
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack, closing, nullcontext, suppress
 from dataclasses import dataclass
-from decimal import Decimal
-from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import BinaryIO
@@ -27,7 +24,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from cola_nbdev.basics import (
-    COLUMNS,
+    LABELS,
     ColaError,
     csv_line,
     differences,
@@ -40,161 +37,28 @@ from cola_nbdev.basics import (
 )
 from .checkpoints import Stopped, StopSignals, file_sha256, one_writer
 from .prediction import Judge, versions
-from .reading import read_table
+from cola_nbdev.reading import (
+    TEXT,
+    Rows,
+    arrow,
+    arrow_errors,
+    choose_column,
+    format_of,
+    read_rows,
+    read_table,
+)
 
 # %% auto #0
-__all__ = ['FORMATS', 'PIPED', 'ADDED', 'LONGEST', 'CHUNK', 'TAKEN', 'format_of', 'arrow', 'read_rows', 'choose_column', 'survey',
-           'score_rows', 'add_scores', 'work_folder', 'check_files', 'score_file', 'glue_submission']
-
-# %% ../nbs/19_scoring.ipynb #format-of
-FORMATS = {".txt": "text", ".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl",
-           ".parquet": "parquet"}  # how a name ends → what is in the file
-PIPED = ("text", "csv", "tsv", "jsonl")  # what a pipe can hold
-ADDED = ["probability", "predicted", "truncated"]  # the columns that scoring adds
-
-def format_of(path: str | Path,           # a file, or - for a pipe
-              format: str | None = None,  # one of `PIPED`, if the name doesn't say it
-             ) -> str:                    # a value of `FORMATS`; `ColaError` if unknown
-    "What kind of file is it?"
-    if format and format not in PIPED:
-        raise ColaError(f"the format {format!r} is not known; choose from {', '.join(PIPED)}")
-    if str(path) == "-": return format or "text"
-    if found := FORMATS.get(Path(path).suffix.lower(), format): return found
-    raise ColaError(f"{path}: its name does not say what it is; let it end in "
-                    f"{', '.join(FORMATS)}, or say it with --format")
-
-# %% ../nbs/19_scoring.ipynb #text-lines
-LONGEST = 2**26  # bytes in a line; anything longer isn't text
-
-def _text_lines(file, name):
-    "The lines of a file; bytes that aren't UTF-8 become surrogates"
-    for number, line in enumerate(iter(partial(file.readline, LONGEST), b""), 1):
-        if len(line) == LONGEST:
-            raise ColaError(f"{name} line {number}: more than {LONGEST >> 20} MB without an end; "
-                            "is this a text file?")
-        if number == 1: line = line.removeprefix(b"\xef\xbb\xbf")  # a byte order mark
-        if line: yield line.decode(errors="surrogateescape")
-
-def _text_fault(text):
-    if "\0" in text: return "a NUL byte; is this a text file in UTF-8?"
-    try: text.encode()
-    except UnicodeEncodeError as error:
-        byte = ord(text[error.start]) & 0xff
-        return f"byte 0x{byte:02x} is not UTF-8; save the file as UTF-8"
-
-class _JsonRow(dict):
-    "A row, the text it was read from, and a number in it that has more digits than a double"
-    text, inexact = "", ""
-
-def _json_row(line):
-    inexact = []
-
-    def number(text):
-        value = float(text)
-        if Decimal(text) not in (Decimal(repr(value)), Decimal(value)): inexact.append(text)
-        return value
-
-    try: row = json.loads(line, parse_float=number)
-    except (ArithmeticError, ValueError, RecursionError) as error:
-        return f"no JSON ({str(error)[:80]})"
-    if not isinstance(row, dict): return "a JSON object is expected, with the names of columns"
-    try:
-        if "\\u" in line: json.dumps(row, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        return "half a character (a lone surrogate); was the file written in another encoding?"
-    row = _JsonRow(row)
-    row.text, row.inexact = line.strip(), "".join(inexact[:1])
-    return row
-
-def _table_row(header, fields):
-    if len(fields) == len(header): return dict(zip(header, fields, strict=True))
-    found = "1 field" if len(fields) == 1 else f"{len(fields)} fields"
-    return f"{found} where the header has {len(header)}"
-
-# %% ../nbs/19_scoring.ipynb #table-rows
-def _bare(line): return line.removesuffix("\n").removesuffix("\r")
-
-def _csv_fields(lines, name):
-    csv.field_size_limit(LONGEST)
-    start, table = 1, csv.reader(lines, strict=True)
-    try:
-        for fields in table:
-            yield start, fields
-            start = table.line_num + 1
-    except csv.Error as error:
-        hint = "is a quote opened and not closed?"
-        raise ColaError(f"{name} line {start}: {error}; {hint}") from None
-
-def _table_rows(lines, format, name):
-    table = _csv_fields(lines, name)
-    if format == "tsv": table = enumerate((_bare(line).split("\t") for line in lines), 1)
-    line, header = next(table, (1, ["sentence"]))  # an empty file
-    if fault := _text_fault("".join(header)): raise ColaError(f"{name} line {line}: {fault}")
-    if format == "tsv" and len(header) == 4 and header[1] in ("0", "1"):  # CoLA has no header
-        table, header = chain([(line, header)], table), COLUMNS[:4]
-    filled = ((line, fields or [""]) for line, fields in table
-              if len(header) == 1 or fields not in ([], [""]))  # else an empty line
-    return header, ((line, _text_fault("".join(fields)) or _table_row(header, fields))
-                    for line, fields in filled)
-
-# %% ../nbs/19_scoring.ipynb #parquet
-def arrow():  # `ColaError` if it isn't installed
-    "pyarrow, imported only when needed: it is an extra"
-    try:
-        import pyarrow.parquet
-    except ImportError:
-        raise ColaError('Parquet needs pyarrow; run: pip install "cola_nbdev[parquet]"') from None
-    return pyarrow
-
-@contextmanager
-def _arrow_errors(where, advice=""):
-    try: yield
-    except (arrow().ArrowException, OSError, ArithmeticError, TypeError, ValueError) as error:
-        raise ColaError(f"{where} ({str(error).partition(chr(10))[0][:120]}){advice}") from None
-
-def _parquet_rows(file, name):
-    pa, where = arrow(), f"{name}: cannot be read as Parquet"
-    with _arrow_errors(where): parquet = pa.parquet.ParquetFile(file)
-
-    def rows():
-        with _arrow_errors(where):
-            for batch in parquet.iter_batches(1024):
-                for column in batch.columns:  # Python's times have no nanoseconds: refuse them
-                    if "time64[ns]" in str(column.type): column.cast(pa.time64("us"))
-                yield from batch.to_pylist()
-
-    return parquet.schema_arrow.names, enumerate(rows(), 1)
-
-# %% ../nbs/19_scoring.ipynb #read-rows
-def _sound(rows, name, aside):
-    for line, row in rows:
-        if isinstance(row, dict): yield line, row
-        elif aside: aside(line, row)
-        else: raise ColaError(f"{name} line {line}: {row}")
-
-def read_rows(file: BinaryIO,                 # open for reading
-              format: str,                    # from `format_of`
-              name: str,                      # for errors
-              aside: Callable | None = None,  # gets line and reason of a broken row
-             ) -> tuple[list[str] | None, Iterator[tuple[int, dict]]]:  # `ColaError`
-    "The columns (None: every row has its own), and pairs of line number and row"
-    if format == "parquet": return _parquet_rows(file, name)
-    lines, columns = _text_lines(file, name), None
-    texts = enumerate(map(_bare, lines), 1)
-    if format in ("csv", "tsv"): columns, rows = _table_rows(lines, format, name)
-    elif format == "jsonl":
-        rows = ((line, _text_fault(text) or _json_row(text))
-                for line, text in texts if text.strip())
-    else:
-        columns = ["sentence"]
-        rows = ((line, _text_fault(text) or {"sentence": text}) for line, text in texts)
-    return columns, _sound(rows, name, aside)
+__all__ = ['ADDED', 'CHUNK', 'TAKEN', 'sentence_column', 'survey', 'score_rows', 'own_names', 'add_scores', 'work_folder',
+           'check_files', 'score_file', 'glue_submission']
 
 # %% ../nbs/19_scoring.ipynb #choose-column
-def choose_column(columns: list[str],         # of the source
-                  column: str | None = None,  # default: sentence or text, or the only one
-                  name: str = "the file",     # for errors
-                 ) -> str:                    # its name; `ColaError` if it can't be told
+ADDED = ["probability", "predicted", "truncated"]  # the columns that scoring adds
+
+def sentence_column(columns: list[str],         # of the source
+                    column: str | None = None,  # default: one of `TEXT`, or the only one
+                    name: str = "the file",     # for errors
+                   ) -> str:                    # its name; `ColaError` if it can't be told
     "The column with the sentences"
     if len(set(columns)) < len(columns):
         twice = Counter(columns).most_common(1)[0][0]
@@ -202,14 +66,13 @@ def choose_column(columns: list[str],         # of the source
     if taken := [one for one in ADDED if one in columns]:
         raise ColaError(f"{name} has a column {taken[0]!r} already, which scoring would add; "
                         "rename it")
-    if column in columns: return column
+    found = choose_column(columns, column, TEXT, "sentences", "--column", name)
+    if found or len(columns) == 1: return found or columns[0]
+    if columns[0] == "column_1":
+        raise ColaError(f"{name} has no header, and what its columns hold is unclear; write their "
+                        "names above them, or, if it has a sentence a line, let it end in .txt")
     has = f"it has {', '.join(map(repr, columns))}"
-    if column is not None: raise ColaError(f"{name} has no column {column!r}; {has}")
-    found = [one for one in columns if one.strip().lower() in ("sentence", "text")]
-    if len(found or columns) == 1: return (found or columns)[0]
-    if not found: raise ColaError(f"{name} has no column 'sentence'; {has}: choose with --column")
-    raise ColaError(f"{name}: the sentences could be in {' or '.join(map(repr, found))}; "
-                    "choose with --column")
+    raise ColaError(f"{name} has no column 'sentence'; {has}: choose with --column")
 
 # %% ../nbs/19_scoring.ipynb #text-writer
 def _cell(value):
@@ -257,20 +120,21 @@ def _json_types(chunks):
 
 class _ParquetWriter:
     "Writes rows as Parquet"
-    def __init__(self, file, types, name):
+    def __init__(self, file, types, name, named=None):
         pa = arrow()
         self.name, self.batches = name, []
         for number, one in enumerate(types):
             if pa.types.is_dictionary(one.type):
                 types = types.set(number, one.with_type(one.type.value_type))
-        added = zip(ADDED, (pa.float64(), pa.int8(), pa.bool_()), strict=True)
+        kinds = pa.float64(), pa.string() if named else pa.int8(), pa.bool_()
+        added = zip(ADDED, kinds, strict=True)
         self.schema = pa.schema([*types, *(pa.field(*one) for one in added)], types.metadata)
-        with _arrow_errors(f"{name}: Parquet cannot hold these columns", "; write .jsonl"):
+        with arrow_errors(f"{name}: Parquet cannot hold these columns", "; write .jsonl"):
             self.file = pa.parquet.ParquetWriter(file, self.schema)
 
     def write(self, rows):
         where = f"{self.name} near line {rows[0][0]}: Parquet cannot hold a value"
-        with _arrow_errors(where, "; write .jsonl"):
+        with arrow_errors(where, "; write .jsonl"):
             values = [row for _, row in rows]
             self.batches.append(arrow().RecordBatch.from_pylist(values, self.schema))
         if len(self.batches) == 16: self._flush()  # a row group of some 65,000 rows
@@ -323,19 +187,20 @@ class _Table:
     total: int | None = None                        # how many rows; None: a pipe
 
 def _open_rows(file, formats, column, name, aside):
-    columns, rows = read_rows(file, formats[0], name, aside)
-    if columns is None:
-        first = list(islice(rows, 1))
-        columns, rows = [*first[0][1]] if first else [column or "sentence"], chain(first, rows)
-    column = choose_column(columns, column, name)
+    columns, rows = read_rows(file, formats[0], name, aside, [column] if column else [])
+    unit = rows.unit
+    if columns is None:  # every row has its own
+        first = list(islice(rows, 256))
+        columns, rows = [*dict.fromkeys(key for _, row in first for key in row)], chain(first, rows)
+    column = sentence_column(columns or [column or "sentence"], column, name)
     if fault := _row_fault({one: one for one in columns}, column, formats[1]):
         raise ColaError(f"{name} line 1: {fault}")
     checked = ((line, _row_fault(row, column, formats[1]) or row) for line, row in rows)
-    return columns, column, _sound(checked, name, aside)
+    return columns or [column], column, Rows(checked, name, aside, unit)
 
 def survey(file: BinaryIO,                 # open for reading
            formats: tuple[str, str],       # of the source and of the output
-           column: str | None = None,      # default: sentence or text, or the only one
+           column: str | None = None,      # as for `sentence_column`
            name: str = "standard input",   # for errors
            aside: Callable | None = None,  # gets line and reason of a bad row
            whole: bool = True,             # False: a pipe, of which 256 rows are looked at
@@ -347,7 +212,7 @@ def survey(file: BinaryIO,                 # open for reading
     for _, row in rows if whole else first:
         count += 1
         seen |= row
-    chosen = choose_column([*seen], chosen, name)
+    chosen = sentence_column([*seen], chosen, name)
     if not whole: return _Table(name, [*seen], chosen, lambda: chain(first, rows))
 
     def again():
@@ -374,13 +239,20 @@ def score_rows(judge: Judge,                  # or what has its `predict_probabi
     scores[full] = np.column_stack(found)
     return scores
 
+def own_names(judge: Judge) -> tuple[str, str] | None:  # None: they are CoLA's, or just 0 and 1
+    "What a judge calls its two classes, if it was trained with other names than ours"
+    names = getattr(judge, "names", None)
+    return None if names in (None, (LABELS[0], LABELS[1]), ("0", "1")) else names
+
 def add_scores(rows: list[tuple[int, dict]],  # the rows get the three columns
                scores: np.ndarray,            # from `score_rows`
+               names: tuple[str, str] | None = None,  # from `own_names`: instead of 0 and 1
               ) -> dict[str, int]:            # how many rows, empty ones, truncated ones
     "Write the scores into the rows, with six digits"
     for (_, row), (value, cut) in zip(rows, scores, strict=True):
         probability = None if np.isnan(value) else float(f"{value:.6g}")
         predicted = None if probability is None else int(probability >= .5)
+        if names and predicted is not None: predicted = names[predicted]
         row |= {"probability": probability, "predicted": predicted, "truncated": bool(cut)}
     empty, truncated = np.isnan(scores[:, 0]).sum(), scores[:, 1].sum()
     return {"rows": len(rows), "empty": int(empty), "truncated": int(truncated)}
@@ -465,6 +337,8 @@ def check_files(source: str | Path,         # a file, or - for standard input
         raise ColaError(f"{source}: is a directory; check the path; for a folder of files, "
                         "add --engine process or --engine ray")
     formats = format_of(source, format), format_of(out, format)
+    if formats[1] in ("json", "xlsx") or Path(out).suffix.lower() in (".gz", ".zip"):
+        raise ColaError(f"{out}: scores are written as .txt, .csv, .tsv, .jsonl or .parquet")
     if "parquet" in formats: arrow()
     try:
         kind = 0 if str(source) == "-" else Path(source).stat().st_mode
@@ -490,19 +364,19 @@ def _check_out(out, source, overwrite):
     if not (overwrite or (work_folder(out)/"job.json").exists()): raise ColaError(TAKEN.format(out))
 
 # %% ../nbs/19_scoring.ipynb #scoring-class
-def _open_writer(file, formats, table, source):
+def _open_writer(file, formats, table, source, named):
     if formats[1] != "parquet":
         return _TextWriter(file, formats[1], table.columns, table.column, table.name)
     types = arrow().schema([(name, arrow().string()) for name in table.columns])
     if formats[0] == "parquet":
-        with _arrow_errors(table.name): types = arrow().parquet.read_schema(source)
-    elif formats[0] == "jsonl" and table.total is None:
+        with arrow_errors(table.name): types = arrow().parquet.read_schema(source)
+    elif formats[0] in ("json", "jsonl") and table.total is None:
         raise ColaError(f"{table.name}: the types of JSON are not known before its end, "
                         "and Parquet needs them first; write .jsonl")
-    elif formats[0] == "jsonl" and table.total:
-        with _arrow_errors(f"{table.name}: Parquet cannot hold these rows", "; write .jsonl"):
+    elif formats[0] in ("json", "jsonl") and table.total:
+        with arrow_errors(f"{table.name}: Parquet cannot hold these rows", "; write .jsonl"):
             types = _json_types(_chunks(table.rows(), CHUNK))
-    return _ParquetWriter(file, types, table.name)
+    return _ParquetWriter(file, types, table.name, named)
 
 def _check_unchanged(source, identity):
     if identity and file_sha256(source)[:16] != identity["source"]:
@@ -526,6 +400,7 @@ class _Scoring:
                           "give the same command again to resume", self.stop.received)
 
     def write(self, writer, work=None):
+        names = own_names(self.judge)
         for number, rows in enumerate(_chunks(self.table.rows(), self.chunk)):
             scores = work.load(number, len(rows)) if work else None
             if scores is not None: self.done["earlier"] += len(rows)
@@ -533,18 +408,19 @@ class _Scoring:
                 scores = score_rows(self.judge, rows, self.table.column, self.batch_size,
                                     self.advance)
                 if work: work.save(number, scores)
-            for what, count in add_scores(rows, scores).items(): self.done[what] += count
+            for what, count in add_scores(rows, scores, names).items(): self.done[what] += count
             writer.write(rows)
             self.bar.n = self.done["rows"]
             self.bar.refresh()
 
     def write_file(self, source, out, formats, identity, overwrite):
         signals = StopSignals() if identity else nullcontext()
+        own = own_names(self.judge)
         with one_writer(out.absolute(), "another OUT"), signals as self.stop:
             work = _Work(out, identity, overwrite)
             try:
                 with open(work.staged, "xb") as file, \
-                     closing(_open_writer(file, formats, self.table, source)) as writer:
+                     closing(_open_writer(file, formats, self.table, source, own)) as writer:
                     self.write(writer, work)
                 _check_unchanged(source, identity)
                 work.publish()
@@ -561,9 +437,9 @@ class _Stdout:
     def flush(self): sys.stdout.flush()
 
 def score_file(judge: Judge,               # or what has its `predict_probability`, `fingerprint`
-               source: str | Path,         # .txt, .csv, .tsv, .jsonl or .parquet; -: a pipe
-               out: str | Path,            # the same kinds
-               column: str | None = None,  # default: sentence or text, or the only one
+               source: str | Path,         # any table that `read_rows` reads; -: a pipe
+               out: str | Path,            # .txt, .csv, .tsv, .jsonl or .parquet
+               column: str | None = None,  # as for `sentence_column`
                format: str | None = None,  # one of `PIPED`, if the name doesn't say it
                overwrite: bool = False,    # replace OUT, and forget another unfinished job
                progress: bool = True,      # show a progress bar
@@ -592,7 +468,8 @@ def score_file(judge: Judge,               # or what has its `predict_probabilit
         scoring = _Scoring(judge, table, chunk, batch_size, bar, done)
         if str(out) == "-":
             scoring.chunk = min(chunk, 256)  # whoever reads the pipe shouldn't have to wait
-            scoring.write(_open_writer(_Stdout(), formats, table, source))
+            named = own_names(judge)
+            scoring.write(_open_writer(_Stdout(), formats, table, source, named))
             _check_unchanged(source, identity)
             return done
         try: scoring.write_file(source, Path(out), formats, identity, overwrite)
@@ -625,7 +502,7 @@ def glue_submission(judge: Judge,                  # a fine-tuned model
                    ) -> Path:                      # the same
     "Judge GLUE's test sentences and write the file to be sent"
     out = Path(out)
-    table = read_table(test, "\t")
+    table = read_table(test, format="tsv")
     _check_glue(table, Path(test).name)
     if out.exists(): raise ColaError(f"{out} exists already; choose another --out or remove it")
     if not out.parent.is_dir():

