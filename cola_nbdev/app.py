@@ -115,7 +115,7 @@ def check_paths(body: bytes,   # of a request, as JSON
     try: json.loads(body, object_hook=collect)
     except (ValueError, RecursionError): raise Refused(400, WANTED) from None
     for path in named:
-        try: inside = path_within(folder, str(Path(path).absolute())).is_file()
+        try: inside = not path_within(folder, str(Path(path).absolute())).is_dir()
         except (ColaError, TypeError, ValueError, OSError): inside = False
         if not inside: raise Refused(403, "this page opens no files but those uploaded to it")
 

@@ -60,7 +60,7 @@ def without_password(address: str | Path) -> str:  # of a folder or a database
     if re.search("[?#]", login): return f"{scheme}…"  # is this @ in a password or in a query?
     return scheme + ("…@" if at else "") + re.split("[?#]", host)[0]
 
-def explain(error: Exception,         # of any store or database
+def explain(error: BaseException,     # of any store or database
             address: str | Path = "", # which it may quote
            ) -> str:
     "The first line of an error, without secrets"

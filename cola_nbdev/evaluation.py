@@ -382,10 +382,11 @@ def read_predictions(path: str | Path,  # predictions.csv of a run
         raise ColaError(f"{path}: no column {', '.join(sorted(missing))}; "
                         "is it the predictions.csv of a run?")
     for column in ("label", "predicted", "logit", "probability"):
-        values = pd.to_numeric(predictions[column], errors="coerce")
-        fits = values.isin([0, 1]) if column in ("label", "predicted") else np.isfinite(values)
+        values = pd.Series(pd.to_numeric(predictions[column], errors="coerce"))
+        whole = column in ("label", "predicted")
+        fits = values.isin([0, 1]) if whole else np.isfinite(values.to_numpy(float))
         if not fits.all():
-            row = int((~fits).to_numpy().argmax())
+            row = int(np.argmin(fits))
             found = predictions[column][row]
             raise ColaError(f"{path}: the {column} in row {row} is {found!r:.60}; is it the "
                             "predictions.csv of a run?")

@@ -9,7 +9,7 @@ import contextlib
 import ctypes
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -21,6 +21,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from .basics import ColaError, log_odds, progress_bar
 from .model import match_tokenizer
 from .tokenization import LengthSampler, encode
+
+if TYPE_CHECKING:
+    from transformers.models.bert.modeling_bert import BertSelfAttention
 
 # %% auto #0
 __all__ = ['PADDED', 'pack_batch', 'unpack_batch', 'attend', 'Packed', 'in_chunks', 'accumulate', 'GraphedStep', 'return_memory',
@@ -60,7 +63,7 @@ def unpack_batch(batch: dict) -> list[tuple]:  # from `pack_batch`; the pairs it
     return list(zip(rows, labels, strict=True))
 
 # %% ../nbs/08_packing.ipynb #attend
-def attend(attention: torch.nn.Module,   # the self-attention of a BERT layer
+def attend(attention: BertSelfAttention, # the self-attention of a BERT layer
            hidden: torch.Tensor,         # what the layer gets, shape (tokens, width)
            flat_index: torch.Tensor,     # of the packed batch, shape (tokens,)
            offsets: torch.Tensor,        # of the packed batch, shape (sentences,)
@@ -125,7 +128,7 @@ class Packed(torch.nn.Module):
         return losses.mean()
 
     def _packed(self, input_ids, positions, flat_index, offsets, mask):
-        bert = self.model.bert
+        bert: Any = self.model.bert
         hidden = bert.embeddings(input_ids[None], position_ids=positions[None])[0]
         for layer in bert.encoder.layer:
             last = layer is bert.encoder.layer[-1]
@@ -133,7 +136,8 @@ class Packed(torch.nn.Module):
             kept = hidden[offsets] if last else hidden
             hidden = layer.feed_forward_chunk(layer.attention.output(found, kept))
         pooled = bert.pooler.activation(bert.pooler.dense(hidden))
-        return self.model.classifier(self.model.dropout(pooled))
+        head: Any = self.model
+        return head.classifier(head.dropout(pooled))
 
     def _padded(self, input_ids, flat_index, offsets, mask):
         if mask is None: mask = torch.ones_like(input_ids, dtype=torch.bool).view(len(offsets), -1)

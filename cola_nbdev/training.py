@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -416,9 +417,9 @@ class CheckpointFolder:
                 processes: Processes,         # who trains together
                ):
         "Resume where the newest valid checkpoint was saved"
-        found = on_main_process(self._newest) if self.active else None
+        found: Any = on_main_process(self._newest) if self.active else None
         if not found: return
-        with self._in_shape(self.folder): restore_state(state, *found, processes)
+        with self._in_shape(self.folder): restore_state(state, found[0], found[1], processes)
         self.saved_step = state.steps_done
 
     @contextmanager
@@ -552,7 +553,8 @@ def plot_history(history: list[dict],            # of a `Run`
                 ) -> np.ndarray:                 # the two axes
     "Losses and validation scores, epoch by epoch"
     table = pd.DataFrame(history).set_index("epoch")
-    if axes is None: axes = plt.subplots(1, 2, figsize=(10, 3.5), layout="constrained")[1]
+    if axes is None:
+        axes = np.asarray(plt.subplots(1, 2, figsize=(10, 3.5), layout="constrained")[1])
     for ax, (title, (unit, names)) in zip(list(axes), PANELS.items(), strict=True):
         for name, style, color in zip(names, ("o-", "s--"), ("#0173b2", "#de8f05"), strict=True):
             label = translate(name).replace("_", " ").replace("mcc", "MCC")
