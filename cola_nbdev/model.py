@@ -101,8 +101,7 @@ def _take_labels(model, names, swapped):
 # %% ../nbs/07_model.ipynb #load-model
 def _check_head(config, name, trained):
     "Refuse a head that isn't for two classes"
-    classifies = any("SequenceClassification" in each for each in config.architectures or ())
-    if classifies and config.num_labels != 2:
+    if "SequenceClassification" in str(config.architectures) and config.num_labels != 2:
         kind = "a regression head" if config.num_labels == 1 else f"{config.num_labels} labels"
         raise ColaError(f"{name} has {kind}, where two labels are needed; take its base model")
     if trained and config.problem_type == "multi_label_classification":

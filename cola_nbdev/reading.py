@@ -731,7 +731,7 @@ SPLITS = ("train", "in_domain_dev", "out_of_domain_dev", "dev", "test")  # that 
 def _split_files(folder):
     "Split → its files, or the shards of one; and the files that are none"
     files, others = {}, []
-    for path in sorted(path for path in folder.iterdir() if path.is_file()):
+    for path in sorted(path for path in folder.iterdir() if not path.is_dir()):
         name = Path(re.sub(r"\.(gz|zip)$", "", path.name.lower()))
         if name.suffix not in FORMATS: continue
         split = split_name(name.stem)

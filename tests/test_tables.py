@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from cola_nbdev import cli
 from cola_nbdev.basics import ColaError
 from cola_nbdev.data import corpus_of, load_corpus, split_sentences
+from cola_nbdev.evaluation import Report
 from cola_nbdev.pairs import load_pairs
 from cola_nbdev.prediction import Judge
 from cola_nbdev.reading import read_sentences
@@ -645,3 +646,13 @@ def test_a_judge_can_be_copied_and_pickled(judge):
     expected = judge("He left.").probability[0]
     for again in (copy.deepcopy(judge), pickle.loads(pickle.dumps(judge))):
         assert isinstance(again, Judge) and again("He left.").probability[0] == expected
+
+def test_letters_that_no_font_has_give_no_warning(tmp_path, recwarn):
+    letters = ["量词", "शब्द", "plain"]
+    predictions = pd.DataFrame([
+        {"split": "dev", "sentence": f"{letter} {number}", "label": number % 2,
+         "predicted": number % 2, "logit": 1., "probability": .7, "sentence_source": "web",
+         "label_notes": "", "phenomenon": letter} for letter in letters for number in range(12)])
+    Report(predictions, {"names": ["垃圾", "$pam$"]}).save(tmp_path)
+    assert not [str(each.message) for each in recwarn if "Glyph" in str(each.message)]
+    assert (tmp_path/"mcc.png").exists() and "量词" in (tmp_path/"report.html").read_text()
