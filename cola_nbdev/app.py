@@ -510,11 +510,12 @@ def served(judge: Judge,              # that answers
 # %% ../nbs/27_app.ipynb #serve-app
 def serve(model: str | Path,  # a folder made by `cola train`, or a Hub id
           port: int = 7860,   # 0 takes any that is free
+          abstain: float | None = None,  # the share of wrong verdicts to allow; None: answer all
          ):                   # `ColaError` if Gradio, the port or the model can't be had
     "Serve the page until Ctrl-C"
     load_gradio()
     port = find_port(port)
-    judge = Judge(model)
+    judge = Judge(model, abstain=abstain)
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with contextlib.suppress(KeyboardInterrupt), served(judge, model, port) as url:

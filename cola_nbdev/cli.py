@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import tyro
 from tyro.conf import OmitArgPrefixes, Positional
@@ -24,8 +25,9 @@ from .settings import Config
 
 # %% auto #0
 __all__ = ['OF_A_FILE', 'OF_A_FOLDER', 'VARIED', 'COMMANDS', 'cola_train', 'cola_evaluate', 'cola_predict', 'cola_score',
-           'cola_data', 'cola_seeds', 'cola_search', 'cola_compare', 'cola_pairs', 'cola_glue', 'cola_controls',
-           'cola_export', 'cola_push', 'cola_serve', 'with_help', 'explain_error', 'print_error', 'main']
+           'cola_data', 'cola_seeds', 'cola_search', 'cola_compare', 'cola_plan', 'cola_pairs', 'cola_glue',
+           'cola_controls', 'cola_export', 'cola_push', 'cola_serve', 'with_help', 'explain_error', 'print_error',
+           'main']
 
 # %% ../nbs/28_cli.ipynb #cola-train
 def cola_train(
@@ -54,7 +56,7 @@ def cola_evaluate(
     out: Path | None = None,  # a new folder for report.html, plots, metrics.json, predictions.csv
 ) -> None:
     "Score a saved model on a corpus, with intervals"
-    from cola_nbdev.data import load_corpus
+    from cola_nbdev.data import load_corpus, occurs_in
     from cola_nbdev.evaluation import Report
     from cola_nbdev.packing import predict_splits
     from cola_nbdev.prediction import Judge, check_output, versions
@@ -62,6 +64,8 @@ def cola_evaluate(
     corpus, judge = load_corpus(data, dev_fraction=1), Judge(model)
     predictions = predict_splits(judge.model, judge.tokenizer, corpus.dev, judge.max_length,
                                  progress=True)
+    if "train" in corpus.splits:
+        predictions["in_train"] = occurs_in(predictions.sentence, corpus.splits["train"].sentence)
     facts = {"corpus": corpus.name, "fingerprint": corpus.fingerprint, "model": model,
              "versions": versions()}
     report = Report(predictions, facts, corpus.together)
@@ -75,13 +79,14 @@ def cola_predict(
     model: Positional[str],  # a folder made by cola train, or a Hub id
     sentences: Positional[tuple[str, ...]],  # the sentences to judge, each in quotes
     json: bool = False,  # print a JSON list instead of a table
+    abstain: float | None = None,  # the share of wrong verdicts to allow: may say "don't know"
 ) -> None:
     "Judge sentences"
     from cola_nbdev.prediction import Judge
     if not sentences:
         raise ColaError("no sentence to judge; for example: "
                         'cola predict runs/demo/model "The keys is on the table."')
-    verdicts = Judge(model)(*sentences)
+    verdicts = Judge(model, abstain=abstain)(*sentences)
     if json: return print(verdicts.to_json(orient="records", force_ascii=False, indent=1))
     for sentence, label, probability, truncated in verdicts.itertuples(index=False):
         cut = "  (cut: too long)" if truncated else ""
@@ -157,11 +162,13 @@ def cola_seeds(
     out: Path,  # gets a folder per seed, seeds.csv, summary.json, seeds.png and recipe.json
     data: str = "demo",  # demo, demo-pt, cola, a .tsv or .csv file, or a folder of CoLA files
     seeds: tuple[int, ...] = (42, 43, 44, 45, 46),  # at least two different numbers
+    what: Literal["seed", "split", "head", "order"] = "seed",  # what varies: all, or one of three
+    drop_degenerate: bool = False,  # leave runs that judge all alike out of the summary
 ) -> None:
     "Train a recipe with several seeds; started twice, the two share the work; it also resumes"
     from cola_nbdev.data import load_corpus
     from cola_nbdev.experiments import run_seeds
-    found = run_seeds(load_corpus(data), config, seeds, out)
+    found = run_seeds(load_corpus(data), config, seeds, out, True, what, drop_degenerate)
     table = found.table().round(3).to_string(index=False)
     print(f"\n{table}\n\n{found!r}\n\nsaved in {out}")
 
@@ -188,6 +195,7 @@ def cola_compare(
     first: Positional[Path],  # the folder of a run or of several seeds, or a predictions.csv
     second: Positional[Path],  # another one, on the same sentences
     changed: int = 10,  # how many of the sentences whose verdict changed to print
+    paired: bool = False,  # both are several seeds, the same ones: compare seed by seed
 ) -> None:
     "Is the second better than the first, or is it luck?"
     from cola_nbdev.comparison import compare, load_predictions
@@ -196,11 +204,31 @@ def cola_compare(
             for path, those in zip((first, second), runs, strict=True)]
     print("; ".join(said) + "\n")
     names = (first.name, second.name) if first.name != second.name else (str(first), str(second))
-    found = compare(*runs, names)
-    print(found.table.T.round(4).to_string())
+    found = compare(*runs, names, paired=paired)
+    print(f"{found.table.T.round(4).to_string(na_rep='–')}\n\n{found.note}")
     if changed and len(found.changed):
         rows = found.changed.head(changed).to_string(index=False)
         print(f"\n{len(found.changed)} sentences changed sides; of these:\n\n{rows}")
+
+def cola_plan(
+    difference: Positional[float],  # the smallest difference of MCC that is worth seeing
+    first: Path | None = None,  # several seeds of a recipe, to measure how much seeds vary
+    second: Path | None = None,  # several seeds of another one, on the same sentences
+    seeds: tuple[int, ...] = (3, 5, 10, 20),  # how many of each recipe
+    power: float = 0.8,  # how often the difference is to be seen
+) -> None:
+    "How many seeds, on how many sentences, does it take to see a difference?"
+    from cola_nbdev.comparison import TYPICAL, load_predictions, measure_variances, plan
+    if (first is None) != (second is None):
+        raise ColaError("--first and --second belong together; give both, or neither for "
+                        "typical values")
+    known = TYPICAL
+    if first and second:
+        known = measure_variances(load_predictions(first), load_predictions(second))
+    table = plan(difference, known, seeds, power)
+    print(f"to see {difference:g} in {power:.0%} of the cases, where a seed's standard deviation "
+          f"is {known.seeds ** .5:.3f} ({'measured' if first else 'typical of CoLA'}):\n\n"
+          f"{table.round(2).to_string(na_rep='no number is enough')}")
 
 def cola_pairs(
     model: Positional[str],  # a folder made by cola train, or a Hub id
@@ -261,16 +289,18 @@ def cola_push(
 def cola_serve(
     model: Positional[str],  # a folder made by cola train, or a Hub id
     port: int = 7860,  # of 127.0.0.1, which other machines cannot reach; 0 takes any that is free
+    abstain: float | None = None,  # the share of wrong verdicts to allow: may say "don't know"
 ) -> None:
     "Try a model in the browser; everything stays on this machine"
     from cola_nbdev.app import serve
-    serve(model, port)
+    serve(model, port, abstain)
 
 # %% ../nbs/28_cli.ipynb #with-help
 COMMANDS = {"train": cola_train, "evaluate": cola_evaluate, "predict": cola_predict,
             "score": cola_score, "serve": cola_serve, "data": cola_data, "seeds": cola_seeds,
-            "search": cola_search, "compare": cola_compare, "pairs": cola_pairs, "glue": cola_glue,
-            "controls": cola_controls, "export": cola_export, "push": cola_push}
+            "search": cola_search, "compare": cola_compare, "plan": cola_plan,
+            "pairs": cola_pairs, "glue": cola_glue, "controls": cola_controls,
+            "export": cola_export, "push": cola_push}
 
 def with_help(command: Callable,  # a function with a comment behind each parameter
              ) -> Callable:       # the same, with the comments in its docstring

@@ -42,9 +42,9 @@ if TYPE_CHECKING:  # a judge starts fast: what only training and reports need is
     from cola_nbdev.training import Run
 
 # %% auto #0
-__all__ = ['ONNX_FILES', 'NO_ONNX', 'CARD', 'BASE_MODELS', 'OVERWRITES', 'RUN_FILES', 'save_judge', 'Classifier', 'Judge',
-           'OnnxModel', 'model_card', 'check_output', 'read_metrics', 'check_recipe', 'versions', 'write_results',
-           'fine_tune']
+__all__ = ['HELD_OUT', 'DONT_KNOW', 'ONNX_FILES', 'NO_ONNX', 'CARD', 'BASE_MODELS', 'OVERWRITES', 'RUN_FILES', 'save_judge',
+           'Classifier', 'abstention_limit', 'Judge', 'OnnxModel', 'model_card', 'check_output', 'read_metrics',
+           'check_recipe', 'versions', 'write_results', 'fine_tune']
 
 # %% ../nbs/18_prediction.ipynb #save-judge
 def save_judge(run: Run,            # a finished run
@@ -104,17 +104,34 @@ def _first_words(sentence, count):
     words = sentence.split(maxsplit=count) if isinstance(sentence, str) else []
     return sentence[:-len(words[-1])] if len(words) > count else sentence
 
+HELD_OUT, DONT_KNOW = "held_out.json", "don't know"
+
+def abstention_limit(model: str | Path,  # a folder or Hub id, as for `Judge`
+                     risk: float,        # the share of wrong verdicts to allow, as .1
+                    ) -> float:          # `ColaError` if the model was saved without held-out ones
+    "How improbable a label may be and still fit, from the held-out sentences of a model"
+    from cola_nbdev.calibration import conformal_limit  # slow
+
+    path = Path(find_model(model))/HELD_OUT
+    try: right = json.loads(path.read_text(encoding="utf-8"))["right"]
+    except (OSError, ValueError, TypeError, LookupError):
+        raise ColaError(f"{model} has no readable {HELD_OUT}, so nothing says when to abstain; "
+                        "train with a validation_fraction above 0") from None
+    return conformal_limit(right, risk)
+
 class Judge(Classifier):
     "A fine-tuned model that judges sentences"
     def __init__(self,
                  model: str | Path,        # a folder or Hub id; `ColaError` if never fine-tuned
                  onnx: str | None = None,  # fp32 or int8: the file that `cola export` wrote
+                 abstain: float | None = None,  # the share of wrong verdicts to allow, as .1
                 ):
         folder = model_folder(model)
         if onnx: self.model = cast(PreTrainedModel, OnnxModel(find_model(folder), onnx))
         else: self.model = load_model(folder, trained=True)
         self.tokenizer = load_tokenizer(folder)
         check_fit(self.model, self.tokenizer)
+        self.limit = None if abstain is None else abstention_limit(folder, abstain)
         self._encoding = threading.Lock()  # a tokenizer keeps its limit inside: one at a time
 
     @property
@@ -161,6 +178,9 @@ class Judge(Classifier):
         "Judge sentences: one row each, in their order"
         probability, cut = self.predict_probability(sentences)
         label = np.where(probability >= .5, LABELS[1], LABELS[0])
+        if self.limit is not None:
+            from cola_nbdev.calibration import decide  # slow
+            label[decide(probability, self.limit) < 0] = DONT_KNOW
         return pd.DataFrame({"sentence": sentences, "label": label,
                              "probability": probability, "truncated": cut})
 
@@ -341,6 +361,19 @@ def versions() -> dict[str, str]:  # name → version
     return {"python": platform.python_version(), "cola_nbdev": __version__,
             "torch": version("torch"), "transformers": version("transformers")}
 
+def _held_out(run, corpus, progress):
+    "The probability of the right label of every held-out sentence; empty if there are none"
+    from cola_nbdev.data import split_sentences  # slow
+
+    config = run.config
+    if not config.validation_fraction: return []
+    _, sentences = split_sentences(corpus.splits["train"], config.validation_fraction,
+                                   config.seed_of("split"))
+    found = predict_splits(run.model, run.tokenizer, {"held out": sentences}, config.max_length,
+                           progress)
+    right = np.where(found.label == 1, found.probability, 1 - found.probability)
+    return right.round(6).tolist()
+
 def write_results(run: Run,               # a finished run
                   corpus: Corpus,         # every split but `train` is reported on
                   folder: Path,           # gets everything but the checkpoints
@@ -349,19 +382,26 @@ def write_results(run: Run,               # a finished run
     "Evaluate a run and write its files"
     import matplotlib.pyplot as plt  # slow
 
+    from cola_nbdev.calibration import conformal_limit  # slow
+    from cola_nbdev.data import occurs_in  # slow
     from cola_nbdev.evaluation import Report  # slow
     from cola_nbdev.training import plot_history  # slow
 
     shutil.rmtree(folder/"model", ignore_errors=True)  # which an earlier try may have left
     predictions = predict_splits(run.model, run.tokenizer, corpus.dev, run.config.max_length,
                                  progress)
+    predictions["in_train"] = occurs_in(predictions.sentence, corpus.splits["train"].sentence)
+    right = _held_out(run, corpus, progress)
     seconds = sum(row[name] for row in run.history for name in row if name.endswith("_seconds"))
     facts = {"corpus": corpus.name, "fingerprint": corpus.fingerprint, "model": run.config.model,
              "best_epoch": run.best_epoch, "seconds": round(seconds, 1), "findings": run.findings,
              "config": asdict(run.config), "versions": versions()}
+    limit = conformal_limit(right, .1)
+    if np.isfinite(limit): facts["abstain"] = {"risk": .1, "limit": limit}
     report = Report(predictions, facts, corpus.together)
     report.save(folder)
     save_judge(run, folder/"model", model_card(report, run.config))
+    if right: write_atomic(folder/"model"/HELD_OUT, json.dumps({"right": right}) + "\n")
     run.table().to_csv(folder/"history.csv")
     predictions.to_csv(folder/"predictions.csv", index=False)
     figure = plot_history(run.history)[0].figure

@@ -15,20 +15,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from .basics import ColaError, differences, localize_axes, progress_bar, translate
 from .checkpoints import Stopped, StopSignals
 from .data import Corpus
 from .distributed import Processes
-from .settings import Config
+from .settings import Config, command_options
 from .training import TrainingData, TrainState, fit, settings_of
 
 if TYPE_CHECKING:  # an extra: imported by the functions that need it
     import optuna
 
 # %% auto #0
-__all__ = ['SPACE', 'Search', 'search']
+__all__ = ['SPACE', 'expected_best', 'Search', 'search']
 
 # %% ../nbs/24_search.ipynb #space
 SPACE = {  # setting → how to ask a trial for a value, given the settings the search starts from
@@ -50,6 +52,14 @@ SPACE = {  # setting → how to ask a trial for a value, given the settings the 
 def _score(trial):
     if trial.value is not None: return trial.value  # a pruned trial has that of its last epoch
     return max(trial.intermediate_values.values(), default=float("nan"))
+
+def expected_best(scores: ArrayLike,  # of the trials, shape (trials,)
+                 ) -> np.ndarray:     # of the best of 1, 2, … of them, shape (trials,)
+    "How good is the best of n trials, on average? (Dodge et al. 2019, section 3)"
+    ordered = np.sort(scores)
+    share = np.arange(len(ordered) + 1) / len(ordered)
+    counts = range(1, len(ordered) + 1)
+    return np.array([(ordered * np.diff(share ** count)).sum() for count in counts])
 
 @dataclass(repr=False)
 class Search:
@@ -81,21 +91,22 @@ class Search:
 
     def command(self) -> str:  # without the corpus and the folder
         "The options of `cola train` and `cola seeds` for the best settings"
-        best = asdict(self.best)
-        default = asdict(Config(model=self.config.model)) | {"seed": best["seed"]}
-        options = ((name.replace("_", "-"), f"{value:.6g}" if isinstance(value, float) else value)
-                   for name, value in best.items() if value != default[name])
-        return " ".join(f"--{name} {value}" for name, value in options)
+        return command_options(self.best)
 
-    def plot(self, axes=None):  # as many axes as settings were varied; returns them
-        "The score of every completed trial over each of its settings"
-        table = self.table().query("state == 'complete'")
+    def plot(self, axes=None):  # an axes for each setting that was varied, and one more
+        "The score of every completed trial over each of its settings, and the best of n trials"
+        finished = self.table().query("state in ('complete', 'pruned')")
+        table = finished.query("state == 'complete'")
         names = [name for name in SPACE if name in table]
         if axes is None:
-            _, axes = plt.subplots(1, len(names), figsize=(1 + 2.6 * len(names), 2.8),
+            _, axes = plt.subplots(1, len(names) + 1, figsize=(3.6 + 2.6 * len(names), 2.8),
                                    sharey=True, layout="constrained", squeeze=False)
             axes = axes[0]
-        for ax, name in zip(axes, names, strict=True):
+        best = expected_best(finished.validation_mcc.dropna())
+        axes[-1].plot(range(1, len(best) + 1), best, "-", color="#de8f05")
+        axes[-1].set(xlabel=translate("expected best of so many trials"))
+        axes[-1].locator_params(axis="x", integer=True)
+        for ax, name in zip(axes[:-1], names, strict=True):
             ax.plot(table[name], table.validation_mcc, "o", color="#0173b2", alpha=.7)
             ax.set(xlabel=translate(name).replace("_", " "))
             if name in ("learning_rate", "weight_decay"):
@@ -183,8 +194,9 @@ def _train_trial(trial, sentences, config, stop):  # returns the score of the be
     state = TrainState.new(config, data, processes)
     for event in fit(state, config, data, processes):
         if stop.received: raise Stopped(f"stopped in trial {trial.number}", stop.received)
-        if event != "epoch": continue
-        trial.report(state.history[-1]["validation_mcc"], state.epoch)
+        on_labels = state.epoch - config.corrupted_epochs
+        if event != "epoch" or on_labels < 1: continue
+        trial.report(state.history[-1]["validation_mcc"], on_labels)
         if trial.should_prune(): raise TrialPruned
     return state.history[state.best_epoch - 1]["validation_mcc"]
 
