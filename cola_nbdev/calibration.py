@@ -41,7 +41,8 @@ def reliability(labels: ArrayLike,       # 0 or 1, shape (n,)
                ) -> pd.DataFrame:        # a row per bin: n, mean probability, share acceptable
     "How confident, and how often right, bin by bin"
     n, given, acceptable = _bins(labels, probability, bins)
-    return pd.DataFrame({"n": n.astype(int), "probability": given / n, "acceptable": acceptable / n})
+    return pd.DataFrame({"n": n.astype(int), "probability": given / n,
+                         "acceptable": acceptable / n})
 
 def calibration_error(labels: ArrayLike,       # 0 or 1, shape (n,)
                       probability: ArrayLike,  # of acceptable, shape (n,)

@@ -25,16 +25,16 @@ from cola_nbdev.evaluation import (
     Interval,
     draw_mcc,
     interval_of,
-    mcc,
+    mcc_of_runs,
     read_predictions,
     split_masks,
 )
 from .settings import CHECKPOINT_SETTINGS, SEEDS, Config, command_options
 
 # %% auto #0
-__all__ = ['TYPICAL', 'check_same', 'metrics_of', 'load_predictions', 'seed_variance', 'draw_mcc_of_seeds', 'mcc_of_seeds',
-           'paired_draws', 'p_of_draws', 'mcnemar', 'Comparison', 'majority', 'seeds_command', 'compare', 'Variances',
-           'measure_variances', 'plan']
+__all__ = ['MANY', 'TYPICAL', 'check_same', 'metrics_of', 'load_predictions', 'seed_variance', 'draw_mcc_of_seeds',
+           'mcc_of_seeds', 'paired_draws', 'p_of_draws', 'mcnemar', 'Comparison', 'majority', 'seeds_command',
+           'compare', 'Variances', 'measure_variances', 'plan']
 
 # %% ../nbs/17_comparison.ipynb #check-same
 def check_same(first: pd.DataFrame,   # predictions
@@ -115,11 +115,9 @@ def _add_seeds(sets, seed):
     for scores, drawn in sets:
         k = len(scores)
         between, _ = seed_variance(scores, drawn)
-        if not between: continue
-        deviations = (scores - scores.mean()) / scores.std() * np.sqrt(between)
-        draws = draws + deviations[rng.integers(0, k, (len(draws), k))].mean(1)
+        draws = draws + rng.normal(0, np.sqrt(between / k), len(draws))
         variance += between / k
-        spread += (between / k) ** 2 / (k - 1)
+        spread += between * scores.var(ddof=1) / k ** 2 / (k - 1)
     if not spread: return draws
     freedom = variance ** 2 / spread
     middle = draws.mean()
@@ -134,7 +132,7 @@ def draw_mcc_of_seeds(labels: ArrayLike,     # true labels, 0 or 1, shape (n,)
     predicted = np.atleast_2d(predicted)
     drawn = draw_mcc(labels, predicted, draws, seed)
     if len(predicted) == 1: return drawn[:, 0]
-    return _add_seeds([(np.array([mcc(labels, run) for run in predicted]), drawn)], seed)
+    return _add_seeds([(mcc_of_runs(labels, predicted), drawn)], seed)
 
 # %% ../nbs/17_comparison.ipynb #mcc-of-seeds
 def mcc_of_seeds(labels: ArrayLike,     # true labels, 0 or 1, shape (n,)
@@ -144,8 +142,8 @@ def mcc_of_seeds(labels: ArrayLike,     # true labels, 0 or 1, shape (n,)
                  seed: int = 0,         # same seed, same interval
                 ) -> Interval:          # `ColaError` as in `check_labels`
     "The mean MCC of several seeds with an interval over seeds and sentences"
-    mean = np.mean([mcc(labels, run) for run in np.atleast_2d(predicted)])
-    return interval_of(mean, draw_mcc_of_seeds(labels, predicted, draws, seed), level)
+    found = draw_mcc_of_seeds(labels, predicted, draws, seed)
+    return interval_of(mcc_of_runs(labels, np.atleast_2d(predicted)).mean(), found, level)
 
 # %% ../nbs/17_comparison.ipynb #paired-draws
 def paired_draws(labels: ArrayLike,    # true labels, 0 or 1, shape (n,)
@@ -159,7 +157,7 @@ def paired_draws(labels: ArrayLike,    # true labels, 0 or 1, shape (n,)
     first, second = np.atleast_2d(first), np.atleast_2d(second)
     runs = np.vstack([first, second])
     drawn = draw_mcc(labels, runs, draws, seed)
-    scores = np.array([mcc(labels, run) for run in runs])
+    scores = mcc_of_runs(labels, runs)
     count = len(first)
     if min(count, len(second)) == 1: return drawn[:, count:].mean(1) - drawn[:, :count].mean(1)
     if paired:
@@ -230,7 +228,7 @@ def majority(predicted: ArrayLike,  # predicted labels, shape (seeds, n)
 
 def _compare_split(labels, first, second, names, draws, paired):
     drawn = paired_draws(labels, first, second, draws, paired=paired)
-    scores = [np.mean([mcc(labels, run) for run in runs]) for runs in (first, second)]
+    scores = [mcc_of_runs(labels, runs).mean() for runs in (first, second)]
     difference, low, high = interval_of(scores[1] - scores[0], drawn)
     row = {"n": len(labels), f"MCC {names[0]}": scores[0], f"MCC {names[1]}": scores[1],
            "difference": difference, "low": low, "high": high}
@@ -304,6 +302,8 @@ def compare(first: pd.DataFrame | list[pd.DataFrame],   # of one run, or of seve
                       drawn.get(largest, np.zeros(0)), tuple(names), _note(both, names, paired))
 
 # %% ../nbs/17_comparison.ipynb #plan
+MANY = 1e4  # degrees of freedom, from where Student's distribution is as good as normal
+
 @dataclass(frozen=True)
 class Variances:
     "What makes the difference of two mean MCCs vary"
@@ -317,11 +317,12 @@ class Variances:
         "The variance of a difference"
         part = self.seeds / seeds
         total = 2 * part + (2 * self.runs / seeds + self.recipes) / sentences
-        return total, min(1e4, total ** 2 * (seeds - 1) / max(2 * part ** 2, 1e-12))
+        if not part: return total, MANY
+        return total, min(MANY, total ** 2 * (seeds - 1) / (2 * part ** 2))
 
 # seeds: standard deviation .02 (recipe: the best of five lay .017 to .029 · 1.16 above the mean);
-# runs, recipes: of the judges above, whose seeds agree on 87% of the sentences
-TYPICAL = Variances(.02 ** 2, .5, .1)
+# runs, recipes: of the judges above, whose seeds agree on 86% of the sentences
+TYPICAL = Variances(.02 ** 2, .4, .04)
 
 def measure_variances(first: list[pd.DataFrame],   # several seeds of a recipe
                       second: list[pd.DataFrame],  # of another one, on the same sentences
@@ -333,7 +334,7 @@ def measure_variances(first: list[pd.DataFrame],   # several seeds of a recipe
         if len(runs) < 2: raise ColaError("at least two seeds of each recipe are needed")
     verdicts = [np.array([run.predicted for run in runs]) for runs in (first, second)]
     drawn = np.split(draw_mcc(labels, np.vstack(verdicts)), [len(first)], axis=1)
-    found = [seed_variance([mcc(labels, run) for run in runs], own)
+    found = [seed_variance(mcc_of_runs(labels, runs), own)
              for runs, own in zip(verdicts, drawn, strict=True)]
     between, within = np.mean(found, axis=0)
     own = sum(each / len(runs) for (_, each), runs in zip(found, verdicts, strict=True))

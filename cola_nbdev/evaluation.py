@@ -20,15 +20,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 from scipy.stats import norm
-from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix, matthews_corrcoef
+from sklearn.metrics import ConfusionMatrixDisplay, matthews_corrcoef
 
 from .basics import ColaError, get_language, localize_axes, translate
 
 # %% auto #0
-__all__ = ['SMALL', 'LENGTHS', 'PAGE', 'mcc', 'mcc_of_counts', 'check_labels', 'draw_mcc', 'Interval', 'interval_of',
-           'bootstrap_mcc', 'mcc_by', 'split_masks', 'split_metrics', 'split_difference', 'plot_confusion', 'batch_mcc',
-           'plot_batch_mcc', 'holm', 'shrink', 'mcc_of_groups', 'plot_mcc', 'mcc_beyond', 'length_of', 'error_map',
-           'worst_mistakes', 'Report', 'read_predictions']
+__all__ = ['PRIOR', 'SMALL', 'LENGTHS', 'PAGE', 'mcc', 'mcc_of_counts', 'mcc_of_runs', 'check_labels', 'draw_mcc', 'Interval',
+           'interval_of', 'bootstrap_mcc', 'mcc_by', 'split_masks', 'split_metrics', 'split_difference',
+           'plot_confusion', 'batch_mcc', 'plot_batch_mcc', 'holm', 'shrink', 'mcc_of_groups', 'plot_mcc', 'mcc_beyond',
+           'length_of', 'error_map', 'worst_mistakes', 'Report', 'read_predictions']
 
 # %% ../nbs/15_evaluation.ipynb #mcc
 def mcc(labels: ArrayLike,     # true labels, 0 or 1, shape (n,)
@@ -45,6 +45,13 @@ def mcc_of_counts(counts: ArrayLike,  # sentences in the cells (TN, FP, FN, TP),
     root = np.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn))
     return np.divide(tp * tn - fp * fn, root, out=np.zeros_like(root), where=root > 0)
 
+def mcc_of_runs(labels: ArrayLike,     # true labels, 0 or 1, shape (n,)
+                predicted: ArrayLike,  # predicted labels, 0 or 1, shape (runs, n)
+               ) -> np.ndarray:        # shape (runs,)
+    "MCC of each of several runs, without the checks of scikit-learn"
+    cells = 2 * np.asarray(labels) + np.asarray(predicted)
+    return mcc_of_counts(np.stack([(cells == each).sum(-1) for each in range(4)], -1))
+
 def check_labels(labels: ArrayLike,     # 0 or 1 and both of them, shape (n,)
                  predicted: ArrayLike,  # 0 or 1, shape (n,) or (seeds, n)
                 ) -> tuple[np.ndarray, np.ndarray]:  # as arrays; `ColaError` if they are not that
@@ -53,27 +60,31 @@ def check_labels(labels: ArrayLike,     # 0 or 1 and both of them, shape (n,)
     if predicted.shape[-1:] != labels.shape:
         raise ColaError(f"{len(labels)} labels and {predicted.shape[-1]} predictions; "
                         "give one prediction for each label")
-    if not predicted.size or not np.isin([*labels, *predicted.flat], [0, 1]).all():
+    fits = all(((values == 0) | (values == 1)).all() for values in (labels, predicted))
+    if not predicted.size or not fits:
         raise ColaError("labels and predictions must be 0 or 1, and there must be some")
     if len(np.unique(labels)) < 2:
         raise ColaError(f"the {len(labels)} labels are of one class; MCC is undefined there")
     return labels, predicted
 
 # %% ../nbs/15_evaluation.ipynb #draw-mcc
+PRIOR = 1/3  # what each cell has besides its sentences
+
 def draw_mcc(labels: ArrayLike,     # true labels, 0 or 1, shape (n,)
              predicted: ArrayLike,  # predicted labels, 0 or 1, shape (n,) or (runs, n)
              draws: int = 10_000,   # how many samples; the same for all runs
              seed: int = 0,         # same seed, same draws
             ) -> np.ndarray:        # (draws,) or (draws, runs); `ColaError` as in `check_labels`
-    "The MCC in many draws of how probable each cell is (Rubin 1981, with a prior of ½ a cell)"
+    "The MCC in many draws of how probable each cell is (Rubin 1981, with a small prior)"
     labels, predicted = check_labels(labels, predicted)
     table = np.vstack([labels, predicted]).astype(np.int8)
-    patterns, times = np.unique(table, axis=1, return_counts=True)
+    _, where, times = np.unique(np.packbits(table.astype(np.uint8), axis=0), axis=1,
+                                return_index=True, return_counts=True)
     unanimous = [[label, *[verdict] * (len(table) - 1)] for label in (0, 1) for verdict in (0, 1)]
-    patterns = np.hstack([patterns, np.transpose(unanimous)])
+    patterns = np.hstack([table[:, where], np.transpose(unanimous)])
     cells = 2 * patterns[0] + patterns[1:]  # TN, FP, FN, TP are 0, 1, 2, 3; shape (runs, patterns)
     is_in_cell = (cells[..., None] == np.arange(4)).astype(float)
-    shapes = np.concatenate([times, np.full(4, .5)])
+    shapes = np.concatenate([times, np.full(4, PRIOR)])
     rng = np.random.default_rng(seed)
     scores = [mcc_of_counts(rng.standard_gamma(shapes, (size, len(shapes))) @ is_in_cell)
               for size in [1000] * (draws // 1000) + [draws % 1000] if size]  # to save memory
@@ -102,7 +113,8 @@ def bootstrap_mcc(labels: ArrayLike,     # true labels, 0 or 1, shape (n,)
                   seed: int = 0,         # same seed, same interval
                  ) -> Interval:          # `ColaError` as in `check_labels`
     "MCC with its interval, for other sentences of the same kind"
-    return interval_of(mcc(labels, predicted), draw_mcc(labels, predicted, draws, seed), level)
+    found = draw_mcc(labels, predicted, draws, seed)
+    return interval_of(mcc(labels, predicted), found, level)
 
 # %% ../nbs/15_evaluation.ipynb #mcc-by
 def _mcc_row(part):
@@ -232,19 +244,17 @@ def mcc_of_groups(predictions: pd.DataFrame,  # with the columns `label` and `pr
     scored = table.index[table.mcc.notna()]
     if len(scored) < 3: return table
 
-    def moments(part):  # of artanh(MCC)
-        draws = np.arctanh(draw_mcc(part.label, part.predicted).clip(-.9999, .9999))
-        return draws.mean(), draws.var()
-
-    inside = [predictions[column] == value for value in scored]
-    score, noise = np.transpose([moments(predictions[rows]) for rows in inside])
-    rest, rest_noise = np.transpose([moments(predictions[~rows]) for rows in inside])
-    shrunk, error = shrink(score, noise)
+    # the noise of a sentence is that of the whole: of few, nobody knows their own
+    noise = len(predictions) * draw_mcc(predictions.label, predictions.predicted).var()
+    score, n = table.mcc[scored].to_numpy(), table.n[scored].to_numpy()
+    shrunk, error = shrink(score, noise / n)
     width = norm.ppf(.975) * error
-    ends = np.tanh([shrunk, shrunk - width, shrunk + width]).T
+    ends = np.clip([shrunk, shrunk - width, shrunk + width], -1, 1).T
     table.loc[scored, ["shrunk", "shrunk_low", "shrunk_high"]] = ends
-    p = 2 * norm.sf(np.abs(score - rest) / np.sqrt(noise + rest_noise))
-    table.loc[scored, "differs"] = holm(p)
+    others = [predictions[predictions[column] != value] for value in scored]
+    rest = np.array([mcc(part.label, part.predicted) for part in others])
+    variance = noise / n + noise / (len(predictions) - n)
+    table.loc[scored, "differs"] = holm(2 * norm.sf(np.abs(score - rest) / np.sqrt(variance)))
     return table
 
 # %% ../nbs/15_evaluation.ipynb #plot-mcc
@@ -265,9 +275,9 @@ def plot_mcc(table: pd.DataFrame,     # from `mcc_by`, `mcc_of_groups` or `split
     if is_shrunk: ax.scatter(table.mcc, rows, facecolors="none", edgecolors=colors, s=20)
     for row in rows[table.mcc.isna()]:
         ax.text(0, row, f" – {translate('one class only')}", va="center", color="#6e6e6e")
-    stars = np.where(table.get("differs", False), " *", "")
-    names = [f"{name} ({n}){star}".replace("$", r"\$")  # a bare $ would begin a formula
-             for name, n, star in zip(table.index, table.n, np.resize(stars, len(table)), strict=True)]
+    differs = table.get("differs", pd.Series(False, table.index))
+    names = [f"{name} ({n}){' *' if is_other else ''}".replace("$", r"\$")  # a bare $: a formula
+             for name, n, is_other in zip(table.index, table.n, differs, strict=True)]
     ax.set_yticks(rows, names)
     ax.axvline(0, color="grey", linewidth=1)
     label = translate("MCC with 95% interval (sentences in brackets)")

@@ -41,7 +41,7 @@ from .checkpoints import Stopped, one_writer
 from .comparison import check_same, mcc_of_seeds, paired_draws, seed_variance
 from .data import Corpus
 from .distributed import Processes
-from .evaluation import Report, draw_mcc, interval_of, mcc, split_masks
+from .evaluation import Report, draw_mcc, interval_of, mcc_of_runs, split_masks
 from .model import load_model
 from .packing import predict_logits
 from .prediction import check_recipe, fine_tune, read_metrics
@@ -289,7 +289,7 @@ def baselines(corpus: Corpus,              # `train` to learn from, other splits
     return pd.DataFrame(rows).T
 
 def _lead(labels, baseline, model):
-    means = [np.mean([mcc(labels, run) for run in runs]) for runs in (baseline, model)]
+    means = [mcc_of_runs(labels, runs).mean() for runs in (baseline, model)]
     return interval_of(means[1] - means[0], paired_draws(labels, baseline, model))
 
 # %% ../nbs/23_experiments.ipynb #train-watching

@@ -57,7 +57,7 @@ def changes(node):
         yield "another number", lambda n: setattr(
             n, "value", not n.value if isinstance(n.value, bool) else
             n.value + 1 if isinstance(n.value, int) else n.value * .9 if n.value else .1)
-    if isinstance(node, ast.If | ast.IfExp) or (isinstance(node, ast.While)):
+    if isinstance(node, ast.If | ast.IfExp | ast.While):
         yield "condition turned around", lambda n: setattr(
             n, "test", ast.UnaryOp(ast.Not(), n.test))
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.Not | ast.Invert):
@@ -69,8 +69,7 @@ def changes(node):
         yield "argument left out", lambda n: n.keywords.pop()
     if isinstance(node, ast.Expr | ast.AugAssign) and not isinstance(
             getattr(node, "value", None), ast.Constant):
-        yield "statement left out", lambda n: (setattr(n, "value", ast.Constant(0)) if isinstance(
-            n, ast.Expr) else setattr(n, "value", ast.Constant(0)))
+        yield "statement left out", lambda n: setattr(n, "value", ast.Constant(0))
 
 def places(tree):
     "(index in ast.walk, which change) of every mutant; not in plots, messages and annotations"
@@ -122,9 +121,7 @@ def changed_cell(module, tree, line):
 
 def run_tests(arguments):
     import pytest
-    sys.stdout = sys.stderr = open(os.devnull, "w")
-    os.dup2(sys.stdout.fileno(), 1)
-    os.dup2(sys.stdout.fileno(), 2)
+    for number in (1, 2): os.dup2(os.open(os.devnull, os.O_WRONLY), number)
     return pytest.main([*arguments, "-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"])
 
 def run_page(module, page, tree, line):
@@ -163,7 +160,7 @@ def try_module(module, each, seed):
     found = places(tree)
     sample = random.Random(seed).sample(found, min(each, len(found)))
     fast = [NUMBERS, PROPERTIES, "-k", chosen]
-    for index, number in [None, *sample] if False else sample:
+    for index, number in sample:
         mutant, node, words = mutate(tree, index, number)
         line = getattr(node, "lineno", 1)
         def fast_tests(mutant=mutant):
@@ -189,6 +186,7 @@ def main():
                   flush=True)
     killed = sum(bool(row["killed by"]) for row in rows)
     print(f"{killed} of {len(rows)} killed")
-    if not options.modules: RESULTS.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
+    if options.modules: return
+    RESULTS.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
 
 if __name__ == "__main__": main()
