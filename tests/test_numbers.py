@@ -458,6 +458,10 @@ def test_before_and_after():
     assert found.temperature == near(1.967610, abs=1e-6)
     assert found.table.Brier["before"] == near(.221898, abs=1e-6)
     assert found.table.Brier["after"] == near(.184754, abs=1e-6)
+    shifted = calibrate(frame.assign(logit=LOGIT + 3.), other.assign(logit=LOGIT + 3.)).table
+    assert shifted.Brier["Platt"] == near(found.table.Brier["Platt"]), "leniency is taken out"
+    assert shifted.MCC["Platt"] == near(found.table.MCC["Platt"])
+    assert shifted.MCC["Platt"] > shifted.MCC["before"]
     slope, intercept = fit_platt(Y, LOGIT)
     assert found.table.Brier["Platt"] == near(
         brier_score_loss(Y, 1 / (1 + np.exp(-slope * LOGIT - intercept))))
