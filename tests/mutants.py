@@ -38,6 +38,7 @@ MODULES = {  # module → its page, and the expression that chooses its fast tes
                        " or trained or kept or validated"),
     "doctor": ("13", "doctor"),
     "checkpoints": ("11", "checkpoint or bit or scaler")}
+SLOW = "holds_the_truth or told_apart or p_is_small or mean_of_seeds or are_measured"
 SHOWN = re.compile(r"plot|^_?(repr|show|describe|picture|grayed|note|headline)|__repr__|_repr_html_"
                    r"|figures|^save$|Progress|page")
 SWAPS = {ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq,
@@ -165,7 +166,7 @@ def try_module(module, each, seed, pages=True):
     found = places(tree)
     sample = random.Random(seed).sample(found, min(each, len(found)))
     files = [NUMBERS, PROPERTIES] if module in ("packing", "checkpoints") else [NUMBERS]
-    fast = [*files, "-k", chosen]
+    fast = [*files, "-k", f"({chosen}) and not ({SLOW})"]
     for index, number in sample:
         mutant, node, words = mutate(tree, index, number)
         line = getattr(node, "lineno", 1)
@@ -196,7 +197,7 @@ def main():
             print(f"{row['killed by'] or 'SURVIVED':8} {module}:{row['line']} {row['change']}",
                   flush=True)
     killed = sum(bool(row["killed by"]) for row in rows)
-    print(f"{killed} of {len(rows)} killed")
+    print(f"{killed} of {len(rows)} killed", flush=True)
     if options.modules: return
     RESULTS.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
 
