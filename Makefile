@@ -39,7 +39,7 @@ lint: .venv/.dev ## read code and notebooks with ruff, and the types of the code
 
 faults: .venv/.dev ## break training runs on purpose and make up input by the thousand (about 10 minutes), into docs/reliability.md
 	@echo "Killing, filling, flipping, and making up input"
-	@COLA_NBDEV_LONG=1 OMP_NUM_THREADS=1 .venv/bin/python -m pytest -q -n 2 --dist loadscope tests/test_faults.py tests/test_processes.py tests/test_scoring.py tests/test_engine.py tests/test_remote.py tests/test_sweeps.py tests/test_properties.py $(args)
+	@COLA_NBDEV_LONG=1 OMP_NUM_THREADS=1 .venv/bin/python -m pytest -q -n 2 --dist loadscope tests/test_faults.py tests/test_processes.py tests/test_scoring.py tests/test_engine.py tests/test_remote.py tests/test_sweeps.py tests/test_properties.py tests/test_attacks.py tests/test_fuzz.py $(args)
 
 browser: .venv/.dev ## try the page of cola serve in Chromium, under load too (installs Gradio, Playwright, and Chromium where apt may)
 	@echo "Installing Gradio and Playwright into .venv"

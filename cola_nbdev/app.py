@@ -28,10 +28,10 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined, UndefinedError
 
 from .attribution import attribution, colored, page
-from .basics import ColaError
+from .basics import ColaError, csv_line, is_blank, path_within
 from .grammar import demo_corpus
 from .prediction import Judge, read_metrics
-from .reading import read_lines, read_table
+from .reading import TEXT, choose_column, read_rows, read_table
 
 # %% auto #0
 __all__ = ['POLICY', 'ADDRESSES', 'WANTED', 'SHOWN', 'QUIET', 'TRY', 'CLOSED', 'Limits', 'Refused', 'read_body', 'check_paths',
@@ -59,7 +59,7 @@ class Limits:
                             f"{self.sentences:,} at once; use cola score, or several files")
         for number, sentence in enumerate(sentences, 1):
             which = f"sentence {number}" if count > 1 else "the sentence"
-            if not sentence.strip(): raise ColaError(f"{which} is empty; write one")
+            if is_blank(sentence): raise ColaError(f"{which} is empty; write one")
             if len(sentence) > self.characters:
                 raise ColaError(f"{which} has {len(sentence):,} characters; this page takes "
                                 f"{self.characters:,}")
@@ -115,8 +115,8 @@ def check_paths(body: bytes,   # of a request, as JSON
     try: json.loads(body, object_hook=collect)
     except (ValueError, RecursionError): raise Refused(400, WANTED) from None
     for path in named:
-        try: inside = Path(path).resolve().is_relative_to(folder)
-        except (TypeError, ValueError, OSError, RuntimeError): inside = False  # no path, or a loop
+        try: inside = not path_within(folder, str(Path(path).absolute())).is_dir()
+        except (ColaError, TypeError, ValueError, OSError): inside = False
         if not inside: raise Refused(403, "this page opens no files but those uploaded to it")
 
 # %% ../nbs/27_app.ipynb #gate-class
@@ -243,21 +243,26 @@ def read_upload(path: str | Path,  # a .txt, .csv or .tsv file
     size, kind = path.stat().st_size, path.suffix.lower()
     if size > limits.upload:
         raise ColaError(f"{path.name} has {size:,} bytes; this page takes {limits.upload:,}")
-    if kind not in (".txt", ".csv", ".tsv"):
+    packed = path.read_bytes()[:2] in (b"PK", b"\x1f\x8b")  # who knows how large it would become
+    if kind not in (".txt", ".csv", ".tsv") or packed:
         raise ColaError(f"{path.name} is not a .txt, .csv or .tsv file; send text with a sentence "
                         "on each line, or a table with a column sentence")
-    if kind == ".txt": rows = enumerate(map(str.strip, read_lines(path)), 1)
-    else: rows = _table_rows(path, "\t" if kind == ".tsv" else ",")
-    rows = [(line, sentence) for line, sentence in rows if sentence or kind != ".txt"]
+    rows = _text_rows(path) if kind == ".txt" else [*_table_rows(path)]
     if not rows: raise ColaError(f"{path.name} holds no sentences")
     for line, sentence in rows:
         try: limits.check([sentence])
         except ColaError as error: raise ColaError(f"{path.name} line {line}: {error}") from None
     return limits.check([sentence for _, sentence in rows])
 
-def _table_rows(path, delimiter):
-    table = read_table(path, delimiter)
-    if "sentence" in table: return table.sentence.items()
+def _text_rows(path):
+    with open(path, "rb") as file:
+        _, rows = read_rows(file, "text", path.name)
+        return [(line, row["sentence"].strip()) for line, row in rows if row["sentence"].strip()]
+
+def _table_rows(path):
+    table = read_table(path)
+    name = choose_column(table, None, TEXT, "sentences", "another name for", path.name)
+    if name: return table[name].items()
     columns = ", ".join(map(str, table.columns))[:200]
     raise ColaError(f"{path.name}: no column sentence; it has {columns}")
 
@@ -266,7 +271,8 @@ def results_view(table: pd.DataFrame,  # what a judge says of the sentences of a
                  name: str,            # the file's name
                 ) -> str:              # HTML
     "The first verdicts, and a link to all of them as CSV"
-    data = base64.b64encode(table.to_csv(index=False).encode()).decode()
+    lines = [list(table.columns), *table.itertuples(index=False, name=None)]
+    data = base64.b64encode("".join(map(csv_line, lines)).encode()).decode()
     return view("results", name, Path(name).stem, list(table.itertuples()), data)
 
 # %% ../nbs/27_app.ipynb #about-model
@@ -344,7 +350,8 @@ class Answers:
         path = Path(path)
         try: table = self.table(read_upload(path, self.limits), progress=progress)
         except ColaError as error: return view("note", error)
-        finally: path.unlink(missing_ok=True)
+        finally:
+            with contextlib.suppress(OSError): path.unlink()
         return results_view(table, path.name)
 
     def words(self, sentence: str,  # what was typed
@@ -510,15 +517,19 @@ def served(judge: Judge,              # that answers
 # %% ../nbs/27_app.ipynb #serve-app
 def serve(model: str | Path,  # a folder made by `cola train`, or a Hub id
           port: int = 7860,   # 0 takes any that is free
+          positive: str | None = None, # as for `Judge`
           abstain: float | None = None,  # the share of wrong verdicts to allow; None: answer all
          ):                   # `ColaError` if Gradio, the port or the model can't be had
     "Serve the page until Ctrl-C"
     load_gradio()
     port = find_port(port)
-    judge = Judge(model, abstain=abstain)
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    judge = Judge(model, abstain=abstain, positive=positive)
+    ends = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.signal(number, signal.default_int_handler) for number in ends
+              if signal.getsignal(number) != signal.SIG_IGN}  # nohup ignores one
     try:
         with contextlib.suppress(KeyboardInterrupt), served(judge, model, port) as url:
             print(f"open {url} in a browser; Ctrl-C here stops it", flush=True)
             while True: time.sleep(1)
-    finally: signal.signal(signal.SIGTERM, before)
+    finally:
+        for number, handler in before.items(): signal.signal(number, handler)

@@ -5,21 +5,30 @@
 # %% ../nbs/00_basics.ipynb #imports
 from __future__ import annotations
 
+import csv
 import gettext
+import json
 import os
+import re
 import secrets
+import stat
+import unicodedata
+from collections.abc import Iterable
 from functools import cache
 from importlib.resources import files
 from numbers import Number
 from pathlib import Path
 from string import Formatter
 from typing import Any
+from urllib.parse import unquote
 
 
 
 # %% auto #0
-__all__ = ['COLUMNS', 'LABELS', 'COUNTS', 'LANGUAGES', 'ColaError', 'log_odds', 'differences', 'fsync', 'write_atomic',
-           'progress_bar', 'is_distributed', 'get_language', 'set_language', 'translate', 'localize_axes']
+__all__ = ['ADDRESS', 'COLUMNS', 'LABELS', 'COUNTS', 'LANGUAGES', 'ColaError', 'printable', 'without_password', 'explain',
+           'log_odds', 'differences', 'is_blank', 'csv_line', 'fsync', 'write_atomic', 'read_bytes', 'read_record',
+           'path_within', 'progress_bar', 'environment_number', 'is_distributed', 'get_language', 'set_language',
+           'translate', 'localize_axes']
 
 # %% ../nbs/00_basics.ipynb #colaerror
 class ColaError(Exception):
@@ -27,17 +36,53 @@ class ColaError(Exception):
     code = 2  # the exit code of the command `cola`
 
     def __str__(self):
-        shown = (c if c.isprintable() else c.encode("unicode_escape").decode()
-                 for c in super().__str__())
+        text = ADDRESS.sub(lambda found: without_password(found[0]), super().__str__())
+        if len(text) > 1000: text = f"{text[:700]} … {text[-250:]}"  # the end says how to fix it
+        shown = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
         return "".join(shown)
+
+# %% ../nbs/00_basics.ipynb #printable
+# C0, DEL and C1; line ends that only some programs know; turns of direction; half characters
+_UNPRINTED = re.compile("[\0-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+ADDRESS = re.compile(r"(?<![\w+.-])[A-Za-z][\w+.-]{1,30}:(?:/+|[^\s:/]*:(?=\S*@))\S+")
+
+def printable(text: str) -> str:  # line ends stay
+    "A text that a terminal shows and doesn't obey"
+    return _UNPRINTED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+def without_password(address: str | Path) -> str:  # of a folder or a database
+    "An address that can be shown: scheme, host and path, without user, password and query"
+    found = re.fullmatch(r"([A-Za-z][\w+.-]+:/*)(.*)", str(address), re.DOTALL)
+    if not found: return str(address)
+    scheme, rest = found.groups()
+    login, at, host = rest.rpartition("@")  # a parser of URLs would stop at a / in a password
+    if "/" in login and ":" not in login: login, at, host = "", "", rest  # an @ in a path
+    if re.search("[?#]", login): return f"{scheme}…"  # is this @ in a password or in a query?
+    return scheme + ("…@" if at else "") + re.split("[?#]", host)[0]
+
+def explain(error: BaseException,     # of any store or database
+            address: str | Path = "", # which it may quote
+           ) -> str:
+    "The first line of an error, without secrets"
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    line = ADDRESS.sub(lambda found: without_password(found[0]), text.strip().split("\n")[0])
+    words, address = re.compile("[/:@?&=#;%+]+"), str(address)
+    hidden = {*words.split(address), *words.split(unquote(address))}
+    hidden -= {*words.split(without_password(address))}
+    for part in sorted(hidden, key=len, reverse=True):
+        if len(part) > 2: line = line.replace(part, "…")
+    return line[:160]
 
 # %% ../nbs/00_basics.ipynb #names
 COLUMNS = ["sentence_source", "label", "label_notes", "sentence", "phenomenon"]
 LABELS = {0: "unacceptable", 1: "acceptable"}
 
 def log_odds(logits: Any) -> Any:  # NumPy or torch, (sentences, 2); returns (sentences,)
-    "The log-odds of *acceptable* (the probability is the sigmoid of it)"
-    return logits[:, 1] - logits[:, 0]
+    "The log-odds of *acceptable* (the probability is the sigmoid of it); `ColaError` if one is NaN"
+    odds = logits[:, 1] - logits[:, 0]
+    if (abs(odds) < float("inf")).all(): return odds
+    raise ColaError("the model's output is not a number: its weights are damaged, or its learning "
+                    "rate was too high")
 
 def differences(before: dict,  # name → value, as it was written down
                 now: dict,     # name → value, as it is
@@ -45,6 +90,23 @@ def differences(before: dict,  # name → value, as it was written down
     "What two descriptions of the same thing disagree about"
     return [f"{name} {was} (now {now.get(name)})"
             for name, was in before.items() if was != now.get(name)]
+
+# %% ../nbs/00_basics.ipynb #is-blank
+_INVISIBLE = ("Cc", "Cf", "Cs", "Zs", "Zl", "Zp", "Mn", "Me")  # categories of Unicode
+_FILLERS = "\u115f\u1160\u2800\u3164\uffa0"  # letters and signs without ink
+
+def is_blank(text: str) -> bool:
+    "Is there nothing to see?"
+    return all(each in _FILLERS or unicodedata.category(each) in _INVISIBLE for each in text)
+
+class _Echo:
+    def write(self, line): return line  # so that `writerow` does
+
+_csv = csv.writer(_Echo(), lineterminator="\r\n")  # quotes a field with either end of a line
+
+def csv_line(fields: Iterable) -> str:  # with its end
+    "A row of a table as CSV"
+    return _csv.writerow(fields)[:-2] + "\n"
 
 # %% ../nbs/00_basics.ipynb #write-atomic
 def fsync(path: str | Path):  # a file or a folder
@@ -55,18 +117,55 @@ def fsync(path: str | Path):  # a file or a folder
     finally: os.close(descriptor)
 
 def write_atomic(path: str | Path,      # the file; its folder must exist
-                 content: str | bytes,  # text is written as UTF-8
+                 content: str | bytes,  # text is written as UTF-8, half characters as \udcff
                 ):                      # `OSError` if it can't be written; the old file stays
     "Write a file completely or not at all"
     path = Path(path)
     new = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
     try:
         with open(new, "xb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
+            if isinstance(content, str): content = content.encode(errors="backslashreplace")
+            file.write(content)
         fsync(new)
         os.replace(new, path)
         fsync(path.parent)
     finally: new.unlink(missing_ok=True)
+
+# %% ../nbs/00_basics.ipynb #read-bytes
+def _open_at_once(path, flags): return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+def read_bytes(path: str | Path,  # `ColaError` if it is a pipe, a device or a folder, or missing
+              ) -> bytes:
+    "The content of an ordinary file"
+    try:
+        with open(path, "rb", opener=_open_at_once) as file:
+            if stat.S_ISREG(os.fstat(file.fileno()).st_mode): return file.read()
+        reason = "no ordinary file"
+    except (OSError, ValueError) as error:
+        reason = (getattr(error, "strerror", None) or str(error)).lower()
+    raise ColaError(f"{path}: {reason}; check the path")
+
+def read_record(path: str | Path,  # of a JSON object
+                advice: str = "remove it and give the same command again",
+                **kinds: type,     # field → what it must be, if it is there
+               ) -> dict:          # `ColaError` if it is anything else
+    "What a program wrote down, in the shape that it has"
+    try:
+        found = json.loads(read_bytes(path))
+        if isinstance(found, dict) and all(isinstance(found.get(name, kind()), kind)
+                                           for name, kind in kinds.items()): return found
+    except (ValueError, RecursionError): pass
+    raise ColaError(f"{path} is damaged; {advice}")
+
+def path_within(folder: str | Path,  # where the file must be
+                name: str,           # from a record, a column or a listing; / parts subfolders
+               ) -> Path:            # `ColaError` if it would be elsewhere
+    "The path of a file whose name comes from outside"
+    path = Path(folder, name)
+    try: inside = Path(folder).resolve() in path.resolve().parents
+    except (OSError, RuntimeError, ValueError): inside = False
+    if inside: return path
+    raise ColaError(f"{name!r} is not the name of a file in {folder}; rename it")
 
 # %% ../nbs/00_basics.ipynb #progress-bar
 def progress_bar(iterable=None,            # what to go through; without it, `update` moves the bar
@@ -86,9 +185,18 @@ def progress_bar(iterable=None,            # what to go through; without it, `up
 # Where launchers write how many processes there are
 COUNTS = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
 
+def environment_number(name: str,     # of a variable that a launcher sets
+                       default: int,  # what it is otherwise
+                      ) -> int:       # `ColaError` if it is no whole number
+    "A number from the environment"
+    try: return int(os.environ.get(name) or default)
+    except ValueError:
+        raise ColaError(f"{name} is {os.environ[name]!r}; it must be a whole number, or not be "
+                        "set") from None
+
 def is_distributed() -> bool:
     "Was this process started as one of several?"
-    return any(int(os.environ.get(name) or 1) > 1 for name in COUNTS)
+    return any(environment_number(name, 1) > 1 for name in COUNTS)
 
 # %% ../nbs/00_basics.ipynb #chosen
 LANGUAGES = ("en", "pt")
@@ -124,6 +232,8 @@ def translate(text: str,  # English, with `{places}` for the values
              ) -> str:
     "A title or label in the reader's language"
     found = _catalogue(get_language()).gettext(text) if text else ""  # "" is its header
+    for name, value in values.items():  # a $ would begin a formula
+        if isinstance(value, str): values[name] = value.replace("$", r"\$")
     return _LocalNumbers().format(found, **values) if values else found
 
 # %% ../nbs/00_basics.ipynb #commas

@@ -8,12 +8,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
+import stat
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -21,12 +23,12 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from .basics import ColaError, fsync
+from .basics import ColaError, fsync, path_within, printable, read_record
 
 # %% auto #0
 __all__ = ['MANIFEST', 'STAGING', 'FACTS', 'commit', 'file_sha256', 'write_manifest', 'find_corruption', 'checkpoints',
            'remove_checkpoint', 'clear_staging', 'save_checkpoint', 'latest_checkpoint', 'read_checkpoint', 'snapshot',
-           'restore_snapshot', 'one_writer', 'Stopped', 'StopSignals']
+           'restore_snapshot', 'Busy', 'one_writer', 'Stopped', 'StopSignals']
 
 # %% ../nbs/11_checkpoints.ipynb #commit
 def commit(staging: Path,  # a folder that is complete
@@ -53,23 +55,24 @@ def write_manifest(folder: Path):  # gets manifest.json
 
 def find_corruption(folder: Path) -> str:  # with a manifest.json; empty if nothing is wrong
     "What is wrong with a folder, according to its manifest"
-    try: digests = json.loads((folder/MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError): return f"{MANIFEST} is missing or damaged"
-    if not isinstance(digests, dict) or not digests: return f"{MANIFEST} is damaged"
+    try: digests = read_record(folder/MANIFEST)
+    except ColaError: return f"{MANIFEST} is missing or damaged"
+    if not digests: return f"{MANIFEST} is damaged"
     for name, expected in digests.items():
-        try: found = file_sha256(folder/name)
+        try: found = file_sha256(path_within(folder, name))
+        except ColaError: return f"{MANIFEST} is damaged"
         except FileNotFoundError: return f"{name} is missing"
         except OSError as error: return f"{name} can't be read ({error.strerror})"
         if found != expected: return f"{name} is damaged"
     return ""
 
 # %% ../nbs/11_checkpoints.ipynb #checkpoints-of
-STAGING = ".staging-"
+STAGING = ".cola-staging-"
 
 def checkpoints(folder: str | Path) -> list[Path]:  # most steps first, whatever the clock said
-    "The checkpoints in a folder, valid or not"
-    def steps(path): return int(path.name[5:]) if path.name[5:].isdigit() else -1
-    return sorted(Path(folder).glob("step-*"), key=steps, reverse=True)
+    "The checkpoints in a folder, valid or not; what has another name is not ours"
+    ours = [path for path in Path(folder).glob("step-*") if re.fullmatch(r"step-\d{8,}", path.name)]
+    return sorted(ours, key=lambda path: int(path.name[5:]), reverse=True)
 
 def remove_checkpoint(path: Path):  # a checkpoint
     "Remove a checkpoint, its name first"
@@ -129,7 +132,7 @@ def latest_checkpoint(folder: str | Path,                    # as given to `save
     for path in checkpoints(folder):
         wrong = find_corruption(path)
         if not wrong: return path
-        tell(f"skipping the checkpoint {path.name}: {wrong}")
+        tell(printable(f"skipping the checkpoint {path.name}: {wrong}"))
     return None
 
 def read_checkpoint(checkpoint: Path,    # from `latest_checkpoint`
@@ -166,6 +169,9 @@ def restore_snapshot(tensors: dict,           # from `read_checkpoint`
     return tensors.get("best"), tensors["loop"]["losses"]
 
 # %% ../nbs/11_checkpoints.ipynb #one-writer
+class Busy(ColaError):
+    "Another process has the lock"
+
 @contextmanager
 def one_writer(path: str | Path,            # what is to be written; its lock is beside it
                other: str = "another --out", # what one may choose instead
@@ -174,19 +180,32 @@ def one_writer(path: str | Path,            # what is to be written; its lock is
     path = Path(path)
     lock = FileLock(path.parent/f".{path.name}.lock")
     owner = path.parent/f".{path.name}.pid"
+    for beside, ours in ((Path(lock.lock_file), rb"(\d+\n.*)?"), (owner, rb"\d{0,20}")):
+        _refuse_foreign(beside, ours, other)
     while True:
         try: lock.acquire(blocking=False)
-        except Timeout: raise ColaError(f"{path} is being written by {_process(owner)}; wait until "
-                                        f"it is done, or choose {other}") from None
+        except Timeout: raise Busy(f"{path} is being written by {_process(owner)}; wait until "
+                                   f"it is done, or choose {other}") from None
         if Path(lock.lock_file).exists(): break
         lock.release()  # its owner has just removed the file: the next one would lock a new file
     try:
-        owner.write_text(str(os.getpid()))
+        owner.unlink(missing_ok=True)
+        with open(owner, "x") as file: file.write(str(os.getpid()))
         yield
     finally:
         owner.unlink(missing_ok=True)
         if os.name != "nt": Path(lock.lock_file).unlink(missing_ok=True)
         lock.release()
+
+def _refuse_foreign(path, ours, other):
+    "A lock is written and removed: so it must be an ordinary file with what we write, or missing"
+    try: found = path.lstat()
+    except FileNotFoundError: return
+    if stat.S_ISREG(found.st_mode) and found.st_size < 200:
+        with suppress(OSError):  # it may be removed just now
+            if not re.fullmatch(ours, path.read_bytes(), re.DOTALL): found = None
+        if found: return
+    raise ColaError(f"{path} was not made by this command; move it away, or choose {other}")
 
 def _process(owner):
     "What to call the process that wrote its number into a file"

@@ -6,79 +6,138 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
+import functools
 import gc
 import inspect
 import io
 import os
 import re
+import shlex
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
 import tyro
 from tyro.conf import OmitArgPrefixes, Positional
 
-from .basics import ColaError, is_distributed
+from . import __version__
+from cola_nbdev.basics import (
+    ColaError,
+    environment_number,
+    get_language,
+    is_distributed,
+    printable,
+)
 from .settings import Config
 
 # %% auto #0
-__all__ = ['OF_A_FILE', 'OF_A_FOLDER', 'VARIED', 'COMMANDS', 'cola_train', 'cola_evaluate', 'cola_predict', 'cola_score',
-           'cola_data', 'cola_seeds', 'cola_search', 'cola_compare', 'cola_plan', 'cola_pairs', 'cola_glue',
-           'cola_controls', 'cola_export', 'cola_push', 'cola_serve', 'with_help', 'explain_error', 'print_error',
-           'main']
+__all__ = ['OF_A_FILE', 'OF_A_FOLDER', 'VARIED', 'COMMANDS', 'Source', 'cola_train', 'cola_evaluate', 'cola_predict',
+           'cola_score', 'cola_data', 'cola_seeds', 'cola_search', 'cola_compare', 'cola_plan', 'cola_pairs',
+           'cola_glue', 'cola_controls', 'cola_export', 'cola_push', 'cola_serve', 'with_help', 'explain_error',
+           'print_error', 'parse', 'main']
 
 # %% ../nbs/28_cli.ipynb #cola-train
+def _say(text): print(printable(str(text)))  # a corpus may hold what moves the cursor
+
+@dataclass(frozen=True)
+class Source:
+    "Where the sentences come from"
+    data: str = "demo"  # demo, demo-pt, cola, a file (.csv, .tsv, .xlsx …), or a folder of splits
+    text: str | None = None  # the column with the sentences, if it isn't found by itself
+    label: str | None = None  # the column with the labels, if it isn't found by itself
+    positive: str | None = None  # the label that counts as 1, if it's not one of the usual words
+
+    def load(self,
+             dev_fraction: float = .2,  # of a single file, to hold out; 1: all of it
+             title: bool = False,       # print the name and the fingerprint, too
+            ):                          # a `Corpus`
+        "The corpus; what was taken from its files is printed"
+        from cola_nbdev.data import load_corpus
+        columns = {name: column for name in ("text", "label") if (column := getattr(self, name))}
+        corpus = load_corpus(self.data, dev_fraction, columns, self.positive)
+        if title: _say(f"corpus {corpus.name}, fingerprint {corpus.fingerprint}")
+        if corpus.format: _say("\n".join([f"taken: {corpus.format}", *corpus.notes]))
+        return corpus
+
+    def __str__(self):
+        given = {name: value for name, value in asdict(self).items() if value is not None}
+        return " ".join(f"--{name} {shlex.quote(value)}" for name, value in given.items())
+
 def cola_train(
     config: OmitArgPrefixes[Config],  # the settings of the run
+    source: OmitArgPrefixes[Source],  # the sentences
     out: Path,  # gets model/, metrics.json, history.csv, predictions.csv, report.html and the plots
-    data: str = "demo",  # demo, demo-pt, cola, a .tsv or .csv file, or a folder of CoLA files
     overwrite: bool = False,  # replace an earlier run in the same folder, or an unfinished one
     resume: bool = False,  # continue a run that was interrupted; if there is none, start one
 ) -> None:
     "Fine-tune a model, evaluate it, and save everything to a folder"
-    from cola_nbdev.data import load_corpus
     from cola_nbdev.distributed import on_main_process, rank, shutdown
     from cola_nbdev.prediction import check_output, fine_tune
     on_main_process(lambda: check_output(out, overwrite, resume))  # before anything is loaded
-    corpus = on_main_process(lambda: load_corpus(data))
+    corpus = on_main_process(source.load)
     report = fine_tune(corpus, config, out, overwrite, resume=resume)
     if rank() == 0:
-        print(f"\n{report!r}\n\nsaved in {out}: open {out/'report.html'}, or judge sentences "
-              f'with: cola predict {out/"model"} "A sentence."')
+        model = shlex.quote(str(out/"model"))
+        _say(f"\n{report!r}\n\nsaved in {out}: open {out/'report.html'}, or judge sentences "
+             f'with: cola predict {model} "A sentence."')
     shutdown()
 
 # %% ../nbs/28_cli.ipynb #cola-evaluate
 def cola_evaluate(
     model: Positional[str],  # a folder made by cola train, or a Hub id
-    data: str = "demo",  # demo, demo-pt, cola, a .tsv or .csv file, or a folder of CoLA files
+    source: OmitArgPrefixes[Source],  # the sentences to be judged
+    split: str | None = None,  # only this one, for example train; default: all others
     out: Path | None = None,  # a new folder for report.html, plots, metrics.json, predictions.csv
 ) -> None:
     "Score a saved model on a corpus, with intervals"
-    from cola_nbdev.data import load_corpus, occurs_in
-    from cola_nbdev.evaluation import Report
+    from cola_nbdev.data import occurs_in
+    from cola_nbdev.evaluation import Report, write_predictions
     from cola_nbdev.packing import predict_splits
-    from cola_nbdev.prediction import Judge, check_output, versions
-    if out: check_output(out)
-    corpus, judge = load_corpus(data, dev_fraction=1), Judge(model)
-    predictions = predict_splits(judge.model, judge.tokenizer, corpus.dev, judge.max_length,
+    from cola_nbdev.prediction import Judge, check_output, known_of, versions
+    if out: check_output(out, None)
+    corpus, judge = source.load(dev_fraction=1), Judge(model, positive=_if_known(model, source))
+    splits = _chosen(corpus, split)
+    predictions = predict_splits(judge.model, judge.tokenizer, splits, judge.max_length,
                                  progress=True)
-    if "train" in corpus.splits:
+    if "train" in corpus.splits and "train" not in splits:
         predictions["in_train"] = occurs_in(predictions.sentence, corpus.splits["train"].sentence)
     facts = {"corpus": corpus.name, "fingerprint": corpus.fingerprint, "model": model,
-             "versions": versions()}
+             "versions": versions(),
+             **known_of(splits, corpus.names, judge.tokenizer, judge.max_length)}
     report = Report(predictions, facts, corpus.together)
-    print(report)
+    _say(report)
     if out:
-        print(f"\nsaved in {out}: open {report.save(out)}")
-        predictions.to_csv(out/"predictions.csv", index=False)
+        _say(f"\nsaved in {out}: open {report.save(out)}")
+        write_predictions(predictions, out/"predictions.csv")
+
+def _if_known(model, source):
+    "The label that counts as 1, if the model has one of that name, too"
+    if source.positive is None: return None
+    from transformers import AutoConfig
+
+    from cola_nbdev.tokenization import find_model, from_pretrained
+    labels = from_pretrained(AutoConfig, find_model(model)).id2label.values()
+    return source.positive if source.positive.lower() in map(str.lower, labels) else None
+
+def _chosen(corpus, split):
+    "What to evaluate on: all splits but the training set, or the one that was asked for"
+    if split is None and corpus.dev: return corpus.dev
+    if split is None: raise ColaError(f"{corpus.name} has no split but train; add --split train")
+    if split in corpus.splits: return {split: corpus.splits[split]}
+    raise ColaError(f"{corpus.name} has no split {split!r}; it has {', '.join(corpus.splits)}")
 
 # %% ../nbs/28_cli.ipynb #cola-predict
 def cola_predict(
     model: Positional[str],  # a folder made by cola train, or a Hub id
     sentences: Positional[tuple[str, ...]],  # the sentences to judge, each in quotes
     json: bool = False,  # print a JSON list instead of a table
+    positive: str | None = None,  # of a foreign model: which of its labels counts as 1
     abstain: float | None = None,  # the share of wrong verdicts to allow: may say "don't know"
 ) -> None:
     "Judge sentences"
@@ -86,11 +145,11 @@ def cola_predict(
     if not sentences:
         raise ColaError("no sentence to judge; for example: "
                         'cola predict runs/demo/model "The keys is on the table."')
-    verdicts = Judge(model, abstain=abstain)(*sentences)
-    if json: return print(verdicts.to_json(orient="records", force_ascii=False, indent=1))
+    verdicts = Judge(model, abstain=abstain, positive=positive)(*sentences)
+    if json: return _say(verdicts.to_json(orient="records", force_ascii=False, indent=1))
     for sentence, label, probability, truncated in verdicts.itertuples(index=False):
         cut = "  (cut: too long)" if truncated else ""
-        print(f"{probability:5.1%}  {label:<12}  {sentence}{cut}")
+        _say(f"{probability:5.1%}  {label:<12}  {sentence}{cut}")
 
 # %% ../nbs/28_cli.ipynb #cola-score
 # What `cola score` says of the counts it is given, in this order
@@ -103,14 +162,15 @@ OF_A_FOLDER = {"shards": "{:,} shards", "rows": "{:,} rows", "empty": OF_A_FILE[
 
 def cola_score(
     model: Positional[str],  # a folder made by cola train, or a Hub id
-    source: Positional[str],  # a .txt, .csv, .tsv, .jsonl or .parquet file, or - for standard input
-    out: Positional[str],  # the same with scores: one of these kinds, or - for standard output
-    column: str | None = None,  # with the sentences; default: sentence or text, or the only one
+    source: Positional[str],  # a file: .txt, .csv, .tsv, .jsonl, .xlsx …, or - for standard input
+    out: Positional[str],  # .txt, .csv, .tsv, .jsonl or .parquet, or - for standard output
+    column: str | None = None,  # with the sentences; default: sentence, text …, or the only one
     format: str | None = None,  # if the name does not say it: text (the default), csv, tsv or jsonl
     overwrite: bool = False,  # replace what is there; start over where a job was interrupted
     engine: str | None = None,  # for a folder of files: process (this one) or ray (extra [ray])
     workers: int | None = None,  # of Ray; default: one per GPU, or per core where there is none
     cluster: str | None = None,  # of Ray: its address, or auto; default: this machine alone
+    positive: str | None = None,  # of a foreign model: which of its labels counts as 1
 ) -> None:
     """Judge a file of any size, or a folder of files; the same command resumes an interrupted job
 
@@ -118,8 +178,9 @@ def cola_score(
     """
     if engine:
         from cola_nbdev.engine import score_folder, without_password
-        done = score_folder(model, source, out, engine, column, format, overwrite, workers, cluster)
-        print(f"scored in {without_password(out)}: {_counts(done, OF_A_FOLDER)}")
+        done = score_folder(model, source, out, engine, column, format, overwrite, workers, cluster,
+                            positive=positive)
+        _say(f"scored in {without_password(out)}: {_counts(done, OF_A_FOLDER)}")
         return
     if workers or cluster:
         raise ColaError("--workers and --cluster are for the engine ray; add --engine ray, which "
@@ -127,8 +188,9 @@ def cola_score(
     from cola_nbdev.prediction import Judge
     from cola_nbdev.scoring import check_files, score_file
     check_files(source, out, format, overwrite)  # before the model is loaded
-    done = score_file(Judge(model), source, out, column, format, overwrite)
-    if out != "-": print(f"scored in {out}: {_counts(done, OF_A_FILE)}")
+    judge = Judge(model, positive=positive)
+    done = score_file(judge, source, out, column, format, overwrite)
+    if out != "-": _say(f"scored in {out}: {_counts(done, OF_A_FILE)}")
 
 def _counts(done, words):
     return ", ".join(text.format(done[name]) for name, text in words.items()
@@ -136,59 +198,58 @@ def _counts(done, words):
 
 # %% ../nbs/28_cli.ipynb #cola-data
 def cola_data(
-    source: Positional[str],  # demo, demo-pt, cola, a .tsv or .csv file, or a folder of CoLA files
+    source: Positional[str],  # demo, demo-pt, cola, a file (.csv, .xlsx …), or a folder of splits
+    text: str | None = None,  # the column with the sentences, if it isn't found by itself
+    label: str | None = None,  # the column with the labels, if it isn't found by itself
+    positive: str | None = None,  # the label that counts as 1, if it's not one of the usual words
     audit: bool = False,  # look for duplicates, conflicting labels, leaks into dev, odd characters
     strict: bool = False,  # as --audit, and fail if anything is found
     export: Path | None = None,  # write every split to this folder, as TSV in CoLA's four columns
 ) -> None:
     "Describe a corpus, or write it out as CoLA files"
     from cola_nbdev.data import audit as audit_corpus
-    from cola_nbdev.data import load_corpus
-    corpus = load_corpus(source)
-    print(f"corpus {corpus.name}, fingerprint {corpus.fingerprint}")
-    if corpus.format: print(f"taken for {corpus.format}")
-    print(f"\n{corpus.summary().to_string()}")
+    corpus = Source(source, text, label, positive).load(title=True)
+    _say(f"\n{corpus.examples().to_string(index=False)}\n\n{corpus.counts().to_string()}")
+    _say(f"\n{corpus.summary().to_string()}")
     if audit or strict:
         found = audit_corpus(corpus)
         counts = found.table.pivot(index="question", columns="split", values="count")
         counts = counts.reindex(index=found.table.question.unique(), columns=list(corpus.splits))
-        print(f"\n{counts.astype('Int64').to_string(na_rep='')}")
+        _say(f"\n{counts.astype('Int64').to_string(na_rep='')}")
         if strict: found.strict()
-    if export: print(f"\nwritten: {', '.join(map(str, corpus.export(export)))}")
+    if export: _say(f"\nwritten: {', '.join(map(str, corpus.export(export)))}")
 
 # %% ../nbs/28_cli.ipynb #cola-seeds
 def cola_seeds(
     config: OmitArgPrefixes[Config],  # the settings of the runs; their seed does not matter
+    source: OmitArgPrefixes[Source],  # the sentences
     out: Path,  # gets a folder per seed, seeds.csv, summary.json, seeds.png and recipe.json
-    data: str = "demo",  # demo, demo-pt, cola, a .tsv or .csv file, or a folder of CoLA files
     seeds: tuple[int, ...] = (42, 43, 44, 45, 46),  # at least two different numbers
     what: Literal["seed", "split", "head", "order"] = "seed",  # what varies: all, or one of three
     drop_degenerate: bool = False,  # leave runs that judge all alike out of the summary
 ) -> None:
     "Train a recipe with several seeds; started twice, the two share the work; it also resumes"
-    from cola_nbdev.data import load_corpus
     from cola_nbdev.experiments import run_seeds
-    found = run_seeds(load_corpus(data), config, seeds, out, True, what, drop_degenerate)
+    found = run_seeds(source.load(), config, seeds, out, True, what, drop_degenerate)
     table = found.table().round(3).to_string(index=False)
-    print(f"\n{table}\n\n{found!r}\n\nsaved in {out}")
+    _say(f"\n{table}\n\n{found!r}\n\nsaved in {out}")
 
 VARIED = ("learning_rate", "warmup", "layer_decay", "corrupted_epochs")
 
 def cola_search(
     config: OmitArgPrefixes[Config],  # the settings to start from
+    source: OmitArgPrefixes[Source],  # only its training set is used
     out: Path,  # gets search.db, trials.csv and best.json
-    data: str = "demo",  # as for cola train; only its training set is used
     trials: int = 20,  # how many in all, including those of earlier calls
     vary: tuple[str, ...] = VARIED,  # which settings
     storage: str | None = None,  # a database, or journal:// and a path; default: search.db in OUT
 ) -> None:
     "Search for better settings on part of the training set; started twice, the two share the work"
-    from cola_nbdev.data import load_corpus
     from cola_nbdev.search import search
-    found = search(load_corpus(data), config, trials, out, vary, storage)
-    print(f"\n{found!r}\n\nsaved in {out}; test the best settings with other seeds, beside those "
-          f"that the search started from:\n  cola seeds --data {data} --model {config.model} "
-          f"{found.command()} --out {out}-seeds")
+    found = search(source.load(), config, trials, out, vary, storage)
+    _say(f"\n{found!r}\n\nsaved in {out}; test the best settings with other seeds, beside those "
+         f"that the search started from:\n  cola seeds {source} --model "
+         f"{shlex.quote(config.model)} {found.command()} --out {shlex.quote(f'{out}-seeds')}")
 
 # %% ../nbs/28_cli.ipynb #cola-compare
 def cola_compare(
@@ -202,13 +263,13 @@ def cola_compare(
     runs = load_predictions(first), load_predictions(second)
     said = [f"{path}: {len(those)} run{'s' if len(those) > 1 else ''}"
             for path, those in zip((first, second), runs, strict=True)]
-    print("; ".join(said) + "\n")
+    _say("; ".join(said) + "\n")
     names = (first.name, second.name) if first.name != second.name else (str(first), str(second))
     found = compare(*runs, names, paired=paired)
-    print(f"{found.table.T.round(4).to_string(na_rep='–')}\n\n{found.note}")
+    _say(f"{found.table.T.round(4).to_string(na_rep='–')}\n\n{found.note}")
     if changed and len(found.changed):
         rows = found.changed.head(changed).to_string(index=False)
-        print(f"\n{len(found.changed)} sentences changed sides; of these:\n\n{rows}")
+        _say(f"\n{len(found.changed)} sentences changed sides; of these:\n\n{rows}")
 
 def cola_plan(
     difference: Positional[float],  # the smallest difference of MCC that is worth seeing
@@ -226,52 +287,53 @@ def cola_plan(
     if first and second:
         known = measure_variances(load_predictions(first), load_predictions(second))
     table = plan(difference, known, seeds, power)
-    print(f"to see {difference:g} in {power:.0%} of the cases, where a seed's standard deviation "
+    _say(f"to see {difference:g} in {power:.0%} of the cases, where a seed's standard deviation "
           f"is {known.seeds ** .5:.3f} ({'measured' if first else 'typical of CoLA'}):\n\n"
           f"{table.round(2).to_string(na_rep='no number is enough')}")
 
 def cola_pairs(
     model: Positional[str],  # a folder made by cola train, or a Hub id
-    pairs: Positional[Path],  # BLiMP's .jsonl, a folder of them, or a .tsv whose rows come in pairs
+    pairs: Positional[Path],  # a file (BLiMP's .jsonl, a .csv …), or a folder of them
+    positive: str | None = None,  # of a foreign model: which of its labels counts as 1
 ) -> None:
     "How often is the better sentence of a minimal pair preferred?"
     from cola_nbdev.pairs import evaluate_pairs, load_pairs
     from cola_nbdev.prediction import Judge
-    print(evaluate_pairs(Judge(model), load_pairs(pairs), progress=True).round(3).to_string())
+    judge = Judge(model, positive=positive)
+    _say(evaluate_pairs(judge, load_pairs(pairs), progress=True).round(3).to_string())
 
 def cola_glue(
     model: Positional[str],  # a folder made by cola train, or a Hub id
     test: Positional[Path],  # GLUE's test.tsv, with the columns index and sentence
     out: Path = Path("CoLA.tsv"),  # the file to submit
+    positive: str | None = None,  # of a foreign model: which of its labels counts as 1
 ) -> None:
     "Write the file with verdicts on GLUE's test sentences"
     from cola_nbdev.prediction import Judge
     from cola_nbdev.scoring import glue_submission
-    print(f"written: {glue_submission(Judge(model), test, out)}")
+    _say(f"written: {glue_submission(Judge(model, positive=positive), test, out)}")
 
 def cola_controls(
-    data: str = "demo",  # demo, demo-pt, cola, a .tsv or .csv file, or a folder of CoLA files
+    source: OmitArgPrefixes[Source],  # the sentences
     model: str = "minilm",  # the pretrained model to probe, as for cola train
     beside: Path | None = None,  # the folder of a run, or of several seeds, on the same data
 ) -> None:
     "Baselines: how much can be scored without knowing any syntax?"
     from cola_nbdev.comparison import load_predictions
-    from cola_nbdev.data import load_corpus
     from cola_nbdev.experiments import baselines
     others = {str(beside): load_predictions(beside)} if beside else None
-    print(baselines(load_corpus(data), model, others).round(3).to_string())
+    _say(baselines(source.load(), model, others).round(3).to_string())
 
 # %% ../nbs/28_cli.ipynb #cola-serve
 def cola_export(
     model: Positional[Path],  # a folder made by cola train
-    data: str = "demo",  # as for cola train; what ONNX changes is measured on it
+    source: OmitArgPrefixes[Source],  # what ONNX changes is measured on it
     int8: bool = True,  # also write the weights in eight bits
 ) -> None:
     "Write a model as ONNX into its folder, and the changes this makes into its card"
-    from cola_nbdev.data import load_corpus
     from cola_nbdev.export import export_onnx
-    corpus = load_corpus(data, dev_fraction=1)
-    print(export_onnx(model, corpus, int8).astype(float).round(4).to_string())
+    corpus = source.load(dev_fraction=1)
+    _say(export_onnx(model, corpus, int8).astype(float).round(4).to_string())
 
 def cola_push(
     model: Positional[Path],  # a folder made by cola train
@@ -284,16 +346,17 @@ def cola_push(
     files = push(model, repository, really, private)
     done = (f"uploaded to {repository}" if really else "nothing was uploaded; to upload "
             f"{files.MB.sum():.1f} MB to {repository}, add --really")
-    print(f"{files.to_string(index=False)}\n\n{done}")
+    _say(f"{files.to_string(index=False)}\n\n{done}")
 
 def cola_serve(
     model: Positional[str],  # a folder made by cola train, or a Hub id
     port: int = 7860,  # of 127.0.0.1, which other machines cannot reach; 0 takes any that is free
+    positive: str | None = None,  # of a foreign model: which of its labels counts as 1
     abstain: float | None = None,  # the share of wrong verdicts to allow: may say "don't know"
 ) -> None:
     "Try a model in the browser; everything stays on this machine"
     from cola_nbdev.app import serve
-    serve(model, port, abstain)
+    serve(model, port, positive, abstain)
 
 # %% ../nbs/28_cli.ipynb #with-help
 COMMANDS = {"train": cola_train, "evaluate": cola_evaluate, "predict": cola_predict,
@@ -331,36 +394,86 @@ def print_error(message: str,          # nothing is printed if it is empty
                 error: BaseException,  # whether the other processes know of it
                ):
     "One line to stderr; of several processes only one says what all know"
-    number = _process_number()
+    try: number = _process_number()
+    except ColaError: number = None  # that is the error
     if number:
         from cola_nbdev.distributed import LocalError
         if not isinstance(error, LocalError): return
         message = f"process {number}: {message}"
-    if message: print(f"cola: {message}", file=sys.stderr)
+    if message: print(f"cola: {ColaError(message)}", file=sys.stderr)
 
 def _process_number():
-    return int(os.environ.get("RANK") or 0) if is_distributed() else None
+    return environment_number("RANK", 0) if is_distributed() else None
 
 # %% ../nbs/28_cli.ipynb #main
+def _later(command):
+    "The command with the arguments that tyro found, to be called afterwards"
+    return functools.wraps(with_help(command))(lambda *args, **options: functools.partial(
+        command, *args, **options))
+
+def parse(arguments: list[str],        # those of the command line
+         ) -> Callable[[], object]:    # what they ask for; `ColaError` in one line
+    "Find the command and its arguments"
+    first = arguments[0] if arguments else "--help"
+    if not first.startswith("-") and first not in COMMANDS:
+        near = get_close_matches(first, COMMANDS, 1)
+        hint = f"did you mean cola {near[0]}?" if near else f"there are {', '.join(COMMANDS)}"
+        raise ColaError(f"there is no command {first!r}; {hint}")
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.extras.subcommand_cli_from_dict(
+                {name: _later(command) for name, command in COMMANDS.items()},
+                prog="cola", args=arguments or ["--help"],
+                description="Fine-tune BERT to tell acceptable sentences from unacceptable ones.")
+    except SystemExit as error:
+        if not error.code: raise
+        raise ColaError(f"{_first_line(said.getvalue())}; see cola {first} --help") from None
+
+def _first_line(box):
+    "What is wrong, from a box of tyro's; and what was meant, if it has an idea"
+    rows = "\n".join(row.strip("│| ") for row in box.splitlines()[1:])
+    parts = [" ".join(part.split()) for part in re.split(r"(?m)^\W*$", rows) if part.strip()]
+    problem = parts[0].replace(" (required)", "")
+    options = [re.findall(r"--[\w-]+", part) for part in (problem, *parts[1:-1])]
+    near = get_close_matches(options[0][0], sum(options[1:], []), 1) if options[0] else []
+    return f"{problem}; did you mean {near[0]}?" if near and near[0] != options[0][0] else problem
+
 def main(arguments: list[str] | None = None,  # default: those of the command line
         ):                                    # leaves with exit code 2 after a user's mistake
     "The command `cola`"
     gc.set_threshold(10_000)     # most objects come with the imports and stay: looking for garbage
     atexit.register(gc.freeze)   # among them takes half a second, and at the end a second more
+    _fill_closed_streams()
     if not sys.stderr.isatty(): os.environ.setdefault("TQDM_DISABLE", "1")
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # for a terminal that cannot show é
     arguments = sys.argv[1:] if arguments is None else arguments
-    commands = {name: with_help(command) for name, command in COMMANDS.items()}
     try:
+        if arguments[:1] == ["--version"]: return print(f"cola_nbdev {__version__}")
+        if sys.stdout is None: raise ColaError("standard output is closed; send it to /dev/null")
+        get_language()  # of the plots: an error is better known now
         _refuse_several(arguments)
-        tyro.extras.subcommand_cli_from_dict(
-            commands, prog="cola", args=arguments,
-            description="Fine-tune BERT to tell acceptable sentences from unacceptable ones.")
+        parse(arguments)()
+        sys.stdout.flush()
     except (ColaError, KeyboardInterrupt, OSError, RuntimeError) as error:
         code, message = explain_error(error)
         print_error(message, error)
+        _give_up_output()
         sys.exit(code)
+
+def _fill_closed_streams():
+    "A file that is opened would get the number of a closed stream, and what is printed into it"
+    for number in range(3):
+        try: os.fstat(number)
+        except OSError: os.open(os.devnull, os.O_RDWR)
+    if sys.stderr is None: sys.stderr = open(os.devnull, "w")  # noqa: SIM115, to the end
+
+def _give_up_output():
+    "Python would try once more at the end, and complain, where nothing can be written"
+    with suppress(AttributeError, ValueError):
+        try: sys.stdout.flush()
+        except OSError: os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 def _refuse_several(arguments):
     number = _process_number()

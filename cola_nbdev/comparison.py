@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import html
-import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from scipy.optimize import brentq
 from scipy.stats import binom, binomtest, nct
 from scipy.stats import t as student
 
-from .basics import ColaError, localize_axes, translate
+from .basics import ColaError, localize_axes, read_record, translate
 from cola_nbdev.evaluation import (
     Interval,
     draw_mcc,
@@ -67,9 +67,8 @@ def check_same(first: pd.DataFrame,   # predictions
 def metrics_of(folder: Path,  # of a run
               ) -> dict:      # empty if there is no metrics.json that can be read
     "The facts that a run was saved with"
-    try: facts = json.loads((folder/"metrics.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError): return {}
-    return facts if isinstance(facts, dict) else {}
+    with suppress(ColaError): return read_record(folder/"metrics.json", splits=dict, config=dict)
+    return {}
 
 def load_predictions(path: str | Path,  # a run, a folder of runs (`cola seeds`), or predictions.csv
                     ) -> list[pd.DataFrame]:  # of one recipe on the same sentences, or `ColaError`

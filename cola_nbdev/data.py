@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import html
 import os
 import tempfile
 import unicodedata
@@ -24,9 +25,24 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from sklearn.model_selection import train_test_split
 
-from .basics import COLUMNS, ColaError, localize_axes, translate, write_atomic
+from cola_nbdev.basics import (
+    COLUMNS,
+    LABELS,
+    ColaError,
+    localize_axes,
+    path_within,
+    translate,
+    write_atomic,
+)
 from .grammar import demo_corpus
-from .reading import check_sentences, read_cola_tsv, read_corpus_folder, read_sentences
+from cola_nbdev.reading import (
+    Unlabeled,
+    read_cola_tsv,
+    read_corpus_folder,
+    read_sentences,
+    split_name,
+    take_columns,
+)
 
 # %% auto #0
 __all__ = ['COLA_URL', 'COLA_FILES', 'DEMOS', 'verify', 'unpack_cola', 'fetch_cola', 'read_cola', 'fingerprint', 'Corpus',
@@ -126,7 +142,9 @@ class Corpus:
     "A named corpus: one table of sentences per split, the first to train on"
     name: str                        # demo, demo-pt, cola or a file's name
     splits: dict[str, pd.DataFrame]  # split → sentences, with `COLUMNS`
-    format: str = ""                 # what its files were taken for
+    format: str = ""                 # which columns of its files were taken
+    names: tuple[str, str] = (LABELS[0], LABELS[1])  # what label 0 and label 1 are called
+    notes: tuple[str, ...] = ()      # what was left out, or needs to be said
 
     @property
     def train(self) -> pd.DataFrame: return self.splits["train"]
@@ -148,107 +166,181 @@ class Corpus:
         rows["words"] = rows.sentence.str.split().str.len()
         counts = rows.groupby("split", sort=False).agg(**{
             "sentences": ("sentence", "size"), "unique": ("sentence", "nunique"),
-            "acceptable": ("label", "mean"), "words (mean)": ("words", "mean"),
+            self.names[1]: ("label", "mean"), "words (mean)": ("words", "mean"),
             "words (max)": ("words", "max"), "sources": ("sentence_source", "nunique")})
-        return counts.round({"acceptable": 3, "words (mean)": 1}).rename_axis(None)
+        return counts.round({self.names[1]: 3, "words (mean)": 1}).rename_axis(None)
+
+    def examples(self, count: int = 5) -> pd.DataFrame:  # sentence, label by its name, split
+        "A few sentences, drawn at random, to see that the file was understood"
+        rows = pd.concat(self.splits, names=["split"]).reset_index("split")
+        rows = rows.sample(min(count, len(rows)), random_state=0)
+        sentence = rows.sentence.str.replace(r"\s+", " ", regex=True).str.slice(0, 60)
+        label = rows.label.map(dict(enumerate(self.names)))
+        return pd.DataFrame({"sentence": sentence, "label": label, "split": rows.split})
+
+    def counts(self) -> pd.DataFrame:  # a row per split
+        "How many sentences there are of each label"
+        rows = pd.concat(self.splits, names=["split"])
+        counts = rows.groupby(["split", "label"], sort=False).size().unstack(fill_value=0)
+        counts = counts.reindex(columns=[0, 1], fill_value=0).set_axis([*self.names], axis=1)
+        return counts.rename_axis(None)
 
     def __repr__(self):
         sizes = [f"{split} {len(frame)}" for split, frame in self.splits.items()]
         return f"Corpus {self.name}: {', '.join(sizes)}"
     def _repr_html_(self):
-        return (f"<p>Corpus <b>{self.name}</b>, fingerprint <code>{self.fingerprint}</code></p>"
-                + self.summary().to_html())
+        known = f"fingerprint <code>{self.fingerprint}</code>"
+        return f"<p>Corpus <b>{html.escape(self.name)}</b>, {known}</p>{self.summary().to_html()}"
 
     def export(self,
                folder: str | Path,  # gets one TSV per split; `ColaError` if one exists
               ) -> list[Path]:      # the files written
         "Write every split as a TSV in CoLA's four columns"
         folder = Path(folder)
-        files = {folder/COLA_FILES.get(split, (f"{split}.tsv",))[0]: frame
+        files = {path_within(folder, COLA_FILES.get(split, (f"{split}.tsv",))[0]): frame
                  for split, frame in self.splits.items()}
+        if len(files) < len(self.splits):
+            raise ColaError(f"two of the splits {', '.join(self.splits)} would be one file")
         for file in files:
             if file.exists():
                 raise ColaError(f"{file} exists already; choose another folder or remove it")
-        folder.mkdir(parents=True, exist_ok=True)
+        for file in files: file.parent.mkdir(parents=True, exist_ok=True)
         for file, frame in files.items():
             text = frame[COLUMNS[:4]].astype(str).replace(r"[\t\r\n]+", " ", regex=True)
             write_atomic(file, "".join(text.agg("\t".join, axis=1) + "\n"))
         return list(files)
 
 # %% ../nbs/03_data.ipynb #split-sentences
+def _normalized(sentences): return [sentence.strip().lower() for sentence in sentences]
+
+def _one_of_each(rows, fraction, seed):
+    "Hold out some of each label, and at least one"
+    held_out = [part.sample(max(1, round(fraction * len(part))), random_state=seed)
+                for _, part in rows.groupby("label") if len(part) > 1]
+    held_out = pd.concat(held_out) if held_out else rows[:0]
+    return rows.drop(held_out.index), held_out
+
 def split_sentences(sentences: pd.DataFrame,  # with a column `label`
                     fraction: float,          # the share to hold out, above 0 and below 1
                     seed: int = 42,           # same seed, same split
+                    together: bool = False,   # keep copies of a sentence on the same side
                    ) -> tuple[pd.DataFrame, pd.DataFrame]:  # the larger part, the held-out one
     "Split at random, with the same share of each label; `ColaError` if there are too few"
+    rows = sentences = sentences.reset_index(drop=True)
+    copies = pd.Series(_normalized(sentences.sentence)) if together else rows.index.to_series()
+    if together: rows = sentences[~copies.duplicated()]
     try:
-        parts = train_test_split(sentences, test_size=fraction, random_state=seed,
-                                 stratify=sentences.label)
-        kept, held_out = (pd.DataFrame(part).reset_index(drop=True) for part in parts)
-        return kept, held_out
-    except ValueError:
-        counts = sentences.label.value_counts().sort_index()
+        parts = train_test_split(rows, test_size=fraction, random_state=seed, stratify=rows.label)
+    except ValueError: parts = [rows, rows[:0]]
+    if any(pd.DataFrame(part).label.nunique() < 2 for part in parts):
+        parts = _one_of_each(rows, fraction, seed)
+    if any(part.label.nunique() < 2 for part in parts):
+        counts = rows.label.value_counts().sort_index()
         listed = " and ".join(f"{count} with label {label}" for label, count in counts.items())
-        raise ColaError(f"{len(sentences)} sentences ({listed}) are too few to hold out "
+        raise ColaError(f"{len(rows)} sentences ({listed}) are too few to hold out "
                         f"{fraction:.0%} of them with both labels on each side; "
-                        "add sentences") from None
+                        "add sentences of the rarer label") from None
+    where = copies.groupby(copies).groups
+    kept, held_out = (sentences.loc[[copy for row in part.index for copy in where[copies[row]]]]
+                      .reset_index(drop=True) for part in parts)
+    return kept, held_out
 
 # %% ../nbs/03_data.ipynb #load-corpus
 DEMOS = {"demo": "en", "demo-pt": "pt"}  # name → language
 
-def _load_file(path, dev_fraction):
-    sentences, taken_for = read_sentences(path)
-    named = sentences.pop("split") if "split" in sentences else pd.Series(dtype=str)
-    if dev_fraction == 1: splits = {"dev": sentences}
-    elif {"train"} < set(named):
-        parts = ((split, sentences.loc[named == split]) for split in named.unique())
-        splits = {split: part.reset_index(drop=True) for split, part in parts}
-    else:
-        train, dev = split_sentences(sentences, dev_fraction)
+def _shown(name): return name.encode(errors="backslashreplace").decode()  # if it isn't UTF-8
+
+def _named_splits(sentences, where):
+    "The splits of a table with a column `split`, train first"
+    named = sentences.pop("split")
+    splits = {}
+    for split in sorted(named.unique(), key=lambda split: split != "train"):
+        splits[split] = sentences[named == split].reset_index(drop=True)
+        if splits[split].label.nunique() < 2:
+            raise ColaError(f"{where}: the split {split} is of one class only; both are needed")
+    return splits
+
+def _load_file(path, dev_fraction, columns, positive):
+    sentences, names, said = read_sentences(path, columns, positive)
+    splits, notes = {"dev" if dev_fraction == 1 else "train": sentences}, []
+    if "split" in sentences: splits = _named_splits(sentences, path.name)
+    if [*splits] == ["train"] and dev_fraction < 1:
+        train, dev = split_sentences(splits["train"], dev_fraction, together=True)
         splits = {"train": train, "dev": dev}
-    return Corpus(path.name, splits, taken_for)
+        notes.append(f"no dev set: {len(dev)} of {len(train) + len(dev)} sentences are held out")
+        copies = pd.Series(_normalized(sentences.sentence)).duplicated().sum()
+        if copies: notes.append(f"{copies} copies of sentences stay on the side of the first")
+    return Corpus(_shown(path.name), splits, said, names, tuple(notes))
+
+def _load_folder(folder, columns, positive):
+    splits, left_out = read_corpus_folder(folder, columns, positive)
+    first, notes = splits["train"], [f"left out: {', '.join(left_out)}"] if left_out else []
+    frames = {split: found.sentences for split, found in splits.items()}
+    return Corpus(_shown(folder.name), frames, first.said, first.names, tuple(notes))
 
 def load_corpus(source: str | Path = "demo",  # demo, demo-pt, cola, a file, a folder of splits
                 dev_fraction: float = .2,     # of a single file, to hold out; 1: all of it
+                columns: dict | None = None,  # text, label → the columns that hold them
+                positive: str | None = None,  # the label that counts as 1; default: it's known
                ) -> Corpus:                   # `ColaError` if it can't be read
     "Load a corpus by its name or path"
     name = str(source)
     path = Path(source)
+    if name in (*DEMOS, "cola") and (columns or positive is not None):
+        raise ColaError(f"{name} has no columns to choose from; give a file or a folder")
     if name in DEMOS:
         rows = demo_corpus(language=DEMOS[name])
         return Corpus(name, {split: pd.DataFrame(rows[split], columns=COLUMNS) for split in rows})
     if name == "cola": return Corpus(name, read_cola())
     if (path/"raw").is_dir(): path = path/"raw"  # as in the unpacked folder cola_public
-    if path.is_dir(): return Corpus(path.name, *read_corpus_folder(path))
-    if path.is_file(): return _load_file(path, dev_fraction)
+    if path.is_dir(): return _load_folder(path, columns, positive)
+    if path.is_file(): return _load_file(path, dev_fraction, columns, positive)
     raise ColaError(f"there is no corpus {name!r}; say {', '.join(DEMOS)}, cola, "
                     "or the path of a file or folder")
 
 # %% ../nbs/03_data.ipynb #corpus-of
+def _in_memory(rows, where, columns, positive):
+    "A split that is in memory already, as `take_columns` understands it"
+    table = rows.to_pandas() if hasattr(rows, "to_pandas") else pd.DataFrame(rows)
+    if table.empty: raise Unlabeled(f"{where} is empty")
+    found = take_columns(table, where, columns, positive)
+    kinds = getattr(rows, "features", {}) or {}
+    told = [each.names for each in kinds.values() if len(getattr(each, "names", ())) == 2]
+    if len(told) == 1 and found.names == ("0", "1"): found = found._replace(names=tuple(told[0]))
+    return found
+
 def corpus_of(splits: dict[str, Any],  # split → DataFrame, `Dataset`, rows or columns
               name: str = "mine",      # what to call the corpus
+              columns: dict | None = None,  # as for `load_corpus`
+              positive: str | None = None,  # as for `load_corpus`
              ) -> Corpus:              # `ColaError` if a row is unfit, or there is no train
     "A corpus from tables that are in memory already"
-    frames = {}
+    found, notes = {}, []
     for split, rows in splits.items():
-        table = rows.to_pandas() if hasattr(rows, "to_pandas") else pd.DataFrame(rows)
-        if table.empty or ("label" in table and (table.label == -1).all()): continue
-        ours = "dev" if split == "validation" else split
-        frames[ours] = check_sentences(table, f"{name}, {split}")
-    if "train" not in frames:
+        ours = split_name(split)
+        if ours in found: raise ColaError(f"{name} has two splits for {ours}; remove one")
+        try: found[ours] = _in_memory(rows, f"{name}, {split}", columns, positive)
+        except Unlabeled as error: notes.append(f"left out: {error}")
+    if "train" not in found:
         raise ColaError(f"{name} has no split called train with labels; "
                         f"it has {', '.join(map(str, splits)) or 'none'}")
-    return Corpus(name, frames)
+    first = found["train"]
+    for split, other in found.items():
+        if other.names != first.names:
+            raise ColaError(f"{name}: the labels of {split} are {' and '.join(other.names)}, "
+                            f"of train {' and '.join(first.names)}")
+    frames = {split: each.sentences.drop(columns="split", errors="ignore")
+              for split, each in found.items()}
+    return Corpus(name, frames, first.said, first.names, tuple(notes))
 
 # %% ../nbs/03_data.ipynb #plot-labels
 def plot_labels(corpus: Corpus,          # any corpus
                 ax: Axes | None = None,  # where to draw; default: a new figure
                ) -> Axes:                # the same axes, or new ones
-    "Acceptable and unacceptable sentences of each split, as bars"
+    "How many sentences of each label there are in each split, as bars"
     counts = pd.DataFrame({split: frame.label.value_counts()
                            for split, frame in corpus.splits.items()}).T
-    shown = pd.DataFrame({translate("acceptable"): counts[1],
-                          translate("unacceptable"): counts[0]})
+    shown = pd.DataFrame({translate(corpus.names[label]): counts[label] for label in (1, 0)})
     shown.columns.name = translate("label")
     if ax is None: _, ax = plt.subplots(figsize=(7, 2.4))
     shown.plot.barh(stacked=True, color=["#0173b2", "#de8f05"], ax=ax)
@@ -329,7 +421,7 @@ def occurs_in(sentences: Iterable[str],  # any number
     known = {sentence.strip().lower() for sentence in others}
     return [sentence.strip().lower() in known for sentence in sentences]
 
-def _findings(frame, train) -> Iterator[tuple]:
+def _findings(frame, train, name) -> Iterator[tuple]:
     "Question, count, whether that is a fault, and the rows or characters concerned"
     text = frame.sentence
     acceptable = 100 * frame.label.sum() / max(len(frame), 1)
@@ -343,7 +435,7 @@ def _findings(frame, train) -> Iterator[tuple]:
     yield "repeated sentences", len(again), len(again) > 0, again
     yield ("sentences with both labels", disputed.sentence.nunique(), len(disputed) > 0,
            disputed.sort_values("sentence"))
-    yield "acceptable, in percent", round(acceptable), not 10 <= acceptable <= 90, ()
+    yield f"{name}, in percent", round(acceptable), not 10 <= acceptable <= 90, ()
     yield ("sentences with odd characters", odd, odd > 0,
            pd.DataFrame({"sentences": odd_characters(text)}))
     yield "scripts", len(kinds), False, pd.DataFrame({"sentences": kinds})
@@ -358,7 +450,7 @@ def audit(corpus: Corpus,  # with any splits
     findings = {}
     for split, frame in corpus.splits.items():
         train = corpus.splits.get("train") if split != "train" else None
-        for question, count, fault, found in _findings(frame, train):
+        for question, count, fault, found in _findings(frame, train, corpus.names[1]):
             rows.append((question, split, count, fault))
             if len(found): findings[question, split] = found
     return Audit(pd.DataFrame(rows, columns=["question", "split", "count", "fault"]), findings)

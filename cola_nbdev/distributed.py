@@ -33,7 +33,10 @@ def on_cpu() -> bool:  # accelerate has to be told, or each process trains alone
     return device is None or device.type == "mps"  # accelerate uses only one of Apple's
 
 def _state():
-    state = PartialState(cpu=on_cpu())
+    try: state = PartialState(cpu=on_cpu())
+    except (LookupError, ValueError) as error:  # a launcher sets several variables
+        raise ColaError(f"started as one of several processes, but they can't find each other "
+                        f"({str(error):.120}); start them with torchrun") from None
     if is_distributed() and state.num_processes == 1:
         raise ColaError("started as one of several processes, but accelerate finds itself alone: "
                         "it can't use this device in several; set ACCELERATE_USE_CPU=true")

@@ -47,18 +47,19 @@ def diagnose(row: dict,              # of the history: the loss and the validati
              losses: torch.Tensor,   # of the epoch, shape (steps,)
              labels: Sequence[int],  # of the training set, 0 or 1
              config: Config,         # for the advice
+             names: dict[int, str] = LABELS,  # what label 0 and label 1 are called
             ) -> list[str]:          # empty if nothing is wrong
     "What is wrong with an epoch, and what to try"
     found = []
     judged = row.get("validation_acceptable", .5)
     if judged in (0, 1):
-        found.append(f"degenerate: every held-out sentence was judged {LABELS[int(judged)]}, "
+        found.append(f"degenerate: every held-out sentence was judged {names[int(judged)]}, "
                      "so its MCC is 0.")
     chance = _chance(labels)
     late_loss = losses[len(losses) // 2:].mean().item()
     if late_loss > .99 * chance and row.get("validation_mcc", 0) < .1:
         found.append(f"stuck: the training loss is still at chance ({chance:.2f} nats, "
-                     "what knowing only the share of acceptable sentences costs).")
+                     f"what knowing only the share of {names[1]} sentences costs).")
     if found:
         if row.get("epoch") == 1 and config.epochs > 1:
             found[-1] += " A first epoch often looks like that."

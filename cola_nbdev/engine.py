@@ -23,31 +23,22 @@ import fsspec
 from fsspec.implementations.dirfs import DirFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
-from .basics import ColaError, differences, progress_bar, write_atomic
+from cola_nbdev.basics import (
+    ColaError,
+    differences,
+    explain,
+    path_within,
+    progress_bar,
+    without_password,
+    write_atomic,
+)
 from .checkpoints import Stopped, StopSignals, file_sha256, one_writer
 from .prediction import Judge, versions
 from .scoring import CHUNK, arrow, format_of, score_file
 
 # %% auto #0
-__all__ = ['OURS', 'JOB', 'TRIES', 'NO_RAY', 'without_password', 'explain', 'Folder', 'score_shard', 'Worker', 'start_ray',
-           'by_ray', 'Incomplete', 'score_folder']
-
-# %% ../nbs/20_engine.ipynb #without-password
-def without_password(address: str | Path) -> str:  # of a folder or a database
-    "An address that can be shown: scheme, host and path, without user, password and query"
-    scheme, mark, rest = str(address).partition("://")
-    if not mark: return str(address)
-    login, at, host = rest.rpartition("@")  # a parser of URLs would stop at a / in a password
-    if not at or ("/" in login and ":" not in login): login, host = "", rest
-    if "?" in login: return f"{scheme}://…"  # is this @ in a password or in a query?
-    host = re.split("[?#]", host)[0]
-    return f"{scheme}://…@{host}" if login else f"{scheme}://{host}"
-
-def explain(error: Exception) -> str:  # of any store
-    "The first line of an error, without secrets"
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    line = text.split("\n")[0][:160]
-    return re.sub(r"[\w+.-]+://\S+", lambda found: without_password(found[0]), line)
+__all__ = ['OURS', 'RECORD', 'JOB', 'TRIES', 'NO_RAY', 'Folder', 'score_shard', 'Worker', 'start_ray', 'by_ray', 'Incomplete',
+           'score_folder']
 
 # %% ../nbs/20_engine.ipynb #folder
 class Folder(DirFileSystem):
@@ -55,7 +46,7 @@ class Folder(DirFileSystem):
     cachable = False  # keys can change
 
     def __init__(self, address: str | Path):  # a path, or an address such as s3://bucket/folder
-        self.shown = without_password(address)
+        self.shown, self.given = without_password(address), str(address)
         with self.reaching():
             fs, root = fsspec.core.url_to_fs(str(address))
             super().__init__(root, fs)
@@ -70,8 +61,9 @@ class Folder(DirFileSystem):
         except FileNotFoundError:
             raise ColaError(f"{self.shown}: no such file or directory; check the path") from None
         except Exception as error:  # every store has errors of its own
-            raise ColaError(f"{self.shown} cannot be reached or written ({explain(error)}); "
-                            "check the address, and whether you may use it") from None
+            reason = explain(error, self.given)
+            raise ColaError(f"{self.shown} cannot be reached or written ({reason}); check the "
+                            "address, and whether you may use it") from None
 
     def files(self) -> dict[str, int]:  # name → bytes
         "All files, in subfolders too, but those with _ or . before a name"
@@ -79,7 +71,9 @@ class Folder(DirFileSystem):
         with self.reaching(), suppress(FileNotFoundError):
             self.fs.invalidate_cache()
             found = self.find("", detail=True)
-        if "" in found: raise ColaError(f"{self.shown} is a file; a folder of files is expected")
+        itself = found.pop("", {})  # a folder that was made in this moment lists itself
+        if itself.get("type") == "file":
+            raise ColaError(f"{self.shown} is a file; a folder of files is expected")
         return {name: facts.get("size") for name, facts in found.items()
                 if not any(part.startswith(("_", ".")) for part in name.split("/"))}
 
@@ -105,28 +99,39 @@ class Folder(DirFileSystem):
             if not self.local: self.put_file(str(target), name)
 
     def remove(self, name: str):  # a file or a folder, which need not be there
-        "Remove a file or a folder"
-        with self.reaching(), suppress(FileNotFoundError): self.rm(name, recursive=True)
+        "Remove a file, or all files of a folder"
+        with self.reaching(), suppress(FileNotFoundError):
+            for path in self.find(name): self.rm_file(path)  # `rm` would expand a * in a name
 
 # %% ../nbs/20_engine.ipynb #score-shard
 OURS = "_cola"  # the folder for what is no result
 
+RECORD = {"shard": str, "source": str, "out": str, "rows": int, "empty": int, "truncated": int,
+          "aside": int}  # what a record must hold to be believed
+
 def _lines(rows):
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    return text.encode(errors="backslashreplace")  # which is what JSON has for half a character
+
+def _record(out, name):
+    found = out.read_json(f"{OURS}/shards/{name}.json")
+    if not isinstance(found, dict) or found.get("shard") != name: return None
+    whole = all(isinstance(found.get(what), kind) for what, kind in RECORD.items())
+    return found if whole else None
 
 def score_shard(judge: Judge,  # a fine-tuned model
                 job: dict,     # source, out: addresses; column, format, chunk, batch_size
                 name: str,     # of the shard
                ) -> dict:      # its record; `earlier`: it was there; `failed`: why it couldn't be
     "Judge a shard, or find that it is done"
-    aside, record, base = [], f"{OURS}/shards/{name}.json", Path(name).name
+    aside, base = [], Path(name).name
     try:
         source, out = Folder(job["source"]), Folder(job["out"])
         with tempfile.TemporaryDirectory() as temporary:
             path = Path(source.path if source.local else temporary, name if source.local else base)
             if not source.local:
                 with source.reaching(): source.get_file(name, str(path))
-            known, was = out.read_json(record), file_sha256(path)
+            known, was = _record(out, name), file_sha256(path)
             if known and known["source"] != was:
                 raise ColaError(f"it was changed since it was scored ({known['source'][:16]}, "
                                 f"now {was[:16]}); start over with --overwrite, "
@@ -143,7 +148,7 @@ def score_shard(judge: Judge,  # a fine-tuned model
             del done["earlier"]
             known = {"shard": name, "source": was, "out": file_sha256(made), **done,
                      "aside": len(aside)}
-            out.put(record, json.dumps(known, indent=1).encode())
+            out.put(f"{OURS}/shards/{name}.json", json.dumps(known, indent=1).encode())
             return known
     except Stopped: raise
     except ColaError as error: reason = str(error).removeprefix(f"{base}: ")
@@ -157,6 +162,10 @@ def _list_shards(source, out, format=None):
     "Name → bytes; `ColaError` before anything is loaded or written"
     shards = source.files()
     if not shards: raise ColaError(f"{source.shown} holds no file to score; check the path")
+    for name in shards:
+        path_within(out.path if out.local else "/bucket", name)  # a store may have any
+        if source.local and not Path(source.path, name).is_file():  # a pipe would be waited for
+            raise ColaError(f"{source.shown}/{name} is no ordinary file; move it away")
     if "parquet" in {format_of(name, format) for name in shards}: arrow()
     paths = [f"{source.path}/", f"{out.path}/"]
     if type(source.fs) is type(out.fs) and os.path.commonprefix(paths) in paths:
@@ -169,16 +178,26 @@ def _list_shards(source, out, format=None):
 def _open_job(out, shards, identity, overwrite=False):
     "Check what is there already, and write down what is to be done"
     known = out.read_json(JOB) or {"identity": {}, "shards": {}}
+    parts = known.values() if isinstance(known, dict) else ()
+    if not (parts and known.keys() == {"identity", "shards"}
+            and all(isinstance(part, dict) for part in parts)):
+        raise ColaError(f"{out.shown}/{JOB} was not made by this command, or is damaged; move it "
+                        "away, or choose another OUT")
+    if theirs := (out.files().keys() - known["shards"].keys()) & shards.keys():
+        raise ColaError(f"{out.shown} holds {min(theirs)} and has not made it; move it away, or "
+                        "choose another OUT")
     differ = differences(known["identity"], identity)
     for name, size in known["shards"].items():
-        if shards.get(name) != size and out.read_json(f"{OURS}/shards/{name}.json"):
+        if shards.get(name) != size and _record(out, name):
             differ.append(f"shard {name} of {size} bytes (now {shards.get(name, 'missing')})")
     if differ and not overwrite:
         more = f" and {len(differ) - 5} more differences" if len(differ) > 5 else ""
         raise ColaError(f"{out.shown} holds another job: {', '.join(differ[:5])}{more}; "
                         "choose another OUT, or add --overwrite to start over")
-    if overwrite:  # whatever the record says: only files of this folder
-        for name in [*(known["shards"].keys() & out.files().keys()), OURS]: out.remove(name)
+    if overwrite:  # whatever job.json says: only files of this folder that have a record
+        results = known["shards"].keys() & out.files().keys()
+        ours = (f"{OURS}/{name}" for name in ("shards", "aside", "aside.jsonl", "manifest.json"))
+        for name in [*(name for name in results if _record(out, name)), *ours]: out.remove(name)
     out.put(JOB, json.dumps({"identity": identity, "shards": shards}, indent=1).encode())
 
 # %% ../nbs/20_engine.ipynb #worker
@@ -193,7 +212,7 @@ class Worker:
                  job: dict,         # as for `score_shard`
                 ):
         os.environ["TQDM_DISABLE"] = "1"
-        self.judge, self.job = Judge(model), job
+        self.judge, self.job = Judge(model, positive=job.get("positive")), job
         if self.judge.fingerprint != fingerprint:
             raise ColaError(f"{model} is another model on one of the machines "
                             f"({self.judge.fingerprint}, where it should be {fingerprint})")
@@ -309,6 +328,7 @@ def score_folder(model: str | Path,           # as for `Judge`
                  progress: bool = True,       # show a progress bar
                  chunk: int = CHUNK,          # as for `score_file`
                  batch_size: int = 64,        # sentences per forward pass
+                 positive: str | None = None, # as for `Judge`
                 ) -> dict[str, int]:          # shards, earlier, rows, empty, truncated, aside
     "Judge all files of a folder; the same call resumes what was interrupted"
     if engine not in ("process", "ray"):
@@ -318,10 +338,11 @@ def score_folder(model: str | Path,           # as for `Judge`
     if engine == "ray" and not importlib.util.find_spec("ray"): raise ColaError(NO_RAY)
     shards_in, results_in = Folder(source), Folder(out)
     shards = _list_shards(shards_in, results_in, format)
-    judge, lock = Judge(model), Path(results_in.path, JOB)
-    options = {"column": column, "format": format, "chunk": chunk, "batch_size": batch_size}
+    judge, lock = Judge(model, positive=positive), Path(results_in.path, JOB)
+    options = {"column": column, "format": format, "chunk": chunk, "batch_size": batch_size,
+               "positive": positive}
     identity = {"model": judge.fingerprint, **options,
-                **{name: versions()[name] for name in ("cola_nbdev", "torch")}}
+                **{name: versions()[name] for name in ("cola_nbdev", "torch", "transformers")}}
     job = {"source": shards_in.address, "out": results_in.address, **options}
     with ExitStack() as stack:
         if results_in.local:

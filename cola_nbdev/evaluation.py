@@ -9,6 +9,7 @@ import base64
 import html
 import io
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,17 +19,28 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, fontManager, get_font
+from matplotlib.text import Text
 from numpy.typing import ArrayLike
 from scipy.stats import norm
 from sklearn.metrics import ConfusionMatrixDisplay, matthews_corrcoef
 
-from .basics import ColaError, get_language, localize_axes, translate
+from cola_nbdev.basics import (
+    LABELS,
+    ColaError,
+    csv_line,
+    get_language,
+    localize_axes,
+    read_bytes,
+    translate,
+    write_atomic,
+)
 
 # %% auto #0
-__all__ = ['PRIOR', 'SMALL', 'LENGTHS', 'PAGE', 'mcc', 'mcc_of_counts', 'mcc_of_runs', 'check_labels', 'draw_mcc', 'Interval',
-           'interval_of', 'bootstrap_mcc', 'mcc_by', 'split_masks', 'split_metrics', 'split_difference',
+__all__ = ['PRIOR', 'SMALL', 'LENGTHS', 'PAGE', 'FONTS', 'mcc', 'mcc_of_counts', 'mcc_of_runs', 'check_labels', 'draw_mcc',
+           'Interval', 'interval_of', 'bootstrap_mcc', 'mcc_by', 'split_masks', 'split_metrics', 'split_difference',
            'plot_confusion', 'batch_mcc', 'plot_batch_mcc', 'holm', 'shrink', 'mcc_of_groups', 'plot_mcc', 'mcc_beyond',
-           'length_of', 'error_map', 'worst_mistakes', 'Report', 'read_predictions']
+           'length_of', 'error_map', 'worst_mistakes', 'Report', 'write_predictions', 'read_predictions']
 
 # %% ../nbs/15_evaluation.ipynb #mcc
 def mcc(labels: ArrayLike,     # true labels, 0 or 1, shape (n,)
@@ -142,7 +154,7 @@ def split_masks(predictions: pd.DataFrame,  # with the column `split`, and perha
     names = list(predictions.split.unique())
     masks = {name: (predictions.split == name).to_numpy() for name in names}
     if len(names) > 1: masks[together] = np.ones(len(predictions), dtype=bool)
-    if "in_train" in predictions and predictions.in_train.any():
+    if "in_train" in predictions and 0 < predictions.in_train.sum() < len(predictions):
         masks[f"{list(masks)[-1]}, unseen"] = ~predictions.in_train.to_numpy(dtype=bool)
     return masks
 
@@ -167,12 +179,13 @@ def split_difference(predictions: pd.DataFrame,  # with the columns `split`, `la
 # %% ../nbs/15_evaluation.ipynb #plot-confusion
 def plot_confusion(predictions: pd.DataFrame,  # with the columns `label` and `predicted`
                    ax: Axes | None = None,     # axes to draw on
+                   names: Sequence[str] = (LABELS[0], LABELS[1]),  # of label 0 and label 1
                   ) -> Axes:
     "How many sentences of each label were judged how"
     if ax is None: _, ax = plt.subplots(figsize=(4, 3.2), layout="constrained")
     ConfusionMatrixDisplay.from_predictions(
         predictions.label, predictions.predicted, labels=[0, 1], cmap="Blues", colorbar=False,
-        display_labels=[translate("unacceptable"), translate("acceptable")], ax=ax)
+        display_labels=[translate(name).replace("$", r"\$") for name in names], ax=ax)
     ax.set(title=translate("Confusion matrix"), xlabel=translate("predicted"),
            ylabel=translate("label"))
     return localize_axes(ax)
@@ -349,6 +362,21 @@ td,th{{padding:.2rem .8rem;border-bottom:1px solid #8886;text-align:right}}
 td:has(+ td:empty),tbody th{{text-align:left}}
 </style><body>{body}</body></html>"""
 
+# Fonts with the letters of many scripts, where one is installed
+FONTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans Devanagari", "Arial Unicode MS",
+         "Microsoft YaHei", "Nirmala UI", "PingFang SC")
+
+def _fonts():
+    there = {font.name for font in fontManager.ttflist}
+    return ["DejaVu Sans", *(name for name in FONTS if name in there)]
+
+def _has_letters(figure):
+    "Have the fonts all of its letters? If not, the tables say what the picture would"
+    texts: Any = figure.findobj(Text)
+    letters = {ord(letter) for text in texts for letter in text.get_text() if letter != "\n"}
+    fonts = [get_font(findfont(name)) for name in _fonts()]
+    return letters <= {letter for font in fonts for letter in font.get_charmap()}
+
 def _picture(figure):
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
@@ -379,9 +407,11 @@ class Report:
     @property
     def warning(self) -> str:
         "What to know before reading the scores; empty if there is nothing"
-        if not self.degenerate: return ""
-        return (f"degenerate: all sentences of {', '.join(self.degenerate)} were judged alike, "
-                "so their MCC is 0 by definition and says nothing about the model")
+        notes = [*self.facts.get("lost", [])]
+        if self.degenerate:
+            notes.append(f"degenerate: all sentences of {', '.join(self.degenerate)} were judged "
+                         "alike, so their MCC is 0 by definition and says nothing about the model")
+        return "\n".join(notes)
 
     @property
     def beyond(self) -> str:
@@ -406,17 +436,32 @@ class Report:
                 f"{len(answered) / len(rows):.0%} answered, MCC of these {score}, wrong verdicts "
                 f"{(answered.label != answered.predicted).sum() / len(rows):.1%} of all")
 
+    @property
+    def names(self) -> tuple[str, str]:
+        "What label 0 and label 1 are called"
+        return tuple(self.facts.get("names", (LABELS[0], LABELS[1])))
+
+    def _named(self, table):
+        "A table whose columns speak of the classes by their names"
+        return table.rename(columns={"acceptable": self.names[1],
+                                     "judged_acceptable": f"judged_{self.names[1]}"})
+
     def __repr__(self):
-        said = [self.metrics.round(3).to_string(), self.beyond, self.abstaining, self.warning]
+        said = [self._named(self.metrics.round(3)).to_string(), self.beyond, self.abstaining,
+                self.warning]
         return "\n".join(filter(None, said))
 
     def figures(self) -> dict[str, Figure]:
-        "Every plot of the report by its name, newly drawn"
+        "Every plot of the report that the fonts can draw, by its name, newly drawn"
+        with plt.rc_context({"font.family": _fonts()}): figures = self._draw()
+        return {name: figure for name, figure in figures.items() if _has_letters(figure)}
+
+    def _draw(self):
         rows = self.predictions.assign(length=length_of(self.predictions.sentence))
         by_length = mcc_by(rows.sort_values("length"), "length").rename(index=translate)
         split = rows.split.iloc[-1]
         axes = {"mcc": plot_mcc(self.metrics, translate("MCC of each split")),
-                "confusion": plot_confusion(rows),
+                "confusion": plot_confusion(rows, None, self.names),
                 "batch_mcc": plot_batch_mcc(rows.loc[rows.split == split]),
                 "mcc_by_length": plot_mcc(by_length, translate("MCC by length"))}
         axes["batch_mcc"].set_title(
@@ -441,7 +486,7 @@ class Report:
         facts = ", ".join(f"{name} {value}" for name, value in self.facts.items()
                           if isinstance(value, (str, int, float)))
         parts = [f"<h1>{title}</h1><p>{html.escape(facts)}</p>",
-                 self.metrics.round(3).to_html(na_rep="–", border=0)]
+                 self._named(self.metrics.round(3)).to_html(na_rep="–", border=0)]
         parts += [f"<p>{html.escape(note)}</p>" for note in
                   (self.beyond, self.abstaining, self.warning) if note]
         parts += [_picture(figure) for figure in self.figures().values()]
@@ -450,7 +495,7 @@ class Report:
             legend = translate("Worst first; a dash where only one label occurs; fewer than 30 "
                                "sentences in gray.")
             parts += [f"<h2>{translate('Where the errors live')}</h2><p>{legend}</p>",
-                      _grayed(errors)]
+                      _grayed(self._named(errors))]
         parts.append(f"<h2>{translate('The most confident mistakes')}</h2>")
         mistakes = worst_mistakes(self.predictions).round(3)
         if len(mistakes): parts.append(mistakes.to_html(index=False, border=0, classes="text"))
@@ -463,22 +508,39 @@ class Report:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         for name, figure in self.figures().items(): figure.savefig(folder/f"{name}.png", dpi=150)
-        metrics = json.dumps(self.to_dict(), indent=1) + "\n"
-        (folder/"metrics.json").write_text(metrics, encoding="utf-8")
+        write_atomic(folder/"metrics.json", json.dumps(self.to_dict(), indent=1) + "\n")
         page = PAGE.format(language=get_language(), title=translate("CoLA report"),
                            body=self._repr_html_())
-        (folder/"report.html").write_text(page, encoding="utf-8")
+        write_atomic(folder/"report.html", page)
         return folder/"report.html"
 
 # %% ../nbs/15_evaluation.ipynb #read-predictions
+def write_predictions(predictions: pd.DataFrame, # from `predict_splits`
+                      path: str | Path,          # gets them as CSV
+                     ):
+    "Write predictions so that a row stays a row, whatever is in a sentence"
+    rows = predictions.astype(object).where(predictions.notna(), "")
+    lines = [list(predictions.columns), *rows.itertuples(index=False, name=None)]
+    write_atomic(path, "".join(map(csv_line, lines)))
+
 def read_predictions(path: str | Path,  # predictions.csv of a run
                     ) -> pd.DataFrame:  # `ColaError` if it's missing or has other columns
     "Read the predictions of a run, as `predict_splits` made them"
-    try: predictions = pd.read_csv(path, keep_default_na=False)
-    except (OSError, ValueError) as error:
+    try: predictions = pd.read_csv(io.BytesIO(read_bytes(path)), keep_default_na=False)
+    except ValueError as error:
         raise ColaError(f"{path}: cannot be read ({error})") from None
     needed = {"split", "sentence", "label", "logit", "probability", "predicted"}
     if missing := needed - set(predictions):
         raise ColaError(f"{path}: no column {', '.join(sorted(missing))}; "
                         "is it the predictions.csv of a run?")
+    for column in ("label", "predicted", "logit", "probability"):
+        values = pd.Series(pd.to_numeric(predictions[column], errors="coerce"))
+        whole = column in ("label", "predicted")
+        fits = values.isin([0, 1]) if whole else np.isfinite(values.to_numpy(float))
+        if not fits.all():
+            row = int(np.argmin(fits))
+            found = predictions[column][row]
+            raise ColaError(f"{path}: the {column} in row {row} is {found!r:.60}; is it the "
+                            "predictions.csv of a run?")
+    if not len(predictions): raise ColaError(f"{path} holds no predictions")
     return predictions

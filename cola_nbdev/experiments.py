@@ -34,10 +34,11 @@ from cola_nbdev.basics import (
     localize_axes,
     log_odds,
     progress_bar,
+    read_record,
     translate,
     write_atomic,
 )
-from .checkpoints import Stopped, one_writer
+from .checkpoints import Busy, Stopped, one_writer
 from .comparison import check_same, mcc_of_seeds, paired_draws, seed_variance
 from .data import Corpus
 from .distributed import Processes
@@ -46,7 +47,14 @@ from .model import load_model
 from .packing import predict_logits
 from .prediction import check_recipe, fine_tune, read_metrics
 from .settings import CHECKPOINT_SETTINGS, SEEDS, Config
-from .tokenization import LengthSampler, encode, load_tokenizer, make_batches, pad_batch
+from cola_nbdev.tokenization import (
+    LengthSampler,
+    encode,
+    load_tokenizer,
+    make_batches,
+    model_identity,
+    pad_batch,
+)
 from .training import Progress, Run, TrainingData, TrainState, finish, fit
 
 # %% auto #0
@@ -121,12 +129,12 @@ class Seeds:
             ) -> Path:                  # the summary
         "Write the table, the summary and the plot"
         folder, summary = Path(folder), self.summary().astype(object)
-        self.table().to_csv(folder/"seeds.csv", index=False)
+        write_atomic(folder/"seeds.csv", self.table().to_csv(index=False))
         figure: Any = self.plot().figure
         figure.savefig(folder/"seeds.png", dpi=150)
         plt.close(figure)
         rows = summary.where(summary.notna(), None).to_dict("index")
-        (folder/"summary.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        write_atomic(folder/"summary.json", json.dumps(rows, indent=1) + "\n")
         return folder/"summary.json"
 
 # %% ../nbs/23_experiments.ipynb #same-recipe
@@ -142,19 +150,17 @@ def same_recipe(corpus: Corpus,  # as for `run_seeds`
     "Let only runs of one recipe into a folder, whoever starts them"
     recipe = {name: value for name, value in asdict(config).items()
               if name not in (_setting(what), *CHECKPOINT_SETTINGS)}
-    recipe |= {"corpus": corpus.fingerprint, "varies": what}
+    recipe |= {"corpus": corpus.fingerprint, "base": model_identity(config.model), "varies": what}
     path, known = out/"recipe.json", None
     try:
         out.mkdir(parents=True, exist_ok=True)
         while known is None:
-            with contextlib.suppress(ColaError), one_writer(path):  # or another process has it
+            with contextlib.suppress(Busy), one_writer(path):  # or another process has it
                 if not path.exists(): write_atomic(path, json.dumps(recipe, indent=1) + "\n")
-                known = json.loads(path.read_text(encoding="utf-8"))
+                known = read_record(path)
     except OSError as error:
         raise ColaError(f"{out} cannot be written ({(error.strerror or str(error)).lower()}); "
                         "choose another --out") from None
-    except ValueError:
-        raise ColaError(f"{path} is damaged; remove it and give the same command again") from None
     if differ := differences(known, recipe):
         raise ColaError(f"{out} holds runs of another recipe: {', '.join(differ)}; "
                         "choose another --out")
@@ -164,8 +170,8 @@ def _run_seed(corpus, config, folder, progress):
     "The report of one seed; None if another process has it"
     with contextlib.ExitStack() as held:
         try: held.enter_context(one_writer(folder.with_name(f"turn-of-{folder.name}")))
-        except ColaError: return None
-        return fine_tune(corpus, config, folder, resume=True, progress=progress)
+        except Busy: return None
+        return fine_tune(corpus, config, folder, None, progress, resume=True)
 
 def run_seeds(corpus: Corpus,                  # `train` to learn from, other splits to report on
               config: Config = Config(),       # the settings; its own seed doesn't matter

@@ -46,7 +46,8 @@ class _Logits(torch.nn.Module):
         self.model = model
 
     def forward(self, input_ids, attention_mask):
-        return self.model(input_ids=input_ids, attention_mask=attention_mask).logits
+        logits = self.model(input_ids=input_ids, attention_mask=attention_mask).logits
+        return logits.flip(1) if getattr(self.model, "labels_swapped", False) else logits
 
 def _write_fp32(model, tokenizer, file):
     example = tokenizer(["A short one.", "A sentence that is somewhat longer."], padding=True,

@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,20 +17,24 @@ import pandas as pd
 import torch
 from torch import nn
 from transformers import (
+    AutoConfig,
     AutoModelForSequenceClassification,
     BertConfig,
     BertForSequenceClassification,
+    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 from transformers.utils import logging
 
 from .basics import LABELS, ColaError
-from .tokenization import from_pretrained, tiny_tokenizer
+from .tokenization import encode, from_pretrained, tiny_tokenizer
+from .tokenization import model_folder as model_folder  # it belongs here, too
 
 # %% auto #0
-__all__ = ['HEAD', 'LAYERS', 'quiet_transformers', 'tiny_model', 'load_model', 'part_of', 'parameter_table', 'check_fit',
-           'max_positions', 'layer_depths', 'prepare_model', 'model_folder']
+__all__ = ['HEAD', 'NAMED', 'NAMELESS', 'LAYERS', 'quiet_transformers', 'tiny_model', 'read_labels', 'name_classes', 'load_model',
+           'part_of', 'parameter_table', 'check_fit', 'match_tokenizer', 'max_positions', 'layer_depths',
+           'prepare_model']
 
 # %% ../nbs/07_model.ipynb #quiet-transformers
 @contextlib.contextmanager
@@ -52,23 +58,85 @@ def tiny_model() -> BertForSequenceClassification:  # 2 layers of 32, random wei
         vocab_size=len(tiny_tokenizer()), hidden_size=32, num_hidden_layers=2,
         num_attention_heads=2, intermediate_size=64, max_position_embeddings=64, **HEAD))
 
+# %% ../nbs/07_model.ipynb #read-labels
+NAMED = [("unacceptable", "acceptable"), ("ungrammatical", "grammatical"),  # what labels are
+         ("incorrect", "correct"), ("negative", "positive"), ("ham", "spam"), ("no", "yes"),
+         ("false", "true"), ("0", "1"), ("label_0", "label_1")]  # called: 0, 1
+NAMELESS = ("yes", "true", "1", "label_1")  # of these, the names that say nothing
+
+def read_labels(config: PretrainedConfig,    # of the model, with `id2label`
+                name: str | Path,            # of the model, for the error
+                positive: str | None = None, # which label counts as 1; None: as the names say
+               ) -> tuple[tuple[str, str], bool]: # `ColaError` if the names don't say it
+    "The names of a model's labels in our order, and whether its own order is the other one"
+    theirs = [str(config.id2label.get(number)) for number in (0, 1)]
+    lower = [label.lower() for label in theirs]
+    known = [one for zero, one in NAMED if {zero, one} == set(lower)]
+    ours = getattr(config, "positive_label", None)  # written by `save_judge`
+    wanted = str(positive or ours or [*known, ""][0]).lower()
+    if wanted not in lower:
+        raise ColaError(f"the labels of {name} are {theirs[0]!r} and {theirs[1]!r}; say which one "
+                        f"counts as 1 (acceptable), for example --positive {theirs[1]}")
+    swapped = wanted != lower[1]
+    if wanted in NAMELESS and not ours: return (LABELS[0], LABELS[1]), swapped
+    return (theirs[swapped], theirs[not swapped]), swapped
+
+def name_classes(config: PretrainedConfig,  # of a model; is changed
+                 names: tuple[str, str],    # what label 0 and label 1 are called
+                ):
+    "Tell a model what its two classes are called"
+    config.id2label = dict(enumerate(names))
+    config.label2id = {name: number for number, name in config.id2label.items()}
+
+def _take_labels(model, names, swapped):
+    "Give a model the names of its labels, and let its two logits change places if need be"
+    name_classes(model.config, names)
+    model.labels_swapped = swapped  # what is exported stays in the model's own order
+    if not swapped: return
+    head = [module for module in model.modules()
+            if isinstance(module, nn.Linear) and module.out_features == 2][-1]
+    with torch.no_grad():
+        for values in head.parameters(): values.copy_(values.flip(0))
+
 # %% ../nbs/07_model.ipynb #load-model
+def _check_head(config, name, trained):
+    "Refuse a head that isn't for two classes"
+    classifies = any("SequenceClassification" in each for each in config.architectures or ())
+    if classifies and config.num_labels != 2:
+        kind = "a regression head" if config.num_labels == 1 else f"{config.num_labels} labels"
+        raise ColaError(f"{name} has {kind}, where two labels are needed; take its base model")
+    if trained and config.problem_type == "multi_label_classification":
+        raise ColaError(f"{name} is a multi-label model: its labels don't exclude each other; "
+                        f"fine-tune it first: cola train --model {shlex.quote(str(name))}")
+
 def load_model(name: str | Path = "minilm",  # minilm, bert, tiny, a Hub id, or a folder
                seed: int = 42,               # decides the random weights of a new head
                trained: bool = False,        # refuse a model whose head is still random
+               positive: str | None = None,  # as for `read_labels`
               ) -> PreTrainedModel:          # two labels, dropout off; `ColaError` if there is none
     "A pretrained model with a classification head"
     torch.manual_seed(seed)
-    if name == "tiny": model, missing = tiny_model(), ["classifier"]
+    if name == "tiny":
+        model, missing = tiny_model(), ["classifier"]
+        model.saved_dtype = torch.float32
     else:
+        config = from_pretrained(AutoConfig, name)
+        _check_head(config, name, trained)
+        saved = config.dtype or torch.float32  # learning needs all the digits of 32 bits
+        options = HEAD | {"problem_type": None, "dtype": saved if trained else torch.float32}
         with quiet_transformers():
             model, report = from_pretrained(AutoModelForSequenceClassification, name,
-                                            use_safetensors=True, output_loading_info=True, **HEAD)
-        missing = report["missing_keys"]
+                                            use_safetensors=True, output_loading_info=True,
+                                            **options)
+        missing, model.saved_dtype = report["missing_keys"], saved
+        if trained: _take_labels(model, *read_labels(config, name, positive))
     if trained and missing:
         raise ColaError(f"{name} has no trained head (no weights for "
                         f"{', '.join(sorted(missing))}); fine-tune it first: "
-                        f"cola train --model {name}")
+                        f"cola train --model {shlex.quote(str(name))}")
+    for part, weights in model.named_parameters():
+        if not weights.isfinite().all():
+            raise ColaError(f"the weights of {name} are not all numbers ({part}): it is damaged")
     return model.eval()
 
 # %% ../nbs/07_model.ipynb #part-of
@@ -100,11 +168,37 @@ def parameter_table(model: nn.Module,  # any model of torch
 def check_fit(model: PreTrainedModel,              # from `load_model`
               tokenizer: PreTrainedTokenizerBase,  # `ColaError` if it has tokens the model lacks
              ):
-    "Refuse a tokenizer that belongs to another model"
+    "Refuse a tokenizer that belongs to another model, and a model that can't judge a word"
     rows = len(next(model.get_input_embeddings().parameters()))
-    if len(tokenizer) > rows:
-        raise ColaError(f"the tokenizer has {len(tokenizer):,} tokens, the model only {rows:,}: "
+    tokens = max(tokenizer.get_vocab().values(), default=0) + 1
+    if tokens > rows:
+        raise ColaError(f"the tokenizer has {tokens:,} tokens, the model only {rows:,}: "
                         "they do not belong together; save both into the model's folder")
+    try:
+        ids = torch.tensor(encode(["word"], tokenizer), device=model.device)
+        with torch.inference_mode():
+            found = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+        if found.shape == (1, 2) and found.isfinite().all(): return
+        reason = f"its output is {found.tolist()}"
+    except Exception as error:  # damaged files raise errors of many kinds
+        reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:120]}"
+    raise ColaError(f"the model cannot judge a word ({reason}); do its files belong together?")
+
+def match_tokenizer(model: PreTrainedModel,              # is changed
+                    tokenizer: PreTrainedTokenizerBase,  # the one that belongs to it
+                   ):
+    "Tell a model how its tokenizer pads, and which token types it gives to a sentence"
+    if getattr(model.config, "pad_token_id", None) is None:
+        model.config.pad_token_id = tokenizer.pad_token_id
+    model.token_types, name = None, "token_type_ids"
+    takes = name in inspect.signature(model.forward).parameters
+    if not takes or name not in tokenizer.model_input_names: return
+    found = tokenizer("a")
+    special = [token in tokenizer.all_special_ids for token in found["input_ids"]]
+    word = special.index(False) if False in special else 0
+    last = len(special) - special[::-1].index(False) if False in special else 1
+    types = found[name]
+    model.token_types = types[:word], types[word], types[last:]  # before, within, after
 
 # %% ../nbs/07_model.ipynb #positions-of
 def max_positions(model: PreTrainedModel,  # any model of transformers
@@ -148,11 +242,3 @@ def prepare_model(model: PreTrainedModel,           # from `load_model`; is chan
         depths = layer_depths(model)
         for name, values in model.named_parameters(): values.requires_grad_(depths[name] > 0)
     return model
-
-# %% ../nbs/07_model.ipynb #model-folder
-def model_folder(path: str | Path,  # the folder of a model or of a run, or a Hub id
-                ) -> str | Path:    # the folder of the model; anything else as it came
-    "The model itself, where the folder of its run was given"
-    inside = Path(path)/"model"
-    if (Path(path)/"config.json").exists() or not (inside/"config.json").exists(): return path
-    return inside

@@ -9,7 +9,7 @@ import contextlib
 import ctypes
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -19,10 +19,14 @@ from torch.nn.functional import cross_entropy, scaled_dot_product_attention
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .basics import ColaError, log_odds, progress_bar
+from .model import match_tokenizer
 from .tokenization import LengthSampler, encode
 
+if TYPE_CHECKING:
+    from transformers.models.bert.modeling_bert import BertSelfAttention
+
 # %% auto #0
-__all__ = ['pack_batch', 'unpack_batch', 'attend', 'Packed', 'in_chunks', 'accumulate', 'GraphedStep', 'return_memory',
+__all__ = ['PADDED', 'pack_batch', 'unpack_batch', 'attend', 'Packed', 'in_chunks', 'accumulate', 'GraphedStep', 'return_memory',
            'example_logits', 'predict_logits', 'predict_splits']
 
 # %% ../nbs/08_packing.ipynb #pack-batch
@@ -59,7 +63,7 @@ def unpack_batch(batch: dict) -> list[tuple]:  # from `pack_batch`; the pairs it
     return list(zip(rows, labels, strict=True))
 
 # %% ../nbs/08_packing.ipynb #attend
-def attend(attention: torch.nn.Module,   # the self-attention of a BERT layer
+def attend(attention: BertSelfAttention, # the self-attention of a BERT layer
            hidden: torch.Tensor,         # what the layer gets, shape (tokens, width)
            flat_index: torch.Tensor,     # of the packed batch, shape (tokens,)
            offsets: torch.Tensor,        # of the packed batch, shape (sentences,)
@@ -89,6 +93,10 @@ def attend(attention: torch.nn.Module,   # the self-attention of a BERT layer
     return found.index_select(0, flat_index.clamp(max=size - 1))
 
 # %% ../nbs/08_packing.ipynb #packed
+# Architectures that ignore padding on the right, mask and all
+PADDED = ("albert", "bert", "camembert", "deberta", "deberta-v2", "distilbert", "electra", "mpnet",
+          "modernbert", "onnx", "roberta", "xlm-roberta")
+
 class Packed(torch.nn.Module):
     "A model for sentence classification that takes packed batches"
 
@@ -98,7 +106,10 @@ class Packed(torch.nn.Module):
                 ):
         super().__init__()
         self.model, self.label_smoothing, self.class_weight = model, label_smoothing, class_weight
-        self.is_packed = model.config.model_type == "bert" and not model.config.is_decoder
+        kind, types = model.config.model_type, getattr(model, "token_types", None)
+        plain = not types or not any([*types[0], types[1], *types[2]])
+        self.is_packed = kind == "bert" and not model.config.is_decoder and plain
+        self.pads = kind in PADDED and plain  # others see no padding: they might mind it
 
     def forward(self, input_ids: torch.Tensor,       # of the packed batch, as are the next four
                 positions: torch.Tensor,             # of each token in its sentence
@@ -117,7 +128,7 @@ class Packed(torch.nn.Module):
         return losses.mean()
 
     def _packed(self, input_ids, positions, flat_index, offsets, mask):
-        bert = self.model.bert
+        bert: Any = self.model.bert
         hidden = bert.embeddings(input_ids[None], position_ids=positions[None])[0]
         for layer in bert.encoder.layer:
             last = layer is bert.encoder.layer[-1]
@@ -125,14 +136,31 @@ class Packed(torch.nn.Module):
             kept = hidden[offsets] if last else hidden
             hidden = layer.feed_forward_chunk(layer.attention.output(found, kept))
         pooled = bert.pooler.activation(bert.pooler.dense(hidden))
-        return self.model.classifier(self.model.dropout(pooled))
+        head: Any = self.model
+        return head.classifier(head.dropout(pooled))
 
     def _padded(self, input_ids, flat_index, offsets, mask):
         if mask is None: mask = torch.ones_like(input_ids, dtype=torch.bool).view(len(offsets), -1)
         padding = self.model.config.pad_token_id or 0
         table = input_ids.new_full((mask.numel() + 1,), padding)
         table = table.index_copy(0, flat_index, input_ids)[:-1].view(mask.shape)
-        return self.model(table, attention_mask=mask.long()).logits
+        if self.pads: return self.model(table, attention_mask=mask.long()).logits
+        lengths, parts = mask.sum(1), {}
+        for length in lengths.unique().tolist():  # sentences of one length need no padding
+            rows = (lengths == length).nonzero()[:, 0]
+            ids = table[rows, :length]
+            options = {"attention_mask": torch.ones_like(ids)} | self._token_types(ids)
+            parts[length] = rows, self.model(ids, **options).logits
+        order = torch.cat([rows for rows, _ in parts.values()]).argsort()
+        return torch.cat([logits for _, logits in parts.values()])[order]
+
+    def _token_types(self, ids):
+        "What the tokenizer says of each place in sentences of one length"
+        types = getattr(self.model, "token_types", None)
+        if not types: return {}
+        before, within, after = types
+        row = [*before, *[within] * (ids.shape[1] - len(before) - len(after)), *after]
+        return {"token_type_ids": ids.new_tensor(row[:ids.shape[1]]).expand_as(ids)}
 
 # %% ../nbs/08_packing.ipynb #in-parts
 def in_chunks(work: Callable[[dict], Any],  # what to do with a packed batch
@@ -263,6 +291,7 @@ def predict_logits(model: PreTrainedModel,              # from `load_model`
                    progress: bool = False,              # show a progress bar
                   ) -> np.ndarray:                      # shape (sentences, 2), in their order
     "The two logits of every sentence; column 1 is for acceptable"
+    match_tokenizer(model, tokenizer)
     return example_logits(model, encode(sentences, tokenizer, max_length), batch_size, progress)
 
 # %% ../nbs/08_packing.ipynb #predict-splits

@@ -12,13 +12,13 @@ import pandas as pd
 from scipy.stats import norm
 from scipy.stats import t as student
 
-from .basics import ColaError, log_odds, progress_bar
+from .basics import ColaError, is_blank, log_odds, progress_bar
 from .packing import predict_logits
 from .prediction import Judge
-from .reading import read_cola_tsv, read_jsonl
+from .reading import pair_columns, read_sentences, read_table
 
 # %% auto #0
-__all__ = ['pairs_of', 'load_pairs', 'wilson', 'prefer_good', 'evaluate_pairs']
+__all__ = ['KINDS', 'pairs_of', 'load_pairs', 'wilson', 'prefer_good', 'evaluate_pairs']
 
 # %% ../nbs/21_pairs.ipynb #pairs-of
 def pairs_of(sentences: pd.DataFrame,   # rows two by two: one acceptable, one not, of one source
@@ -40,23 +40,35 @@ def pairs_of(sentences: pd.DataFrame,   # rows two by two: one acceptable, one n
                          "bad": second.sentence.where(good, first.sentence)})
 
 # %% ../nbs/21_pairs.ipynb #load-pairs
-def load_pairs(path: str | Path,  # a folder of .jsonl files, one of them, or a .tsv like CoLA's
+KINDS = (".jsonl", ".csv", ".tsv", ".json", ".parquet")  # of files of pairs in a folder
+
+def _pairs_of_file(file):
+    table = read_table(file)
+    sides = pair_columns(table)
+    if table.empty: return pd.DataFrame(columns=["field", "phenomenon", "good", "bad"])
+    if not sides: return pairs_of(read_sentences(file).sentences, file.name)
+    for side in sides:
+        for line, sentence in table[side].items():
+            if not isinstance(sentence, str) or is_blank(sentence):
+                raise ColaError(f"{file.name} {table.index.name} {line}: {side} is no sentence; "
+                                "a pair needs both")
+    named = next((name for name in ("UID", "linguistics_term", "phenomenon", "paradigm")
+                  if name in table), None)
+    phenomena = table[named].fillna("").astype(str) if named else pd.Series("", table.index)
+    field = table["field"].fillna("").astype(str) if "field" in table else ""
+    return pd.DataFrame({"field": field, "phenomenon": phenomena.replace("", file.stem),
+                         "good": table[sides[0]], "bad": table[sides[1]]})
+
+def load_pairs(path: str | Path,  # a file with two sentences in a row, or in two; or a folder
               ) -> pd.DataFrame:  # [field, phenomenon, good, bad]; `ColaError` if one lacks a side
     "Read minimal pairs"
-    path = Path(path)
-    if path.suffix.lower() == ".tsv": return pairs_of(read_cola_tsv(path), path.name)
-    rows = []
-    for file in sorted(path.glob("*.jsonl")) if path.is_dir() else [path]:
-        for line, row in read_jsonl(file).items():
-            for side in ("sentence_good", "sentence_bad"):
-                if not isinstance(row.get(side), str) or not row[side].strip():
-                    raise ColaError(f"{file.name} line {line}: {side} is no sentence; "
-                                    "a pair needs both")
-            phenomenon = row.get("UID") or row.get("linguistics_term") or file.stem
-            rows.append((str(row.get("field", "")), str(phenomenon),
-                         row["sentence_good"], row["sentence_bad"]))
-    if not rows: raise ColaError(f"there are no pairs in {path}; .jsonl files of pairs are needed")
-    return pd.DataFrame(rows, columns=["field", "phenomenon", "good", "bad"])
+    path, files = Path(path), [Path(path)]
+    if path.is_dir():
+        files = sorted(file for file in path.iterdir() if file.suffix.lower() in KINDS)
+    pairs = [_pairs_of_file(file) for file in files]
+    if not sum(map(len, pairs)):
+        raise ColaError(f"there are no pairs in {path}; .jsonl or .csv files of pairs are needed")
+    return pd.concat(pairs, ignore_index=True)
 
 # %% ../nbs/21_pairs.ipynb #evaluate-pairs
 def wilson(successes: float,    # ties may count half

@@ -5,6 +5,7 @@
 # %% ../nbs/18_prediction.ipynb #run-from-future-import-annotations
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -26,15 +27,42 @@ import pandas as pd
 import torch
 from huggingface_hub import EvalResult, ModelCardData
 from scipy.special import expit
-from transformers import AutoConfig, PreTrainedModel
+from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from . import __version__
-from .basics import LABELS, ColaError, differences, fsync, log_odds, write_atomic
-from .checkpoints import Stopped, checkpoints, commit, file_sha256, one_writer
-from .model import check_fit, load_model, max_positions, model_folder, quiet_transformers
-from .packing import example_logits, predict_splits
+from cola_nbdev.basics import (
+    LABELS,
+    ColaError,
+    differences,
+    fsync,
+    get_language,
+    is_blank,
+    log_odds,
+    printable,
+    read_record,
+    write_atomic,
+)
+from .checkpoints import Stopped, checkpoints, commit, one_writer
+from cola_nbdev.model import (
+    check_fit,
+    load_model,
+    match_tokenizer,
+    max_positions,
+    model_folder,
+    name_classes,
+    quiet_transformers,
+    read_labels,
+)
+from .packing import PADDED, example_logits, predict_splits
 from .settings import CHECKPOINT_SETTINGS, RENAMED, Config
-from .tokenization import encode, find_model, load_tokenizer
+from cola_nbdev.tokenization import (
+    encode,
+    find_model,
+    from_pretrained,
+    load_tokenizer,
+    lost_text,
+    model_identity,
+)
 
 if TYPE_CHECKING:  # a judge starts fast: what only training and reports need is imported there
     from cola_nbdev.data import Corpus
@@ -42,9 +70,10 @@ if TYPE_CHECKING:  # a judge starts fast: what only training and reports need is
     from cola_nbdev.training import Run
 
 # %% auto #0
-__all__ = ['HELD_OUT', 'DONT_KNOW', 'ONNX_FILES', 'NO_ONNX', 'CARD', 'BASE_MODELS', 'OVERWRITES', 'RUN_FILES', 'save_judge',
-           'Classifier', 'abstention_limit', 'Judge', 'OnnxModel', 'model_card', 'check_output', 'read_metrics',
-           'check_recipe', 'versions', 'write_results', 'fine_tune']
+__all__ = ['HELD_OUT', 'DONT_KNOW', 'ONNX_FILES', 'NO_ONNX', 'CARD', 'TASK', 'LIMITS', 'OWN_TASK', 'OWN_LIMITS', 'BASE_MODELS',
+           'MARK', 'OVERWRITES', 'RUN_FILES', 'save_judge', 'Classifier', 'abstention_limit', 'Judge', 'OnnxModel',
+           'model_card', 'check_output', 'read_metrics', 'check_recipe', 'versions', 'known_of', 'write_results',
+           'fine_tune']
 
 # %% ../nbs/18_prediction.ipynb #save-judge
 def save_judge(run: Run,            # a finished run
@@ -55,6 +84,9 @@ def save_judge(run: Run,            # a finished run
     folder = Path(folder)
     if folder.exists() and any(folder.iterdir()):
         raise ColaError(f"{folder} exists and is not empty; choose another folder or remove it")
+    config = run.model.config
+    config.positive_label = config.id2label[1]  # whatever it is called, it is a label of ours
+    run.model.to(getattr(run.model, "saved_dtype", run.model.dtype))  # as the weights came
     with quiet_transformers(): run.model.save_pretrained(folder)
     run.tokenizer.model_max_length = run.config.max_length
     run.tokenizer.save_pretrained(folder)
@@ -112,41 +144,49 @@ def abstention_limit(model: str | Path,  # a folder or Hub id, as for `Judge`
     "How improbable a label may be and still fit, from the held-out sentences of a model"
     from cola_nbdev.calibration import conformal_limit  # slow
 
-    path = Path(find_model(model))/HELD_OUT
-    try: right = json.loads(path.read_text(encoding="utf-8"))["right"]
-    except (OSError, ValueError, TypeError, LookupError):
+    try:
+        right = read_record(Path(find_model(model))/HELD_OUT, right=list)["right"]
+        return conformal_limit(right, risk)
+    except (OSError, LookupError, TypeError, ValueError):
         raise ColaError(f"{model} has no readable {HELD_OUT}, so nothing says when to abstain; "
                         "train with a validation_fraction above 0") from None
-    return conformal_limit(right, risk)
 
 class Judge(Classifier):
     "A fine-tuned model that judges sentences"
     def __init__(self,
                  model: str | Path,        # a folder or Hub id; `ColaError` if never fine-tuned
                  onnx: str | None = None,  # fp32 or int8: the file that `cola export` wrote
+                 positive: str | None = None, # which of a foreign model's labels counts as 1
                  abstain: float | None = None,  # the share of wrong verdicts to allow, as .1
                 ):
         folder = model_folder(model)
-        if onnx: self.model = cast(PreTrainedModel, OnnxModel(find_model(folder), onnx))
-        else: self.model = load_model(folder, trained=True)
+        if onnx: self.model = cast(PreTrainedModel, OnnxModel(find_model(folder), onnx, positive))
+        else: self.model = load_model(folder, trained=True, positive=positive)
+        self.files = folder, ONNX_FILES[onnx] if onnx else ""
         self.tokenizer = load_tokenizer(folder)
         check_fit(self.model, self.tokenizer)
+        match_tokenizer(self.model, self.tokenizer)
         self.limit = None if abstain is None else abstention_limit(folder, abstain)
         self._encoding = threading.Lock()  # a tokenizer keeps its limit inside: one at a time
+
+    def __getstate__(self): return {**self.__dict__, "_encoding": None}  # a lock can't be copied
+
+    def __setstate__(self, state): self.__dict__.update(state, _encoding=threading.Lock())
 
     @property
     def max_length(self) -> int:
         return min(self.tokenizer.model_max_length, max_positions(self.model))
 
+    @property
+    def names(self) -> tuple[str, str]:
+        "What label 0 and label 1 are called"
+        return self.model.config.id2label[0], self.model.config.id2label[1]
+
     @cached_property
     def fingerprint(self) -> str:
-        "16 digits that follow from weights, vocabulary and `max_length`"
-        vocabulary = sorted(self.tokenizer.get_vocab().items())
-        found = hashlib.sha256(json.dumps([vocabulary, self.max_length]).encode())
-        for name, values in self.model.state_dict().items():
-            found.update(name.encode())
-            found.update(values.cpu().contiguous().flatten().view(torch.uint8).numpy())
-        return found.hexdigest()[:16]
+        "16 digits that follow from its files, and from the order of its labels"
+        known = model_identity(*self.files), self.names, self.model.labels_swapped
+        return hashlib.sha256(repr(known).encode()).hexdigest()[:16]
 
     def _encode(self, sentences):
         "The token ids of every sentence, and which of them had to be cut"
@@ -169,7 +209,7 @@ class Judge(Classifier):
         sentences = list(sentences)
         examples, cut = self._encode(sentences)
         for number, sentence in enumerate(sentences, 1):
-            if not sentence.strip():
+            if is_blank(sentence):
                 raise ColaError(f"sentence {number} is empty; there is nothing to judge")
         logits = example_logits(self.model, examples, batch_size, done=done)
         return expit(log_odds(logits.astype(float))), cut
@@ -177,9 +217,10 @@ class Judge(Classifier):
     def __call__(self, *sentences: str) -> pd.DataFrame:
         "Judge sentences: one row each, in their order"
         probability, cut = self.predict_probability(sentences)
-        label = np.where(probability >= .5, LABELS[1], LABELS[0])
+        label = np.where(probability >= .5, self.names[1], self.names[0])
         if self.limit is not None:
             from cola_nbdev.calibration import decide  # slow
+            label = label.astype(object)  # a text of any length fits
             label[decide(probability, self.limit) < 0] = DONT_KNOW
         return pd.DataFrame({"sentence": sentences, "label": label,
                              "probability": probability, "truncated": cut})
@@ -193,6 +234,7 @@ class OnnxModel(torch.nn.Module):
     def __init__(self,
                  folder: str | Path,    # of the model; `ColaError` without such a file
                  format: str = "fp32",  # fp32 or int8
+                 positive: str | None = None, # as for `read_labels`
                 ):
         super().__init__()
         if format not in ONNX_FILES:
@@ -208,11 +250,12 @@ class OnnxModel(torch.nn.Module):
         except Exception as error:  # of onnxruntime's own kinds
             raise ColaError(f"{file} is missing or damaged ({str(error):.120}); "
                             f"write it: cola export {folder}") from None
-        self.config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-        self.config.update({"model_type": "onnx"})  # or its layers would be looked for
+        self.config = from_pretrained(AutoConfig, folder)
+        names, self.labels_swapped = read_labels(self.config, folder, positive)
+        name_classes(self.config, names)
+        kind = "onnx" if self.config.model_type in PADDED else "onnx without padding"
+        self.config.update({"model_type": kind})  # or its layers would be looked for
         self.device = torch.device("cpu")
-        digest = bytearray.fromhex(file_sha256(file))
-        self.register_buffer("sha256", torch.frombuffer(digest, dtype=torch.uint8))  # its weights
 
     @property
     def base_model(self): return self
@@ -228,17 +271,15 @@ class OnnxModel(torch.nn.Module):
         "Judge a padded batch"
         mask = attention_mask.long()
         inputs = {"input_ids": input_ids.numpy(), "attention_mask": mask.numpy()}
-        return SimpleNamespace(logits=torch.from_numpy(self.session.run(["logits"], inputs)[0]))
+        logits = torch.from_numpy(self.session.run(["logits"], inputs)[0])
+        return SimpleNamespace(logits=logits.flip(1) if self.labels_swapped else logits)
 
 # %% ../nbs/18_prediction.ipynb #model-card
 CARD = """---
 {head}
 ---
 
-# {model}, fine-tuned to judge acceptability
-
-Says whether an English sentence is acceptable (label 1) or not (label 0). Meant for teaching, for
-research on acceptability, and for a first look at sentences that a person then reads.
+# {model}, fine-tuned to {task}
 
 | split | sentences | MCC | 95% interval | accuracy |
 |---|---|---|---|---|
@@ -258,9 +299,20 @@ were not measured. The license is that of the base model, `{base}`.
 
 ## Limits
 
-The labels are judgments by linguists on the sentences of their own books; they say nothing about
-style, truth or the worth of anybody's language. Do not use it to grade people.
+{limits}
 """
+
+TASK, LIMITS = """judge acceptability
+
+Says whether an English sentence is acceptable (label 1) or not (label 0). Meant for teaching, for
+research on acceptability, and for a first look at sentences that a person then reads.""", """
+The labels are judgments by linguists on the sentences of their own books; they say nothing about
+style, truth or the worth of anybody's language. Do not use it to grade people.""".strip()
+OWN_TASK, OWN_LIMITS = """tell {1} from {0}
+
+Says whether a text is *{1}* (label 1) or *{0}* (label 0). Meant for a first look at texts that a
+person then reads.""", """The labels are those of its corpus, with whatever is wrong or one-sided in
+them; on texts of another kind it may be much worse. Do not use it to grade people."""
 
 BASE_MODELS = {"minilm": "sentence-transformers/all-MiniLM-L6-v2",  # both under Apache 2.0
                "bert": "google-bert/bert-base-uncased"}
@@ -276,28 +328,52 @@ def model_card(report: Report,  # of the run
                           dataset_split=split, metric_type=metric, metric_value=round(row[key], 4))
                for split, row in rows.items()
                for metric, key in metrics.items() if pd.notna(row[key])]
+    own = report.names != (LABELS[0], LABELS[1])
+    task, limits = (OWN_TASK.format(*report.names), OWN_LIMITS) if own else (TASK, LIMITS)
     head = ModelCardData(model_name=f"cola-{Path(config.model).name}-{corpus}", language="en",
                          library_name="transformers", pipeline_tag="text-classification",
-                         tags=["linguistic-acceptability", "cola"], base_model=base,
+                         tags=["cola_nbdev"] if own else ["linguistic-acceptability", "cola"],
+                         base_model=base,
                          license="apache-2.0" if base else None, eval_results=results)
     line = "| {} | {n:.0f} | {mcc:.3f} | {mcc_low:.3f} to {mcc_high:.3f} | {accuracy:.1%} |"
     scores = [line.format(split, **row) for split, row in rows.items()]
     settings = [f"| {name} | {value} |" for name, value in asdict(config).items()]
     versions = [f"{name} {number}" for name, number in facts["versions"].items()]
     return CARD.format(head=head.to_yaml(), model=config.model, corpus=corpus,
+                       task=task, limits=limits,
                        base=base or config.model, scores="\n".join(scores),
                        settings="\n".join(settings), versions=", ".join(versions),
                        fingerprint=facts["fingerprint"], seconds=facts["seconds"])
 
-# %% ../nbs/18_prediction.ipynb #check-output
+# %% ../nbs/18_prediction.ipynb #our-mark
+MARK = ".cola-run"         # a file in each folder that may be removed: this package made it
 OVERWRITES = "overwrites"  # a file in an unfinished run that is to replace an earlier one
 RUN_FILES = {"model", "metrics.json", "history.csv", "predictions.csv", "report.html",
-             "checkpoints", OVERWRITES}  # and plots
+             "checkpoints", OVERWRITES, MARK}  # and plots
 
 def _unfinished(out): return out.with_name(f"{out.name}.unfinished")
 
-def _is_finished(out): return (out/"metrics.json").exists() and not _unfinished(out).exists()
+def _is_finished(out):
+    needed = (out/"metrics.json", out/"predictions.csv", out/"model")
+    return all(path.exists() for path in needed) and not _unfinished(out).exists()
 
+def _check_ours(work):
+    "What is there and does not carry our mark is not written to, and not removed"
+    if not os.path.lexists(work): return
+    is_folder = work.is_dir() and not work.is_symlink()
+    if is_folder and ((work/MARK).is_file() or not any(work.iterdir())): return
+    raise ColaError(f"{work} was not made by this command; move it away, or choose another --out")
+
+def _remove(folder):
+    "Remove a folder with our mark, the mark last"
+    if folder.is_symlink() or not (folder/MARK).is_file(): return
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink(): shutil.rmtree(path)
+        elif path.name != MARK: path.unlink()
+    (folder/MARK).unlink()
+    folder.rmdir()
+
+# %% ../nbs/18_prediction.ipynb #check-output
 def _check_replaceable(out):
     names = {path.name for path in out.glob("*") if path.suffix != ".png"}
     problems = [f"it has no {name}" for name in ("metrics.json", "model") if name not in names]
@@ -306,17 +382,20 @@ def _check_replaceable(out):
         raise ColaError(f"{out} is not the folder of a run ({problems[0]}) and will not be "
                         "overwritten; choose another --out")
 
-def check_output(out: str | Path,          # the folder of a run
-                 overwrite: bool = False,  # may an earlier run be replaced?
-                 resume: bool = False,     # may there be a run, to be continued or kept?
-                ) -> Path:                 # the same; `ColaError` if it must not be written
+def check_output(out: str | Path,         # the folder of a run
+                 overwrite: bool | None = False, # replace an earlier run? None: it's no option
+                 resume: bool = False,    # may there be a run, to be continued or kept?
+                ) -> Path:                # the same; `ColaError` if it must not be written
     "Refuse an output folder before any work is done"
     out = Path(out)
     unfit = {"is a link": out.is_symlink(), "is the folder you are in": out.resolve() == Path.cwd(),
-             "cannot hold a run": not out.name}
+             "cannot hold a run": not out.name,
+            "is not UTF-8": str(out) != os.fsencode(out).decode(errors="replace")}
     for what, is_so in unfit.items():
         if is_so: raise ColaError(f"{out} {what}; choose a folder of its own for --out")
     work = _unfinished(out)
+    _check_ours(work)
+    advice = "" if overwrite is None else ", or add --overwrite to replace it"
     overwrite = overwrite or (resume and (work/OVERWRITES).exists())  # so it was begun
     if checkpoints(work/"checkpoints") and not (resume or overwrite):
         raise ColaError(f"{work} holds an unfinished run; add --resume to continue it, "
@@ -324,8 +403,7 @@ def check_output(out: str | Path,          # the folder of a run
     is_free = not out.exists() or (out.is_dir() and not any(out.iterdir()))
     if is_free or (resume and _is_finished(out)): return out
     if not overwrite:
-        raise ColaError(f"{out} exists already; choose another --out, "
-                        "or add --overwrite to replace it")
+        raise ColaError(f"{out} exists already; choose another --out{advice}")
     _check_replaceable(out)
     return out
 
@@ -333,10 +411,8 @@ def check_output(out: str | Path,          # the folder of a run
 def read_metrics(run: Path,  # the folder of a finished run
                 ) -> dict:   # `ColaError` if metrics.json is damaged
     "What a finished run says of itself, its settings under today's names"
-    try: facts = dict(**json.loads((run/"metrics.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise ColaError(f"{run}/metrics.json is damaged ({str(error):.60}); remove {run} and "
-                        "train again") from None
+    facts = read_record(run/"metrics.json", f"remove {run} and train again", config=dict,
+                        splits=dict)
     if settings := facts.get("config"):
         facts["config"] = {RENAMED.get(name, name): value for name, value in settings.items()}
     return facts
@@ -349,11 +425,13 @@ def check_recipe(facts: dict,       # from `read_metrics`
     "Refuse a run of another recipe"
     expected = asdict(config) | {"corpus": corpus.fingerprint}
     for setting in CHECKPOINT_SETTINGS: expected.pop(setting)
-    found = asdict(Config()) | facts.get("config", {}) | {"corpus": facts.get("fingerprint")}
+    expected["base"] = model_identity(config.model)
+    found = asdict(Config()) | facts.get("config", {}) | {
+        "corpus": facts.get("fingerprint"), "base": facts.get("base", expected["base"])}
     differ = differences({setting: found[setting] for setting in expected}, expected)
     if differ:
         raise ColaError(f"{name} is a run of another recipe: {', '.join(differ)}; "
-                        "choose another --out, or add --overwrite to replace it")
+                        "choose another --out")
 
 # %% ../nbs/18_prediction.ipynb #write-results
 def versions() -> dict[str, str]:  # name → version
@@ -374,6 +452,17 @@ def _held_out(run, corpus, progress):
     right = np.where(found.label == 1, found.probability, 1 - found.probability)
     return right.round(6).tolist()
 
+def known_of(splits: dict[str, pd.DataFrame],     # that are judged
+             names: tuple[str, str],              # what label 0 and label 1 are called
+             tokenizer: PreTrainedTokenizerBase,  # of the model
+             max_length: int,                     # in tokens
+            ) -> dict:                            # facts for a `Report`
+    "What a report should say of a corpus: names of its own, and text that the model can't see"
+    sentences = [sentence for frame in splits.values() for sentence in frame.sentence]
+    lost = lost_text(sentences, encode(sentences, tokenizer, max_length), tokenizer, max_length)
+    facts = {"names": list(names)} if names != (LABELS[0], LABELS[1]) else {}
+    return facts | ({"lost": lost} if lost else {})
+
 def write_results(run: Run,               # a finished run
                   corpus: Corpus,         # every split but `train` is reported on
                   folder: Path,           # gets everything but the checkpoints
@@ -384,18 +473,21 @@ def write_results(run: Run,               # a finished run
 
     from cola_nbdev.calibration import conformal_limit  # slow
     from cola_nbdev.data import occurs_in  # slow
-    from cola_nbdev.evaluation import Report  # slow
+    from cola_nbdev.evaluation import Report, write_predictions  # slow
     from cola_nbdev.training import plot_history  # slow
 
     shutil.rmtree(folder/"model", ignore_errors=True)  # which an earlier try may have left
+    run.model.to(run.model.saved_dtype)  # what is reported is what is saved
     predictions = predict_splits(run.model, run.tokenizer, corpus.dev, run.config.max_length,
                                  progress)
     predictions["in_train"] = occurs_in(predictions.sentence, corpus.splits["train"].sentence)
     right = _held_out(run, corpus, progress)
     seconds = sum(row[name] for row in run.history for name in row if name.endswith("_seconds"))
     facts = {"corpus": corpus.name, "fingerprint": corpus.fingerprint, "model": run.config.model,
-             "best_epoch": run.best_epoch, "seconds": round(seconds, 1), "findings": run.findings,
-             "config": asdict(run.config), "versions": versions()}
+             "base": run.base,
+             "best_epoch": run.best_epoch, "seconds": round(seconds, 1),
+             "findings": run.findings, "config": asdict(run.config), "versions": versions()}
+    facts |= known_of(corpus.dev, corpus.names, run.tokenizer, run.config.max_length)
     limit = conformal_limit(right, .1)
     if np.isfinite(limit): facts["abstain"] = {"risk": .1, "limit": limit}
     report = Report(predictions, facts, corpus.together)
@@ -403,24 +495,36 @@ def write_results(run: Run,               # a finished run
     save_judge(run, folder/"model", model_card(report, run.config))
     if right: write_atomic(folder/"model"/HELD_OUT, json.dumps({"right": right}) + "\n")
     run.table().to_csv(folder/"history.csv")
-    predictions.to_csv(folder/"predictions.csv", index=False)
+    write_predictions(predictions, folder/"predictions.csv")
     figure = plot_history(run.history)[0].figure
     figure.savefig(folder/"history.png", dpi=150)
     plt.close(figure)
     return report
 
 # %% ../nbs/18_prediction.ipynb #publish
+def _aside(out): return out.with_name(f".{out.name}-replaced-{os.getpid()}")
+
+def _check_rename(out):
+    "A mount point can't be renamed: better known before a training than after it"
+    try: out.rename(_aside(out)).rename(out)
+    except OSError as error:
+        raise ColaError(f"{out} can't be replaced ({(error.strerror or '').lower()}); is it a "
+                        f"mount point? choose a folder in it: --out {out/'run'}") from None
+
 def _tidy(out):
     "Remove what a finished run no longer needs"
-    (out/OVERWRITES).unlink(missing_ok=True)
-    for folder in (out/"checkpoints", *out.parent.glob(f".{out.name}-replaced-*")):
-        shutil.rmtree(folder, ignore_errors=True)
+    if (out/MARK).exists():
+        shutil.rmtree(out/"checkpoints", ignore_errors=True)
+        for name in (OVERWRITES, MARK): (out/name).unlink(missing_ok=True)
+    for folder in out.parent.glob(f".{glob.escape(out.name)}-replaced-*"): _remove(folder)
 
 def _publish(out):
     "Give a complete run its name"
-    work, replaced = _unfinished(out), out.with_name(f".{out.name}-replaced-{os.getpid()}")
+    work, replaced = _unfinished(out), _aside(out)
     for path in work.rglob("*"): fsync(path)  # slow, so before the earlier run is moved away
-    if out.exists(): out.rename(replaced)
+    if out.exists():
+        (out/MARK).touch()
+        out.rename(replaced)
     try: commit(work, out)
     except OSError:
         if replaced.exists() and not out.exists(): replaced.rename(out)
@@ -432,6 +536,7 @@ def _begin(corpus, config, out, overwrite, resume, held):
     "Lock the run and make its folder; or the report, if the run is finished"
     from cola_nbdev.evaluation import Report, read_predictions  # slow
 
+    get_language()  # of the plots: an error is better known now
     check_output(out, overwrite, resume)
     if "train" not in corpus.splits or not corpus.dev:
         raise ColaError(f"the corpus {corpus.name} has the splits {', '.join(corpus.splits)}; "
@@ -443,12 +548,14 @@ def _begin(corpus, config, out, overwrite, resume, held):
         facts = read_metrics(out)
         check_recipe(facts, corpus, config, out)
         _tidy(out)
-        print(f"{out} is finished; there is nothing to resume")
-        facts.pop("splits")
+        print(printable(f"{out} is finished; there is nothing to resume"))
+        facts.pop("splits", None)
         return Report(read_predictions(out/"predictions.csv"), facts, corpus.together)
     work = _unfinished(out)
-    if work.exists() and not resume: shutil.rmtree(work)
+    if out.exists(): _check_rename(out)
+    if not resume: _remove(work)
     work.mkdir(exist_ok=True)
+    (work/MARK).touch()
     if overwrite: (work/OVERWRITES).touch()
 
 def _stop_message(run, work):
@@ -462,7 +569,7 @@ def _stop_message(run, work):
 def fine_tune(corpus: Corpus,                 # train to learn from, other splits to report on
               config: Config = Config(),      # the settings
               out: str | Path = "runs/demo",  # gets model/, metrics.json, predictions.csv, …
-              overwrite: bool = False,        # replace an earlier run, finished or not
+              overwrite: bool | None = False, # replace an earlier run, finished or not
               progress: bool = True,          # show progress bars and a line per epoch
               resume: bool = False,           # continue an interrupted run, if there is one
              ) -> Report:                     # `ColaError` if it fails, `Stopped` by a signal
@@ -478,14 +585,13 @@ def fine_tune(corpus: Corpus,                 # train to learn from, other split
             if report is not None: return report
             try:
                 run = train(corpus.train, config, folder=work/"checkpoints", resume=resume,
-                            progress=progress)
+                            progress=progress, names=corpus.names)
                 if run.stopped: raise Stopped(_stop_message(run, work), run.stopped)
                 report = on_main_process(lambda: write_results(run, corpus, work, progress))
                 on_main_process(lambda: _publish(out))
                 return report
             finally:  # without checkpoints, there is nothing to resume
-                if rank() == 0 and not checkpoints(work/"checkpoints"):
-                    shutil.rmtree(work, ignore_errors=True)
+                if rank() == 0 and not checkpoints(work/"checkpoints"): _remove(work)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise ColaError(f"{out} cannot be written ({reason}); choose another --out, "

@@ -7,48 +7,502 @@ from __future__ import annotations
 
 import codecs
 import csv
+import gzip
 import io
 import json
+import numbers
 import re
-from collections.abc import Iterable
+import shlex
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from decimal import Decimal
+from functools import partial
+from itertools import chain, islice
 from pathlib import Path
-from typing import NoReturn
+from typing import BinaryIO, NamedTuple
 
 import pandas as pd
 
-from .basics import COLUMNS, ColaError
+from .basics import COLUMNS, LABELS, ColaError, is_blank, read_bytes
 
 # %% auto #0
-__all__ = ['CORPUS_FORMATS', 'SPLITS', 'read_lines', 'check_sentences', 'read_cola_tsv', 'read_table', 'CorpusFormat',
-           'recognize_format', 'to_cola_columns', 'read_jsonl', 'read_sentences', 'read_corpus_folder']
+__all__ = ['FORMATS', 'PIPED', 'LONGEST', 'DELIMITERS', 'TEXT', 'ACCEPTABLE', 'LABEL', 'PAIR', 'OTHERS', 'WORDS', 'ABOUT',
+           'SPLITS', 'format_of', 'JsonRow', 'arrow', 'arrow_errors', 'Rows', 'read_rows', 'read_table',
+           'check_columns', 'check_sentences', 'map_labels', 'choose_column', 'Taken', 'Unlabeled', 'take_columns',
+           'split_name', 'read_cola_tsv', 'pair_columns', 'read_sentences', 'read_corpus_folder']
 
-# %% ../nbs/01_reading.ipynb #read-lines
-def read_lines(path: str | Path,  # a text file
-              ) -> list[str]:     # no line ends; `ColaError` if missing, empty or not UTF-8
-    "The lines of a UTF-8 text file, with or without a byte order mark"
+# %% ../nbs/01_reading.ipynb #format-of
+FORMATS = {".txt": "text", ".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl",
+           ".json": "json", ".parquet": "parquet", ".xlsx": "xlsx"}  # how a name ends → what it is
+PIPED = ("text", "csv", "tsv", "jsonl")  # what a pipe can hold
+
+def _member(archive, name):
+    "The only file in a zip"
+    members = [each for each in archive.namelist()
+               if not each.endswith("/") and not each.startswith("__MACOSX/")]
+    if len(members) == 1: return members[0]
+    found = ", ".join(members[:3]) + (", …" if len(members) > 3 else "")
+    raise ColaError(f"{name} holds {len(members)} files ({found}); unpack it and give one of them")
+
+def _inner_name(path):
+    "The name without .gz, or the one inside a .zip"
     path = Path(path)
-    try: content = path.read_bytes().removeprefix(codecs.BOM_UTF8)
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise ColaError(f"{path}: {reason}; check the path") from None
+    if path.suffix.lower() == ".gz": return path.stem
+    if path.suffix.lower() != ".zip" or not zipfile.is_zipfile(path): return path.name
+    with zipfile.ZipFile(path) as archive: return _member(archive, path.name)
 
-    def refuse(position, what) -> NoReturn:
-        line = content.count(b"\n", 0, position) + 1
-        raise ColaError(f"{path.name} line {line}: {what}") from None
+def format_of(path: str | Path,           # a file, or - for a pipe
+              format: str | None = None,  # one of `PIPED`, if the name doesn't say it
+             ) -> str:                    # a value of `FORMATS`; `ColaError` if unknown
+    "What kind of file is it?"
+    if format and format not in PIPED:
+        raise ColaError(f"the format {format!r} is not known; choose from {', '.join(PIPED)}")
+    if str(path) == "-": return format or "text"
+    if found := FORMATS.get(Path(_inner_name(path)).suffix.lower(), format): return found
+    raise ColaError(f"{path}: its name does not say what it is; let it end in "
+                    f"{', '.join(FORMATS)}, or say it with --format")
 
-    nul = content.find(b"\0")
-    if nul >= 0: refuse(nul, "a NUL byte; is this a text file in UTF-8?")
-    try: text = content.decode()
-    except UnicodeDecodeError as error:
-        byte = content[error.start]
-        refuse(error.start, f"byte 0x{byte:02x} is not UTF-8; save the file as UTF-8")
-    lines = text.replace("\r\n", "\n").rstrip("\n").split("\n")
-    if lines == [""]: raise ColaError(f"{path.name} is empty; a sentence a line is expected")
-    return lines
+# %% ../nbs/01_reading.ipynb #text-lines
+LONGEST = 2**26  # characters in a line; anything longer isn't text
+
+@contextmanager
+def _damaged(name, what="the file"):
+    try: yield
+    except (EOFError, zlib.error, zipfile.BadZipFile, UnicodeError, OSError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0][:120]
+        raise ColaError(f"{name}: {what} is damaged ({reason}); get it again") from None
+
+def _peek(file, size):
+    "The next bytes of a file or a pipe, which stay there"
+    if hasattr(file, "peek"): return file.peek(size)[:size]
+    start = file.read(size)
+    file.seek(-len(start), io.SEEK_CUR)
+    return start
+
+def _unpacked(file, name):
+    "The bytes of a file, or of the one that it packs"
+    start = _peek(file, 4)
+    if start[:2] == b"\x1f\x8b": return gzip.GzipFile(fileobj=file)
+    if start == b"PK\3\4" and file.seekable():
+        with _damaged(name, "the zip"):
+            archive = zipfile.ZipFile(file)
+            if "[Content_Types].xml" in archive.namelist(): file.seek(0)  # a workbook of Excel
+            else: return archive.open(_member(archive, name))
+    return file
+
+def _text_lines(file, name):
+    "The lines of a file, with their ends; bytes that can't be decoded become surrogates"
+    with _damaged(name): head = _peek(file, 2**13)
+    utf16 = head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    encoding = "utf-16" if utf16 else "utf-8-sig"
+    start = head.decode(encoding, "ignore")
+    old_mac = "\n" not in start and "\r" in start[:-1]
+    text = io.TextIOWrapper(file, encoding, "surrogateescape", "\r" if old_mac else "\n")
+    try:
+        with _damaged(name):
+            for number, line in enumerate(iter(partial(text.readline, LONGEST), ""), 1):
+                if len(line) == LONGEST:
+                    raise ColaError(f"{name} line {number}: more than {LONGEST >> 20} MB without "
+                                    "an end; is this a text file?")
+                yield line
+    finally:
+        with suppress(ValueError): text.detach()  # or the file would be closed with it
+
+def _bare(line): return line.removesuffix("\n").removesuffix("\r")
+
+def _text_fault(text):
+    "What is wrong with the characters, if anything is"
+    if "\0" in text: return "a NUL byte; is this a text file in UTF-8?"
+    try: text.encode()
+    except UnicodeEncodeError as error:
+        byte = ord(text[error.start]) & 0xff
+        return f"byte 0x{byte:02x} is not UTF-8; save the file as UTF-8"
+
+# %% ../nbs/01_reading.ipynb #delimiter
+DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
+_QUOTED = r'"(?:[^"]|"")*+"'
+_NUMBER = r"\s*[-+]?(?:\d+[.,]?\d*|[.,]\d+)(?:[eE][-+]?\d+)?\s*"
+
+def _fields(lines, delimiter, quotes=True):
+    "The rows of some lines, up to the first that can't be read"
+    if not quotes: return [_bare(line).split(delimiter) for line in lines]
+    rows = []
+    with suppress(csv.Error): rows.extend(csv.reader(lines, delimiter=delimiter, strict=True))
+    return [row for row in rows if any(row)]
+
+def _tab_quotes(lines):
+    "In a table with tabs: do quotes quote, as pandas and R write them, or are they text?"
+    text = "".join(_bare(line) + "\n" for line in lines)
+    if not re.fullmatch(rf'(?:(?:{_QUOTED}|[^"\t\n]*+)[\t\n])*+', text): return False
+    quoted = re.findall(_QUOTED, text)
+    bare = re.split(r"[\t\n]", re.sub(_QUOTED, "", text))
+    return bool(quoted) and (
+        all(re.search(r'[\t\n]|""', field[1:-1]) for field in quoted)  # only where needed
+        or all(re.fullmatch(rf"|NA|TRUE|FALSE|{_NUMBER}", field) for field in bare))
+
+def _delimiter(lines, format, name):
+    "What separates the fields?"
+    first = re.sub(_QUOTED, "", lines[0])
+    own = {"csv": ",", "tsv": "\t"}.get(format, "")
+    there = [each for each in DELIMITERS if each in first]
+    even = [each for each in there if any(
+        len({*map(len, _fields(lines, each, quotes))}) == 1 for quotes in (True, each != "\t"))]
+    if len(even or there) == 1: return (even or there)[0]
+    if not there or own in (even or there): return own or ","
+    named = [each for each in there if _KNOWN & {*map(_plain, _fields(lines[:1], each)[0])}]
+    if len(named) == 1: return named[0]
+    kinds = " or ".join(DELIMITERS[each] for each in even or there)
+    raise ColaError(f"{name}: what separates the columns, {kinds}? Let its first line say it, "
+                    f"for example sep={(even or there)[0]}")
+
+# %% ../nbs/01_reading.ipynb #names
+TEXT = (("sentence", "sentences", "text", "texts", "sentence_text", "review", "reviews",
+         "review_text", "message", "messages", "comment", "comment_text", "tweet", "tweet_text",
+         "content", "utterance", "document", "sms", "post", "headline"),
+        ("v2", "title", "body", "phrase", "question"))  # what sentences are called; first choices
+ACCEPTABLE = ("acceptable", "acceptability", "grammatical")
+LABEL = (("label", "labels", "target", "class", "sentiment", *ACCEPTABLE, "judgment", "judgement",
+          "is_spam", "spam", "gold_label"),
+         ("v1", "category", "polarity", "type"))
+PAIR = {"good": ("sentence_good", "good_sentence", "good", "grammatical"),
+        "bad": ("sentence_bad", "bad_sentence", "bad", "ungrammatical")}
+OTHERS = {"sentence_source": ("sentence_source", "source", "detailed_source"),
+          "label_notes": ("label_notes", "error_type", "diacritic", "annotation"),
+          "phenomenon": ("phenomenon", "category"), "split": ("split",)}  # ours → what it's called
+WORDS = (("0", "1"), ("unacceptable", "acceptable"), ("false", "true"), ("no", "yes"),
+         ("negative", "positive"), ("ham", "spam"), ("neg", "pos"), ("bad", "good"),
+         ("incorrect", "correct"), ("ungrammatical", "grammatical"))  # label 0, label 1
+_KNOWN = {name for names in (*TEXT, *LABEL, *PAIR.values()) for name in names}
+
+def _plain(name): return str(name).strip().lower()
+
+def _word(label):
+    "A label as a word: ' 1', 1.0 and 1 are the same; empty if it is missing, None if it's no label"
+    if pd.api.types.is_scalar(label) and pd.isna(label): return ""
+    if pd.api.types.is_bool(label): return str(label).lower()
+    if isinstance(label, numbers.Real) and float(label).is_integer(): return str(int(label))
+    if not isinstance(label, (str, numbers.Real)): return None
+    return re.sub(r"(?<=\d)\.0*$", "", str(label).strip())
+
+# %% ../nbs/01_reading.ipynb #header
+def _is_label(values):
+    "Is it a column of two labels?"
+    words = {str(_word(value)).casefold() for value in values}
+    return any(words <= {*pair} for pair in WORDS) or len(words) == 2 < len(values)
+
+def _is_text(values):
+    "Is it a column of text? Chinese and Japanese have no blanks"
+    return sum(bool(re.search(r"\S\s+\S|[\u2e80-\U000fffff]", value)) for value in values) \
+        > len(values) / 2
+
+def _is_header(first, rows, wanted):
+    "Are these the names of the columns? None: it can't be told"
+    columns = [*zip(*rows, strict=False)]
+    labels = [(name, values) for name, values in zip(first, columns, strict=False)
+              if _is_label(values)]
+    for name, values in labels:
+        words = {str(_word(value)).casefold() for value in values}
+        word = str(_word(name)).casefold()
+        if word in words or any(words | {word} <= {*pair} for pair in WORDS): return False
+    if {*map(_plain, first)} & (_KNOWN | wanted): return True
+    if any(re.fullmatch(_NUMBER, name) for name in first): return False
+    if labels: return True
+    if any(re.search(r"[.!?。！？]\W*$", name) or len(name.split()) > 3 for name in first):
+        return False
+    one_word = all(len(name.split()) == 1 for name in first)
+    return True if one_word and any(map(_is_text, columns)) else None
+
+def _by_content(rows):
+    "Names for columns that have none: sentence, label, column_3"
+    columns = [*zip(*rows, strict=False)]
+    names = [f"column_{number}" for number in range(1, len(rows[0]) + 1)]
+    for name, test in (("label", _is_label), ("sentence", _is_text)):
+        found = [number for number, values in enumerate(columns) if test(values)]
+        if len(found) == 1: names[found[0]] = name
+    return ["sentence"] if len(names) == 1 else names
+
+def _name_columns(rows, wanted, where, by_r=False):
+    "The names of the columns, and whether the first row holds them"
+    first, rest = [cell.strip() for cell in rows[0]], rows[1:]
+    numbered = first[first[:1] == [""]:]
+    if len(first) > 1 and numbered == [*map(str, range(len(numbered)))]:  # pandas counted them
+        skip = numbered != first  # a column of row numbers
+        return ["index"] * skip + _by_content([row[skip:] for row in rest or rows]), True
+    header = _is_header(first, rest, wanted)
+    if header is None:
+        raise ColaError(f"{where}: names of columns, or a row? It says {', '.join(first)!r:.80}; "
+                        "write the names above it, for example sentence and label")
+    if not header: return _by_content(rows), False
+    if by_r and rest and [row[:1] for row in rest] == [[str(n)] for n in range(1, len(rest) + 1)] \
+            and {len(row) for row in rest} == {len(first) + 1}: first = ["row", *first]
+    return first, True
+
+# %% ../nbs/01_reading.ipynb #table-rows
+@dataclass(frozen=True)
+class _Layout:
+    "How the rows of a table are written"
+    delimiter: str
+    quotes: bool        # do they quote, or are they text?
+    columns: list[str]  # their names
+    header: bool        # are they in the file?
+
+    def fault(self, found):
+        "What to say of a row with another number of fields"
+        fields = "1 field" if len(found) == 1 else f"{len(found)} fields"
+        expected = f"the header has {len(self.columns)}"
+        if not self.header: expected = f"the first row has {len(self.columns)}"
+        if self.columns == COLUMNS[:4]: expected = "CoLA has 4 (source, label, note, sentence)"
+        name = DELIMITERS.get(self.delimiter, repr(self.delimiter))
+        hint = f"is there a {name} inside the sentence?"
+        if len(found) < len(self.columns): hint = f"is a {name} missing?"
+        return f"{fields} where {expected}; {hint}"
+
+def _layout(lines, format, name, wanted, delimiter, first):
+    "How a table is written, from its first lines"
+    delimiter = delimiter or _delimiter(lines, format, name)
+    cells = _bare(lines[0]).split("\t")
+    if format == "cola" or delimiter == "\t" and len(cells) == 4 and cells[1] in ("0", "1"):
+        return _Layout("\t", False, COLUMNS[:4], False)
+    quotes = delimiter != "\t" or _tab_quotes(lines)
+    rows = _fields(lines, delimiter, quotes)
+    if not rows: return _Layout(delimiter, quotes, ["sentence"], True)
+    by_r = quotes and delimiter == "\t"  # it writes names of rows, without a name above them
+    columns, header = _name_columns(rows, wanted, f"{name} line {first}", by_r)
+    return _Layout(delimiter, quotes, columns, header)
+
+def _table_fields(lines, layout, name, start):
+    "Line number and fields of each row"
+    if not layout.quotes:
+        yield from enumerate((_bare(line).split(layout.delimiter) for line in lines), start)
+        return
+    csv.field_size_limit(LONGEST)
+    table, line = csv.reader(lines, delimiter=layout.delimiter, strict=True), start
+    try:
+        for fields in table:
+            yield line, fields
+            line = table.line_num + start
+    except csv.Error as error:
+        hint = "is a quote opened and not closed?"
+        if "new-line" in str(error): hint = "is there an end of a line inside a field?"
+        raise ColaError(f"{name} line {line}: {error}; {hint}") from None
+
+def _table_rows(lines, format, name, wanted, most=1000):
+    "The columns, and line number and row, or what is wrong with it"
+    head = [*islice(lines, most)]
+    blank = next((number for number, line in enumerate(head) if line.strip()), len(head))
+    said = re.fullmatch(r'"?sep=(.)"?', _bare(head[blank])) if blank < len(head) else None
+    start = blank + bool(said)
+    if start >= len(head): return ["sentence"], iter(()), True
+    if fault := _text_fault(head[start]): raise ColaError(f"{name} line {start + 1}: {fault}")
+    layout = _layout(head[start:], format, name, wanted, said and said[1], start + 1)
+    table = _table_fields(chain(head[start:], lines), layout, name, start + 1)
+    if layout.header: next(table, None)
+    size = len(layout.columns)
+    filled = ((line, fields or [""]) for line, fields in table
+              if size == 1 or fields not in ([], [""]))  # else an empty line
+    rows = ((line, _text_fault("".join(fields)) or (
+        dict(zip(layout.columns, fields, strict=True)) if len(fields) == size
+        else layout.fault(fields))) for line, fields in filled)
+    return layout.columns, rows, layout.header
+
+# %% ../nbs/01_reading.ipynb #json-rows
+class JsonRow(dict):
+    "A row, the text it was read from, and a number in it that has more digits than a double"
+    text, inexact = "", ""
+
+def _json_row(line):
+    inexact = []
+
+    def number(text):
+        value = float(text)
+        if Decimal(text) not in (Decimal(repr(value)), Decimal(value)): inexact.append(text)
+        return value
+
+    try: row = json.loads(line, parse_float=number)
+    except (ArithmeticError, ValueError, RecursionError) as error:
+        return f"no JSON ({str(error)[:80]})"
+    if not isinstance(row, dict): return "a JSON object is expected, with the names of columns"
+    try:
+        if "\\u" in line: json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return "half a character (a lone surrogate); was the file written in another encoding?"
+    row = JsonRow(row)
+    row.text, row.inexact = line.strip(), "".join(inexact[:1])
+    return row
+
+def _records(found):
+    "The rows of a JSON document, in any layout of pandas"
+    if isinstance(found, list): return found
+    data, names = found.get("data"), found.get("columns")
+    if isinstance(data, list):  # orient="split" or "table"
+        return [dict(zip(names, row, strict=True)) for row in data] if names else data
+    values = [*found.values()]
+    if values and all(isinstance(value, dict) for value in values):
+        rows = [*dict.fromkeys(key for value in values for key in value)]
+        if not all(row.isdigit() for row in rows): return values  # orient="index"
+        return [{name: column.get(row) for name, column in found.items()} for row in rows]
+    if values and all(isinstance(value, list) for value in values):
+        return [dict(zip(found, row, strict=True)) for row in zip(*values, strict=True)]
+    return [found]
+
+def _json_rows(lines, format, name):
+    "Line number and row, or what is wrong with it; and what is counted"
+    texts = ((line, _bare(text)) for line, text in enumerate(lines, 1) if text.strip())
+    head = [*islice(texts, 1)]
+    texts = chain(head, texts)
+    if format == "json" or head and head[0][1].lstrip().startswith("["):
+        head = [*texts]
+        texts = iter(head)
+        for line, text in head:
+            if fault := _text_fault(text): raise ColaError(f"{name} line {line}: {fault}")
+        try: found = json.loads("\n".join(text for _, text in head))
+        except (ValueError, RecursionError) as error:
+            if head and head[0][1].strip()[:2] in ("[", "{", "[{"):
+                raise ColaError(f"{name}: no JSON ({str(error)[:80]})") from None
+        else:
+            try: return enumerate(map(_json_row, map(json.dumps, _records(found))), 1), "row"
+            except (ValueError, TypeError, AttributeError):
+                raise ColaError(f"{name}: JSON, but no table; write a list of objects") from None
+    return ((line, _text_fault(text) or _json_row(text)) for line, text in texts), "line"
+
+# %% ../nbs/01_reading.ipynb #excel
+def _excel_rows(file, name, wanted):
+    try:
+        import openpyxl  # an extra
+    except ImportError:
+        raise ColaError(f'{name}: Excel needs openpyxl; run: pip install "cola_nbdev[excel]", '
+                        "or save the sheet as CSV") from None
+    sheets = {}
+    try:
+        for sheet in openpyxl.load_workbook(file, read_only=True, data_only=True).worksheets:
+            rows = [(line, ["" if cell is None else str(cell) for cell in row])
+                    for line, row in enumerate(sheet.iter_rows(values_only=True), 1)]
+            sheets[sheet.title] = [(line, row) for line, row in rows if any(row)]
+    except Exception as error:  # damaged workbooks raise errors of many kinds
+        raise ColaError(f"{name}: no workbook of Excel ({str(error)[:80]}); is it text?") from None
+    sheets = {title: rows for title, rows in sheets.items() if rows}
+    if len(sheets) > 1:
+        raise ColaError(f"{name} has {len(sheets)} sheets ({', '.join(sheets)}); save the one you "
+                        "mean as CSV")
+    rows = next(iter(sheets.values()), [(1, ["sentence"])])
+    columns, header = _name_columns([row for _, row in rows[:1000]], wanted, f"{name} row 1")
+    rows = ((line, dict(zip(columns, row, strict=False))) for line, row in rows[header:])
+    return columns, rows, header
+
+# %% ../nbs/01_reading.ipynb #parquet
+def arrow():  # `ColaError` if it isn't installed
+    "pyarrow, imported only when needed: it is an extra"
+    try:
+        import pyarrow.parquet
+    except ImportError:
+        raise ColaError('Parquet needs pyarrow; run: pip install "cola_nbdev[parquet]"') from None
+    return pyarrow
+
+@contextmanager
+def arrow_errors(where: str,        # what an error calls the file or its rows
+                 advice: str = "",  # how to fix it
+                ) -> Iterator[None]:
+    "Say in one line what pyarrow refuses"
+    try: yield
+    except (arrow().ArrowException, OSError, ArithmeticError, TypeError, ValueError) as error:
+        raise ColaError(f"{where} ({str(error).partition(chr(10))[0][:120]}){advice}") from None
+
+def _parquet_rows(file, name):
+    pa, where = arrow(), f"{name}: cannot be read as Parquet"
+    with arrow_errors(where): parquet = pa.parquet.ParquetFile(file)
+
+    def rows():
+        with arrow_errors(where):
+            for batch in parquet.iter_batches(1024):
+                for column in batch.columns:  # Python's times have no nanoseconds: refuse them
+                    if "time64[ns]" in str(column.type): column.cast(pa.time64("us"))
+                yield from batch.to_pylist()
+
+    return parquet.schema_arrow.names, enumerate(rows(), 1)
+
+# %% ../nbs/01_reading.ipynb #read-rows
+class Rows:
+    "Pairs of number and row; a row that is broken is an error, or set aside"
+    def __init__(self,
+                 pairs: Iterable[tuple],         # number, and a row or what is wrong with it
+                 name: str,                      # for errors
+                 aside: Callable | None = None,  # gets number and reason of a broken row
+                 unit: str = "line",             # what the numbers count
+                 header: bool = True,            # are the names of the columns in the file?
+                ):
+        self.pairs, self.name, self.aside = pairs, name, aside
+        self.unit, self.header = unit, header
+
+    def __iter__(self) -> Iterator[tuple[int, dict]]:
+        for number, row in self.pairs:
+            if isinstance(row, dict): yield number, row
+            elif self.aside: self.aside(number, row)
+            else: raise ColaError(f"{self.name} {self.unit} {number}: {row}")
+
+def read_rows(file: BinaryIO,                 # open for reading
+              format: str,                    # from `format_of`; table: what it says of itself
+              name: str,                      # for errors
+              aside: Callable | None = None,  # gets line and reason of a broken row
+              wanted: Iterable[str] = (),     # names of columns that must be there
+             ) -> tuple[list[str] | None, Rows]:  # `ColaError`
+    "The columns (None: every row has its own), and pairs of line number and row"
+    file, names = _unpacked(file, name), {*map(_plain, wanted)}
+    with _damaged(name): start = _peek(file, 8)
+    if format == "parquet" or start.startswith(b"PAR1"):
+        columns, rows = _parquet_rows(file, name)
+        return columns, Rows(rows, name, aside, "row")
+    if format == "xlsx" or start.startswith(b"PK\3\4"):
+        columns, rows, header = _excel_rows(file, name, names)
+        return columns, Rows(rows, name, aside, "row", header)
+    if start == b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1":
+        raise ColaError(f"{name} is a workbook of an old Excel; save it as .xlsx or .csv")
+    lines, columns, header = _text_lines(file, name), ["sentence"], True
+    if format == "table" and start.removeprefix(codecs.BOM_UTF8).lstrip()[:1] in (b"[", b"{"):
+        format = "json"
+    if format in ("json", "jsonl"):
+        rows, unit = _json_rows(lines, format, name)
+        return None, Rows(rows, name, aside, unit)
+    if format == "text":
+        rows = ((line, _text_fault(text) or {"sentence": _bare(text)})
+                for line, text in enumerate(lines, 1))
+    else:
+        most = 20_000 if file.seekable() else 1000
+        columns, rows, header = _table_rows(lines, format, name, names, most)
+    return columns, Rows(rows, name, aside, "line", header)
+
+# %% ../nbs/01_reading.ipynb #read-table
+def read_table(path: str | Path,            # a file in any of the formats
+               wanted: Iterable[str] = (),  # names of columns that must be there
+               format: str | None = None,   # as for `read_rows`; default: as its name says
+              ) -> pd.DataFrame:            # as it stands in the file; `ColaError` with the line
+    "Read a table whole and strictly, whatever its columns are called"
+    path = Path(path)
+    file = io.BytesIO(read_bytes(path))
+    kind = format or FORMATS.get(Path(_inner_name(path)).suffix.lower(), "table")
+    if kind == "text": kind = "table"  # labels are in a table, whatever its name
+    columns, rows = read_rows(file, kind, path.name, None, wanted)
+    found = [*rows]
+    columns = columns or [*dict.fromkeys(name for _, row in found for name in row)]
+    check_columns(columns, path.name)
+    if not found and len(columns) < 2: raise ColaError(f"{path.name} is empty")
+    index = pd.Index([line for line, _ in found], name=rows.unit, dtype=int)
+    table = pd.DataFrame([row for _, row in found], index, columns, dtype=object)
+    table.attrs["header"] = rows.header
+    return table
+
+def check_columns(columns: Iterable,  # of a table
+                  where: str,         # what an error calls it
+                 ):
+    "Refuse two columns of one name, also if it's written differently"
+    for name, count in Counter(filter(None, map(_plain, columns))).items():
+        if count > 1: raise ColaError(f"{where}: two columns are called {name!r}; rename one")
 
 # %% ../nbs/01_reading.ipynb #check-sentences
-def check_sentences(sentences: pd.DataFrame,   # at least `sentence` and `label`
+def check_sentences(sentences: pd.DataFrame,   # at least `sentence` and `label`, 0 or 1
                     where: str = "sentences",  # what an error calls it, e.g. the file's name
                    ) -> pd.DataFrame:          # `COLUMNS`, int labels; `ColaError` if unfit
     "Check labels and sentences, and complete CoLA's columns"
@@ -58,10 +512,11 @@ def check_sentences(sentences: pd.DataFrame,   # at least `sentence` and `label`
         raise ColaError(f"{where}: no column {' or '.join(missing)}; it has {columns}")
     rows = zip(sentences.index, sentences.label, sentences.sentence, strict=True)
     for row, label, sentence in rows:
-        if str(label) not in ("0", "1"):
-            problem = f"label {str(label)!r} is neither 0 (unacceptable) nor 1 (acceptable)"
-        elif not isinstance(sentence, str) or not sentence.strip():
+        if str(label) not in ("0", "1"): problem = f"label {str(label)!r} is neither 0 nor 1"
+        elif _word(sentence) == "" or isinstance(sentence, str) and is_blank(sentence):
             problem = "the sentence is empty; remove the line or fill it"
+        elif not isinstance(sentence, str):
+            problem = f"the sentence is {type(sentence).__name__}, not text: {sentence!r:.40}"
         else: continue
         raise ColaError(f"{where} {sentences.index.name or 'row'} {row}: {problem}")
     checked = sentences.reset_index(drop=True).astype({"label": int})
@@ -69,174 +524,236 @@ def check_sentences(sentences: pd.DataFrame,   # at least `sentence` and `label`
     if checked.label.nunique() == 1:
         raise ColaError(f"{where}: one class only, all {len(checked)} labels are "
                         f"{checked.label[0]}; both 0 and 1 are needed to train and to score")
-    for column, default in (("sentence_source", where), ("label_notes", "")):
+    source = where.encode(errors="backslashreplace").decode()  # a file's name may not be UTF-8
+    for column, default in (("sentence_source", source), ("label_notes", "")):
         if column not in checked: checked[column] = default
     return checked.filter(COLUMNS)
 
-# %% ../nbs/01_reading.ipynb #read-cola-tsv
-def _frame(rows, columns, name, expected, separator):
-    "A table of text from line number → fields; the index holds the line numbers"
-    for line, row in rows.items():
-        if len(row) == len(columns): continue
-        fields = "1 field" if len(row) == 1 else f"{len(row)} fields"
-        hint = f"is there a {separator} inside the sentence?"
-        if len(row) < len(columns): hint = f"is a {separator} missing?"
-        raise ColaError(f"{name} line {line}: {fields} where {expected}; {hint}")
-    return pd.DataFrame([*rows.values()], pd.Index([*rows], name="line"), columns)
+# %% ../nbs/01_reading.ipynb #map-labels
+def _pair(seen, positive, where):
+    "Which two labels these are: that of 0 and that of 1"
+    shown = " and ".join(map(repr, seen.values())) if len(seen) < 3 else \
+        f"{', '.join(map(repr, [*seen.values()][:8]))}{', …' if len(seen) > 8 else ''}"
+    key = str(_word(positive)).casefold()
+    if positive is not None and key not in seen:
+        raise ColaError(f"{where}: no label is {positive!r}, as --positive says; they are {shown}")
+    if positive is not None and len(seen) == 2: return *(seen.keys() - {key}), key
+    known = next((pair for pair in WORDS if seen.keys() <= {*pair}), None)
+    if known and positive is None: return known
+    if len(seen) == 2:
+        one, other = map(shlex.quote, seen.values())
+        raise ColaError(f"{where}: the labels are {shown}; which of them counts as 1? "
+                        f"Add --positive {other} or --positive {one}")
+    if len(seen) == 1: raise ColaError(f"{where}: one class only, all labels are {shown}; "
+                                       "two are needed")
+    raise ColaError(f"{where}: the labels are of {len(seen)} classes ({shown}); two are needed: "
+                    "keep the rows of two classes, or rename some")
 
+def map_labels(labels: pd.Series,            # as they stand in the file
+               where: str = "the labels",    # what an error calls them
+               positive: str | None = None,  # the one that counts as 1; default: it's known
+              ) -> tuple[list[int], tuple[str, str]]:  # 0 or 1; what 0 and 1 are called
+    "Turn two labels of any kind into 0 and 1; `ColaError` with the line if they aren't two"
+    unit, words, seen = labels.index.name or "row", [], {}
+    for row, label in labels.items():
+        word = _word(label)
+        if not word:
+            problem = "the label is missing; fill it or remove the row"
+            if word is None: problem = f"the label is a {type(label).__name__}: {label!r:.40}"
+            raise ColaError(f"{where} {unit} {row}: {problem}")
+        words.append(word.casefold())
+        seen.setdefault(words[-1], word)
+    if not seen: raise ColaError(f"{where} holds no sentences")
+    most = max(WORDS, key=lambda pair: sum(map(words.count, pair)))
+    strange = [row for row, word in zip(labels.index, words, strict=True) if word not in most]
+    if positive is None and 0 < len(strange) <= len(words) / 2 and {*words} != {"-1", "1"}:
+        problem = f"label {str(labels[strange[0]])!r} is neither {most[0]} nor {most[1]}"
+        raise ColaError(f"{where} {unit} {strange[0]}: {problem}")
+    pair = _pair(seen, positive, where)
+    names = seen.get(pair[0], pair[0]), seen.get(pair[1], pair[1])
+    return [int(word == pair[1]) for word in words], names
+
+# %% ../nbs/01_reading.ipynb #choose-column
+def choose_column(columns: Iterable[str],    # of a table
+                  wanted: str | None,        # the one that was asked for, if any was
+                  names: tuple[tuple[str, ...], ...],  # what it may be called; first choices first
+                  what: str,                 # what is in it, for errors
+                  option: str,               # how to say which it is
+                  where: str = "the file",   # what an error calls the table
+                 ) -> str | None:            # None: there is none of these names; `ColaError`
+    "The one column that is meant"
+    columns = [*map(str, columns)]
+    if wanted is not None:
+        found = [one for one in columns if one == wanted] or \
+            [one for one in columns if _plain(one) == _plain(wanted)]
+        if len(found) == 1: return found[0]
+        has = ", ".join(map(repr, columns))
+        raise ColaError(f"{where} has no column {wanted!r}; it has {has}")
+    for choices in names:
+        found = [one for one in columns if _plain(one) in choices]
+        if len(found) > 1:
+            options = " or ".join(f"{option} {shlex.quote(one)}" for one in found)
+            raise ColaError(f"{where}: the {what} could be in {' or '.join(map(repr, found))}; "
+                            f"choose with {options}")
+        if found: return found[0]
+
+# %% ../nbs/01_reading.ipynb #take-columns
+class Taken(NamedTuple):
+    "Labeled sentences, and how a table was understood"
+    sentences: pd.DataFrame  # `COLUMNS`, and `split` if the table has one
+    names: tuple[str, str]   # what label 0 and label 1 are called
+    said: str                # which columns were taken, in one line
+
+class Unlabeled(ColaError):
+    "A table without labels, such as a test set"
+
+ABOUT = {"", "id", "idx", "index", "uid", "guid", "row", "uniqueindexid", "unnamed: 0"}
+
+def _text_and_label(table, where, columns):
+    text = choose_column(table, columns.get("text"), TEXT, "sentences", "--text", where)
+    label = choose_column(table, columns.get("label"), LABEL, "labels", "--label", where)
+    about = ABOUT.union(*OTHERS.values())
+    left = [one for one in map(str, table) if one not in (text, label) and _plain(one) not in about]
+    if text and not label and len(left) == 1 and _is_label(table[left[0]]): [label] = left
+    if label and not text and len(left) == 1: [text] = left
+    if text and label and text != label: return text, label
+    has = ", ".join(map(repr, map(str, table)))
+    if text and text == label: problem = f"{text!r} can't hold both the sentences and the labels"
+    elif not label and text: problem = f"no column is known to hold the labels; it has {has}"
+    else: problem = f"no column is known to hold the sentences; it has {has}"
+    kind = Unlabeled if text and not label else ColaError
+    raise kind(f"{where}: {problem}: say which with --text and --label")
+
+def take_columns(table: pd.DataFrame,     # as it was read
+                 where: str,              # what an error calls it, e.g. the file's name
+                 columns: dict | None = None,  # text, label → the columns that hold them
+                 positive: str | None = None,  # the label that counts as 1; default: it's known
+                ) -> Taken:               # `ColaError` if it isn't clear, with what to say
+    "Find sentences and labels in a table, and say what was taken"
+    check_columns(table.columns, where)
+    header = table.attrs.get("header", True)
+    table = table.set_axis([*map(str, table.columns)], axis=1)
+    text, label = _text_and_label(table, where, columns or {})
+    if len(table) and {*map(_word, table[label])} <= {"", "-1"}:
+        raise Unlabeled(f"{where}: there are no labels in the column {label!r}")
+    labels, names = map_labels(table[label], where, positive)
+    ours = pd.DataFrame({"sentence": table[text], "label": labels}, table.index)
+    plain = {_plain(name): name for name in table if name not in (text, label)}
+    for name, choices in OTHERS.items():
+        if found := [plain[choice] for choice in choices if choice in plain]:
+            ours[name] = [str(each) if _word(each) else "" for each in table[found[0]]]
+    checked = check_sentences(ours, where)
+    if "split" in ours and (ours.split != "").any():
+        checked["split"] = _split_names(ours.split, where)
+    lower = names[0].lower(), names[1].lower()
+    judged = _plain(label) in ACCEPTABLE or [_plain(text), _plain(label)] == ["sentence", "label"]
+    if lower == WORDS[1] or judged and header and lower in WORDS[:4] and positive is None:
+        names = LABELS[0], LABELS[1]
+    if not header: text, label = (f"column {[*table].index(name) + 1}" for name in (text, label))
+    said = "" if header else "no header; "
+    said += f"{text} → sentence, {label} → label"
+    if names != ("0", "1"): said += f"; {names[1]} is 1, {names[0]} 0"
+    return Taken(checked, names, said)
+
+# %% ../nbs/01_reading.ipynb #split-names
+def split_name(name: str) -> str:  # of a file or in a column; train, dev, test or another
+    "What a split is called here"
+    name = re.sub(r"[-_]v\d[\d.]*$|-\d{5}-of-\d{5}$", "", _plain(name))
+    name = re.sub(r"^(?:in_domain_)?train(?:ing)?$", "train", name)
+    name = re.sub(r"(^|_)(?:dev(?:elopment)?|val(?:id(?:ation)?)?)$", r"\1dev", name)
+    return re.sub(r"^test(?:ing)?$", "test", name)
+
+def _split_names(column, where):
+    for row, name in column.items():
+        if not name.strip():
+            raise ColaError(f"{where} {column.index.name or 'row'} {row}: the split is missing; "
+                            "write train, dev or test, or remove the column split")
+    return [*map(split_name, column)]
+
+# %% ../nbs/01_reading.ipynb #read-sentences
 def read_cola_tsv(path: str | Path,  # source, label, note, sentence; tabs, no header
                  ) -> pd.DataFrame:  # as `check_sentences`; `ColaError` with the line
     "Read one of CoLA's files strictly: every line counts, every field is text"
-    rows = {number: line.split("\t") for number, line in enumerate(read_lines(path), 1)}
+    table = read_table(path, format="cola")
     name = Path(path).name
-    expected = "CoLA has 4 (source, label, note, sentence)"
-    return check_sentences(_frame(rows, COLUMNS[:4], name, expected, "tab"), name)
+    return check_sentences(table.assign(label=map_labels(table.label, name)[0]), name)
 
-# %% ../nbs/01_reading.ipynb #read-csv
-def _column_names(columns, where):
-    "In lower case, without blanks around them"
-    names = [str(column).strip().lower() for column in columns]
-    for name in filter(None, names):
-        if names.count(name) > 1:
-            raise ColaError(f"{where}: two columns are called {name!r}; rename one")
-    return names
+def pair_columns(columns: Iterable[str]) -> list[str]:  # good and bad; empty if it has no pairs
+    "The columns of a table of minimal pairs"
+    plain = {_plain(name): name for name in columns}
+    found = [next((plain[name] for name in PAIR[side] if name in plain), "") for side in PAIR]
+    return found if all(found) else []
 
-def read_table(path: str | Path,      # a file whose first line names its columns
-               delimiter: str = ",",  # between fields; with a tab, quotes are text
-              ) -> pd.DataFrame:      # text, by line number; `ColaError` with the line
-    "Read a table with a header strictly, whatever its columns are called"
-    name = Path(path).name
-    quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
-    text = io.StringIO("\n".join(read_lines(path)))
-    reader = csv.reader(text, delimiter=delimiter, quoting=quoting, strict=True)
-    rows = {}
-    start = 1  # the line on which a row begins: a quoted field may span several
-    try:
-        for row in reader:
-            rows[start] = row
-            start = reader.line_num + 1
-    except csv.Error as error:
-        raise ColaError(f"{name} line {start}: {error}; "
-                        "is a quote opened and not closed?") from None
-    header = _column_names(rows.pop(1), name)
-    rows = {line: row for line, row in rows.items() if row}
-    separator = {"\t": "tab", ",": "comma"}.get(delimiter, delimiter)
-    return _frame(rows, header, name, f"the header has {len(header)}", separator)
-
-# %% ../nbs/01_reading.ipynb #shape
-@dataclass(frozen=True)
-class CorpusFormat:
-    "What a corpus calls its columns"
-    name: str                # of the corpus, and where it is documented
-    columns: dict[str, str]  # its name, in lower case → ours; all of them must be there
-
-CORPUS_FORMATS = (
-    CorpusFormat("ItaCoLA (Trotta et al. 2021)", {
-        "sentence": "sentence", "acceptability": "label", "source": "sentence_source",
-        "split": "split", "uniqueindexid": ""}),
-    CorpusFormat("RuCoLA (Mikhailov et al. 2022)", {
-        "sentence": "sentence", "acceptable": "label", "detailed_source": "sentence_source",
-        "error_type": "label_notes", "id": ""}),
-    CorpusFormat("JCoLA (Someya et al. 2024)", {
-        "sentence": "sentence", "label": "label", "source": "sentence_source",
-        "diacritic": "label_notes", "uid": ""}),
-    CorpusFormat("EsCoLA (Bel et al. 2024)", {
-        "sentence": "sentence", "label": "label", "source": "sentence_source",
-        "annotation": "label_notes", "category": "phenomenon", "split": "split", "id": ""}),
-    CorpusFormat("NoCoLA (Jentoft and Samuel 2023)", {
-        "sentence": "sentence", "label": "label", "error_type": "label_notes"}),
-    CorpusFormat("a table", {"sentence": "sentence", "label": "label"}))
-
-def recognize_format(columns: Iterable[str],  # in lower case
-                     where: str,              # what an error calls the table
-                    ) -> CorpusFormat:        # `ColaError` if none fits
-    "Which corpus calls its columns this way?"
-    for known in CORPUS_FORMATS:
-        if known.columns.keys() <= set(columns): return known
-    raise ColaError(f"{where}: the columns {', '.join(columns)} are of no corpus known here; "
-                    "rename the column of the sentences to sentence and that of the labels to "
-                    "label (1 acceptable, 0 not)")
-
-# %% ../nbs/01_reading.ipynb #rename
-def to_cola_columns(table: pd.DataFrame,  # as it was read
-                    where: str,           # what an error calls it, e.g. the file's name
-                   ) -> tuple[pd.DataFrame, str]:  # sentences, their format; `ColaError`
-    "Rename the columns of a known format and check the rows"
-    table = table.set_axis(_column_names(table.columns, where), axis=1)
-    found = recognize_format(table.columns, where)
-    theirs = {name: name for name in (*COLUMNS, "split") if name in table}
-    theirs |= {ours: column for column, ours in found.columns.items() if ours}
-    ours = pd.DataFrame({name: table[column] for name, column in theirs.items()})
-    for column in theirs.keys() - {"sentence", "label"}:
-        ours[column] = ours[column].astype(object).fillna("").astype(str)
-    known = (0, 1, "0.0", "1.0")  # False and True too: they equal 0 and 1
-    ours["label"] = [int(float(each)) if each in known else each for each in ours.label]
-    checked = check_sentences(ours, where)
-    if "split" in ours: checked["split"] = ours["split"].str.strip().str.lower().to_numpy()
-    return checked, found.name
-
-# %% ../nbs/01_reading.ipynb #read-jsonl
-def read_jsonl(path: str | Path,    # a file with a JSON object per line
-              ) -> dict[int, dict]: # line number → object; `ColaError` with the line
-    "Read JSON lines strictly"
-    name = Path(path).name
-    objects = {}
-    for line, text in enumerate(read_lines(path), 1):
-        if not text.strip(): continue
-        try: found = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise ColaError(f"{name} line {line}: not JSON ({str(error)[:80]})") from None
-        if not isinstance(found, dict):
-            raise ColaError(f"{name} line {line}: a JSON object is expected, column → value")
-        objects[line] = found
-    return objects
-
-# %% ../nbs/01_reading.ipynb #read-sentences
-def _pair_rows(objects, source):
+def _pair_rows(table, sides, source):
     "Two rows for each minimal pair"
     rows = []
-    for line, pair in objects.items():
-        about = str(pair.get("linguistics_term") or pair.get("UID") or "")
-        for label, side in ((1, "sentence_good"), (0, "sentence_bad")):
-            rows.append((line, str(pair.get("UID", source)), label, "", pair.get(side), about))
-    return pd.DataFrame(rows, columns=["line", *COLUMNS]).set_index("line")
+    for line, pair in zip(table.index, table.to_dict("records"), strict=True):
+        about = next((str(pair[name]) for name in ("linguistics_term", "UID", "phenomenon")
+                      if _word(pair.get(name))), "")
+        for label, side in zip((1, 0), sides, strict=True):
+            rows.append((line, str(pair.get("UID", source)), label, "", pair[side], about))
+    unit = table.index.name
+    return pd.DataFrame(rows, columns=[unit, *COLUMNS]).set_index(unit)
 
-def read_sentences(path: str | Path,  # .jsonl, .json, .csv; anything else has tabs
-                  ) -> tuple[pd.DataFrame, str]:  # `COLUMNS`, maybe `split`; the format
-    "Read a file of labeled sentences in any known format; `ColaError` with the line"
-    path = Path(path)
-    kind = path.suffix.lower()
-    if kind in (".json", ".jsonl"):
-        objects = read_jsonl(path)
-        if "sentence_good" in next(iter(objects.values()), {}):
-            pairs = _pair_rows(objects, path.stem)
-            return check_sentences(pairs, path.name), "minimal pairs (BLiMP)"
-        table = pd.DataFrame([*objects.values()], pd.Index([*objects], name="line"))
-    elif kind == ".csv": table = read_table(path)
-    elif "sentence" in [field.strip().lower() for field in read_lines(path)[0].split("\t")]:
-        table = read_table(path, "\t")
-    else: return read_cola_tsv(path), "CoLA's four columns"
-    return to_cola_columns(table, path.name)
+def read_sentences(path: str | Path,             # a file in any of the formats
+                   columns: dict | None = None,  # as for `take_columns`
+                   positive: str | None = None,  # as for `take_columns`
+                  ) -> Taken:                    # `ColaError` with the line
+    "Read a file of labeled sentences"
+    path, columns = Path(path), columns or {}
+    table = read_table(path, filter(None, columns.values()))
+    if [*table] == COLUMNS[:4] and not columns and positive is None:
+        labels = map_labels(table.label, path.name)[0]
+        sentences = check_sentences(table.assign(label=labels), path.name)
+        return Taken(sentences, (LABELS[0], LABELS[1]), "CoLA's four columns")
+    if (sides := pair_columns(table)) and not columns:
+        sentences = check_sentences(_pair_rows(table, sides, path.stem), path.name)
+        said = f"minimal pairs: {sides[0]} is 1, {sides[1]} 0"
+        return Taken(sentences, (LABELS[0], LABELS[1]), said)
+    return take_columns(table, path.name, columns, positive)
 
 # %% ../nbs/01_reading.ipynb #read-corpus-folder
-SPLITS = {"train": "train", "in_domain_train": "train", "in_domain_dev": "in_domain_dev",
-          "out_of_domain_dev": "out_of_domain_dev", "dev": "dev"}  # name of a file → split
+SPLITS = ("train", "in_domain_dev", "out_of_domain_dev", "dev", "test")  # that a folder may have
 
-def read_corpus_folder(folder: str | Path,  # with a file per split
-                      ) -> tuple[dict[str, pd.DataFrame], str]:  # the splits, their format
+def _split_files(folder):
+    "Split → its files, or the shards of one; and the files that are none"
+    files, others = {}, []
+    for path in sorted(path for path in folder.iterdir() if path.is_file()):
+        name = Path(re.sub(r"\.(gz|zip)$", "", path.name.lower()))
+        if name.suffix not in FORMATS: continue
+        split = split_name(name.stem)
+        if split in SPLITS: files.setdefault(split, []).append(path)
+        else: others.append(path.name)
+    for split, paths in files.items():
+        if len(paths) > 1 and not all(re.search(r"-\d{5}-of-\d{5}\.", path.name) for path in paths):
+            names = " and ".join(path.name for path in paths)
+            raise ColaError(f"{folder} has {names}: two files for {split}; remove one")
+    return files, others
+
+def read_corpus_folder(folder: str | Path,           # with a file per split
+                       columns: dict | None = None,  # as for `take_columns`
+                       positive: str | None = None,  # as for `take_columns`
+                      ) -> tuple[dict[str, Taken], list[str]]:  # splits; what was left out
     "The splits of a corpus, known by the names of their files; `ColaError` without a dev set"
-    files = {}
-    for kind in (".json", ".jsonl", ".csv", ".tsv"):  # of two with one name, the last is read
-        for path in sorted(Path(folder).glob(f"*{kind}")):
-            name = re.sub(r"[-_]v\d[\d.]*$", "", path.stem.lower())
-            files[re.sub(r"valid(ation)?$", "dev", name)] = path
+    folder = Path(folder)
+    files, left_out = _split_files(folder)
+    if not files and (folder/"data").is_dir(): files, left_out = _split_files(folder/"data")
     splits = {}
-    taken_for = ""
-    for name, split in SPLITS.items():
-        if name not in files: continue
-        sentences, taken_for = read_sentences(files[name])
-        splits[split] = sentences.drop(columns="split", errors="ignore")
+    for split in SPLITS:
+        parts = []
+        for path in files.get(split, ()):
+            try: parts.append(read_sentences(path, columns, positive))
+            except Unlabeled:
+                if split != "test": raise
+                left_out.append(f"{path.name} (without labels)")
+        if not parts: continue
+        rows = [part.sentences.drop(columns="split", errors="ignore") for part in parts]
+        splits[split] = parts[0]._replace(sentences=pd.concat(rows, ignore_index=True))
     if "train" not in splits or len(splits) < 2:
         raise ColaError(f"{folder} holds no corpus; expected in_domain_train.tsv or train.tsv "
-                        "(or .csv, .json), and in_domain_dev, out_of_domain_dev or dev")
-    return splits, taken_for
+                        "(or .csv, .json …), and in_domain_dev, out_of_domain_dev or dev")
+    for split, found in splits.items():
+        if found.names != splits["train"].names:
+            theirs, ours = (" and ".join(each.names) for each in (found, splits["train"]))
+            raise ColaError(f"{folder}: the labels of {split} are {theirs}, of train {ours}")
+    return splits, left_out

@@ -5,16 +5,17 @@
 # %% ../nbs/19_scoring.ipynb #imports
 from __future__ import annotations
 
-import csv
+import hashlib
 import io
 import json
 import os
 import re
+import stat
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, closing, contextmanager, nullcontext
+from collections import Counter
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack, closing, nullcontext, suppress
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import BinaryIO
@@ -23,181 +24,67 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from cola_nbdev.basics import (
-    COLUMNS,
+    LABELS,
     ColaError,
+    csv_line,
     differences,
     fsync,
+    is_blank,
     progress_bar,
+    read_bytes,
+    read_record,
     write_atomic,
 )
 from .checkpoints import Stopped, StopSignals, file_sha256, one_writer
 from .prediction import Judge, versions
-from .reading import read_table
+from cola_nbdev.reading import (
+    TEXT,
+    Rows,
+    arrow,
+    arrow_errors,
+    choose_column,
+    format_of,
+    read_rows,
+    read_table,
+)
 
 # %% auto #0
-__all__ = ['FORMATS', 'PIPED', 'ADDED', 'LONGEST', 'CHUNK', 'TAKEN', 'format_of', 'arrow', 'read_rows', 'choose_column', 'survey',
-           'score_rows', 'add_scores', 'work_folder', 'check_files', 'score_file', 'glue_submission']
-
-# %% ../nbs/19_scoring.ipynb #format-of
-FORMATS = {".txt": "text", ".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl",
-           ".parquet": "parquet"}  # how a name ends → what is in the file
-PIPED = ("text", "csv", "tsv", "jsonl")  # what a pipe can hold
-ADDED = ["probability", "predicted", "truncated"]  # the columns that scoring adds
-
-def format_of(path: str | Path,           # a file, or - for a pipe
-              format: str | None = None,  # one of `PIPED`, if the name doesn't say it
-             ) -> str:                    # a value of `FORMATS`; `ColaError` if unknown
-    "What kind of file is it?"
-    if format and format not in PIPED:
-        raise ColaError(f"the format {format!r} is not known; choose from {', '.join(PIPED)}")
-    if str(path) == "-": return format or "text"
-    if found := FORMATS.get(Path(path).suffix.lower(), format): return found
-    raise ColaError(f"{path}: its name does not say what it is; let it end in "
-                    f"{', '.join(FORMATS)}, or say it with --format")
-
-# %% ../nbs/19_scoring.ipynb #text-lines
-LONGEST = 2**26  # bytes in a line; anything longer isn't text
-
-def _text_lines(file, name):
-    "The lines of a file; bytes that aren't UTF-8 become surrogates"
-    for number, line in enumerate(iter(partial(file.readline, LONGEST), b""), 1):
-        if len(line) == LONGEST:
-            raise ColaError(f"{name} line {number}: more than {LONGEST >> 20} MB without an end; "
-                            "is this a text file?")
-        if number == 1: line = line.removeprefix(b"\xef\xbb\xbf")  # a byte order mark
-        if line: yield line.decode(errors="surrogateescape")
-
-def _text_fault(text):
-    if "\0" in text: return "a NUL byte; is this a text file in UTF-8?"
-    try: text.encode()
-    except UnicodeEncodeError as error:
-        byte = ord(text[error.start]) & 0xff
-        return f"byte 0x{byte:02x} is not UTF-8; save the file as UTF-8"
-
-def _json_row(line):
-    try: row = json.loads(line)
-    except (ValueError, RecursionError) as error: return f"no JSON ({str(error)[:80]})"
-    if not isinstance(row, dict): return "a JSON object is expected, with the names of columns"
-    try:
-        if "\\u" in line: json.dumps(row, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        return "half a character (a lone surrogate); was the file written in another encoding?"
-    return row
-
-def _table_row(header, fields):
-    if len(fields) == len(header): return dict(zip(header, fields, strict=True))
-    found = "1 field" if len(fields) == 1 else f"{len(fields)} fields"
-    return f"{found} where the header has {len(header)}"
-
-# %% ../nbs/19_scoring.ipynb #table-rows
-def _bare(line): return line.removesuffix("\n").removesuffix("\r")
-
-def _csv_fields(lines, name):
-    csv.field_size_limit(LONGEST)
-    start, table = 1, csv.reader(lines, strict=True)
-    try:
-        for fields in table:
-            yield start, fields
-            start = table.line_num + 1
-    except csv.Error as error:
-        hint = "is a quote opened and not closed?"
-        raise ColaError(f"{name} line {start}: {error}; {hint}") from None
-
-def _table_rows(lines, format, name):
-    table = _csv_fields(lines, name)
-    if format == "tsv": table = enumerate((_bare(line).split("\t") for line in lines), 1)
-    line, header = next(table, (1, ["sentence"]))  # an empty file
-    if fault := _text_fault("".join(header)): raise ColaError(f"{name} line {line}: {fault}")
-    if format == "tsv" and len(header) == 4 and header[1] in ("0", "1"):  # CoLA has no header
-        table, header = chain([(line, header)], table), COLUMNS[:4]
-    filled = ((line, fields or [""]) for line, fields in table
-              if len(header) == 1 or fields not in ([], [""]))  # else an empty line
-    return header, ((line, _text_fault("".join(fields)) or _table_row(header, fields))
-                    for line, fields in filled)
-
-# %% ../nbs/19_scoring.ipynb #parquet
-def arrow():  # `ColaError` if it isn't installed
-    "pyarrow, imported only when needed: it is an extra"
-    try:
-        import pyarrow.parquet
-    except ImportError:
-        raise ColaError('Parquet needs pyarrow; run: pip install "cola_nbdev[parquet]"') from None
-    return pyarrow
-
-@contextmanager
-def _arrow_errors(where, advice=""):
-    try: yield
-    except (arrow().ArrowException, OSError, ArithmeticError, TypeError, ValueError) as error:
-        raise ColaError(f"{where} ({str(error).partition(chr(10))[0][:120]}){advice}") from None
-
-def _parquet_rows(file, name):
-    pa, where = arrow(), f"{name}: cannot be read as Parquet"
-    with _arrow_errors(where): parquet = pa.parquet.ParquetFile(file)
-
-    def rows():
-        with _arrow_errors(where):
-            for batch in parquet.iter_batches(1024):
-                for column in batch.columns:  # Python's times have no nanoseconds: refuse them
-                    if column.type == pa.time64("ns"): column.cast(pa.time64("us"))
-                yield from batch.to_pylist()
-
-    return parquet.schema_arrow.names, enumerate(rows(), 1)
-
-# %% ../nbs/19_scoring.ipynb #read-rows
-def _sound(rows, name, aside):
-    for line, row in rows:
-        if isinstance(row, dict): yield line, row
-        elif aside: aside(line, row)
-        else: raise ColaError(f"{name} line {line}: {row}")
-
-def read_rows(file: BinaryIO,                 # open for reading
-              format: str,                    # from `format_of`
-              name: str,                      # for errors
-              aside: Callable | None = None,  # gets line and reason of a broken row
-             ) -> tuple[list[str] | None, Iterator[tuple[int, dict]]]:  # `ColaError`
-    "The columns (None: every row has its own), and pairs of line number and row"
-    if format == "parquet": return _parquet_rows(file, name)
-    lines, columns = _text_lines(file, name), None
-    texts = enumerate(map(_bare, lines), 1)
-    if format in ("csv", "tsv"): columns, rows = _table_rows(lines, format, name)
-    elif format == "jsonl":
-        rows = ((line, _text_fault(text) or _json_row(text))
-                for line, text in texts if text.strip())
-    else:
-        columns = ["sentence"]
-        rows = ((line, _text_fault(text) or {"sentence": text}) for line, text in texts)
-    return columns, _sound(rows, name, aside)
+__all__ = ['ADDED', 'CHUNK', 'TAKEN', 'sentence_column', 'survey', 'score_rows', 'own_names', 'add_scores', 'work_folder',
+           'check_files', 'score_file', 'glue_submission']
 
 # %% ../nbs/19_scoring.ipynb #choose-column
-def choose_column(columns: list[str],         # of the source
-                  column: str | None = None,  # default: sentence or text, or the only one
-                  name: str = "the file",     # for errors
-                 ) -> str:                    # its name; `ColaError` if it can't be told
+ADDED = ["probability", "predicted", "truncated"]  # the columns that scoring adds
+
+def sentence_column(columns: list[str],         # of the source
+                    column: str | None = None,  # default: one of `TEXT`, or the only one
+                    name: str = "the file",     # for errors
+                   ) -> str:                    # its name; `ColaError` if it can't be told
     "The column with the sentences"
     if len(set(columns)) < len(columns):
-        twice = next(one for one in columns if columns.count(one) > 1)
+        twice = Counter(columns).most_common(1)[0][0]
         raise ColaError(f"{name}: two columns are called {twice!r}; rename one")
     if taken := [one for one in ADDED if one in columns]:
         raise ColaError(f"{name} has a column {taken[0]!r} already, which scoring would add; "
                         "rename it")
-    if column in columns: return column
+    found = choose_column(columns, column, TEXT, "sentences", "--column", name)
+    if found or len(columns) == 1: return found or columns[0]
+    if columns[0] == "column_1":
+        raise ColaError(f"{name} has no header, and what its columns hold is unclear; write their "
+                        "names above them, or, if it has a sentence a line, let it end in .txt")
     has = f"it has {', '.join(map(repr, columns))}"
-    if column is not None: raise ColaError(f"{name} has no column {column!r}; {has}")
-    found = [one for one in columns if one.strip().lower() in ("sentence", "text")]
-    if len(found or columns) == 1: return (found or columns)[0]
-    if not found: raise ColaError(f"{name} has no column 'sentence'; {has}: choose with --column")
-    raise ColaError(f"{name}: the sentences could be in {' or '.join(map(repr, found))}; "
-                    "choose with --column")
+    raise ColaError(f"{name} has no column 'sentence'; {has}: choose with --column")
 
 # %% ../nbs/19_scoring.ipynb #text-writer
-class _Echo:
-    def write(self, line): return line  # so that `writerow` does
-
-_csv = csv.writer(_Echo(), lineterminator="\r\n")  # quotes a field with either end of a line
-
 def _cell(value):
     if isinstance(value, (dict, list)): return json.dumps(value, ensure_ascii=False, default=str)
     return "" if value is None else str(value)
+
+def _json_line(row):
+    "What was read as JSON stays as it was written, to the last digit"
+    text = getattr(row, "text", "")[:-1].rstrip()
+    if not text: return json.dumps(row, ensure_ascii=False, default=str) + "\n"
+    added = json.dumps({name: row[name] for name in ADDED})[1:]
+    return f"{text}{'' if text == '{' else ', '}{added}\n"
 
 class _TextWriter:
     "Writes rows as text, CSV, TSV or JSONL"
@@ -208,13 +95,12 @@ class _TextWriter:
         if format in ("csv", "tsv"): self.write([(1, {name: name for name in self.columns})])
 
     def _line(self, number, row):
-        if self.format == "jsonl": return json.dumps(row, ensure_ascii=False, default=str) + "\n"
+        if self.format == "jsonl": return _json_line(row)
         if new := [key for key in row if key not in self.known]:
             raise ColaError(f"{self.name} line {number}: {new[0]!r} is no column of the first "
                             "lines; write .jsonl")
         fields = [_cell(row.get(name)) for name in self.columns]
-        line = _csv.writerow(fields)[:-2] if self.format == "csv" else "\t".join(fields)
-        return line + "\n"
+        return csv_line(fields) if self.format == "csv" else "\t".join(fields) + "\n"
 
     def write(self, rows):
         self.file.write("".join(self._line(*pair) for pair in rows).encode())
@@ -234,19 +120,21 @@ def _json_types(chunks):
 
 class _ParquetWriter:
     "Writes rows as Parquet"
-    def __init__(self, file, types, name):
+    def __init__(self, file, types, name, named=None):
         pa = arrow()
         self.name, self.batches = name, []
         for number, one in enumerate(types):
             if pa.types.is_dictionary(one.type):
                 types = types.set(number, one.with_type(one.type.value_type))
-        added = zip(ADDED, (pa.float64(), pa.int8(), pa.bool_()), strict=True)
+        kinds = pa.float64(), pa.string() if named else pa.int8(), pa.bool_()
+        added = zip(ADDED, kinds, strict=True)
         self.schema = pa.schema([*types, *(pa.field(*one) for one in added)], types.metadata)
-        self.file = pa.parquet.ParquetWriter(file, self.schema)
+        with arrow_errors(f"{name}: Parquet cannot hold these columns", "; write .jsonl"):
+            self.file = pa.parquet.ParquetWriter(file, self.schema)
 
     def write(self, rows):
         where = f"{self.name} near line {rows[0][0]}: Parquet cannot hold a value"
-        with _arrow_errors(where, "; write .jsonl"):
+        with arrow_errors(where, "; write .jsonl"):
             values = [row for _, row in rows]
             self.batches.append(arrow().RecordBatch.from_pylist(values, self.schema))
         if len(self.batches) == 16: self._flush()  # a row group of some 65,000 rows
@@ -277,8 +165,13 @@ def _row_fault(row, column, format):
     sentence = row.get(column)
     if sentence is not None and not isinstance(sentence, str):
         return f"{column!r} is {type(sentence).__name__}, not text"
+    if taken := [name for name in ADDED if name in row]:
+        return f"it has a column {taken[0]!r} already, which scoring would add; rename it"
+    if format != "jsonl" and getattr(row, "inexact", ""):
+        return (f"the number {row.inexact:.40} has more digits than can be kept in {format}; "
+                "write .jsonl, or write it as text")
     values = {"tsv": row.values(), "text": [sentence]}.get(format, [])
-    ends = "\n" if format == "text" else "\t\n\r"
+    ends = "\n\r" if format == "text" else "\t\n\r"
     if any(end in _cell(value) for value in values for end in ends):
         return (f"a tab or a line end inside a field, which {format} cannot hold; "
                 "write .csv or .jsonl")
@@ -294,19 +187,20 @@ class _Table:
     total: int | None = None                        # how many rows; None: a pipe
 
 def _open_rows(file, formats, column, name, aside):
-    columns, rows = read_rows(file, formats[0], name, aside)
-    if columns is None:
-        first = list(islice(rows, 1))
-        columns, rows = [*first[0][1]] if first else [column or "sentence"], chain(first, rows)
-    column = choose_column(columns, column, name)
+    columns, rows = read_rows(file, formats[0], name, aside, [column] if column else [])
+    unit = rows.unit
+    if columns is None:  # every row has its own
+        first = list(islice(rows, 256))
+        columns, rows = [*dict.fromkeys(key for _, row in first for key in row)], chain(first, rows)
+    column = sentence_column(columns or [column or "sentence"], column, name)
     if fault := _row_fault({one: one for one in columns}, column, formats[1]):
         raise ColaError(f"{name} line 1: {fault}")
     checked = ((line, _row_fault(row, column, formats[1]) or row) for line, row in rows)
-    return columns, column, _sound(checked, name, aside)
+    return columns or [column], column, Rows(checked, name, aside, unit)
 
 def survey(file: BinaryIO,                 # open for reading
            formats: tuple[str, str],       # of the source and of the output
-           column: str | None = None,      # default: sentence or text, or the only one
+           column: str | None = None,      # as for `sentence_column`
            name: str = "standard input",   # for errors
            aside: Callable | None = None,  # gets line and reason of a bad row
            whole: bool = True,             # False: a pipe, of which 256 rows are looked at
@@ -318,7 +212,7 @@ def survey(file: BinaryIO,                 # open for reading
     for _, row in rows if whole else first:
         count += 1
         seen |= row
-    chosen = choose_column([*seen], chosen, name)
+    chosen = sentence_column([*seen], chosen, name)
     if not whole: return _Table(name, [*seen], chosen, lambda: chain(first, rows))
 
     def again():
@@ -337,7 +231,7 @@ def score_rows(judge: Judge,                  # or what has its `predict_probabi
               ) -> np.ndarray:                # shape (rows, 2): probability, was it cut
     "Judge a chunk; the probability of a row without a sentence is NaN"
     sentences = [row.get(column) or "" for _, row in rows]
-    full = [number for number, sentence in enumerate(sentences) if sentence.strip()]
+    full = [number for number, sentence in enumerate(sentences) if not is_blank(sentence)]
     found = judge.predict_probability([sentences[number] for number in full], batch_size, done)
     if not np.isfinite(found[0]).all():
         raise ColaError("the model's output is not a number; is the model damaged?")
@@ -345,13 +239,20 @@ def score_rows(judge: Judge,                  # or what has its `predict_probabi
     scores[full] = np.column_stack(found)
     return scores
 
+def own_names(judge: Judge) -> tuple[str, str] | None:  # None: they are CoLA's, or just 0 and 1
+    "What a judge calls its two classes, if it was trained with other names than ours"
+    names = getattr(judge, "names", None)
+    return None if names in (None, (LABELS[0], LABELS[1]), ("0", "1")) else names
+
 def add_scores(rows: list[tuple[int, dict]],  # the rows get the three columns
                scores: np.ndarray,            # from `score_rows`
+               names: tuple[str, str] | None = None,  # from `own_names`: instead of 0 and 1
               ) -> dict[str, int]:            # how many rows, empty ones, truncated ones
     "Write the scores into the rows, with six digits"
     for (_, row), (value, cut) in zip(rows, scores, strict=True):
         probability = None if np.isnan(value) else float(f"{value:.6g}")
         predicted = None if probability is None else int(probability >= .5)
+        if names and predicted is not None: predicted = names[predicted]
         row |= {"probability": probability, "predicted": predicted, "truncated": bool(cut)}
     empty, truncated = np.isnan(scores[:, 0]).sum(), scores[:, 1].sum()
     return {"rows": len(rows), "empty": int(empty), "truncated": int(truncated)}
@@ -362,7 +263,9 @@ def work_folder(out: Path) -> Path:  # of the file to be written
     return out.with_name(f".{out.name}.unfinished")
 
 class _Work:
-    "A folder of ours beside the output: job.json, the scores of each finished chunk, the output"
+    """A folder of ours beside the output: job.json, the scores of each finished chunk, the output
+
+    job.json is the mark: without it, the folder is somebody else's."""
     ours = re.compile(r"\.?(job\.json|output|\d+\.scores)(\.[0-9a-f]{8}\.new)?")
 
     def __init__(self, out, identity, overwrite):
@@ -376,16 +279,16 @@ class _Work:
 
     def _earlier(self, overwrite):
         names = [path.name for path in self.folder.iterdir()]
-        if self.folder.is_symlink() or not all(map(self.ours.fullmatch, names)):
+        begun = [name for name in names if not re.fullmatch(r"\.job\.json\.\w{8}\.new", name)]
+        before = {}
+        with suppress(ColaError): before = read_record(self.job, identity=dict, replace=bool)
+        marked = before.keys() == {"identity", "replace"} and all(map(self.ours.fullmatch, names))
+        if self.folder.is_symlink() or (begun and not marked):
             raise ColaError(f"{self.folder} was not made by this command; move it away, "
                             "or choose another OUT")
-        if not self.job.exists(): return False
-        try:
-            before = json.loads(self.job.read_text(encoding="utf-8"))
-            differ, replace = differences(before["identity"], self.identity), before["replace"]
-        except (ValueError, KeyError, TypeError, AttributeError):
-            differ, replace = ["its job.json is damaged"], False
-        if not differ: return replace
+        if not begun: return False
+        if before["identity"] == self.identity: return before["replace"] and self.identity != {}
+        differ = differences(before["identity"], self.identity) or ["it is another job"]
         if not overwrite:
             raise ColaError(f"{self.folder} cannot be resumed: {', '.join(differ)}; "
                             "choose another OUT, or add --overwrite to start over")
@@ -393,15 +296,19 @@ class _Work:
         self.folder.mkdir()
 
     def _note(self, replace):
-        note = {"identity": self.identity, "replace": replace}
-        if self.identity: write_atomic(self.job, json.dumps(note) + "\n")
+        note = {"identity": self.identity, "replace": bool(replace)}
+        write_atomic(self.job, json.dumps(note) + "\n")
 
     def load(self, number, rows):
-        try: return np.frombuffer((self.folder/f"{number}.scores").read_bytes()).reshape(rows, 2)
-        except (OSError, ValueError): return None
+        try: content = read_bytes(self.folder/f"{number}.scores")
+        except ColaError: return None
+        digest, scores = content[:32], content[32:]
+        if hashlib.sha256(scores).digest() != digest or len(scores) != 16 * rows: return None
+        return np.frombuffer(scores).reshape(rows, 2)
 
     def save(self, number, scores):  # a pipe can't be read again, so nothing is kept
-        if self.identity: write_atomic(self.folder/f"{number}.scores", scores.tobytes())
+        content = hashlib.sha256(scores.tobytes()).digest() + scores.tobytes()
+        if self.identity: write_atomic(self.folder/f"{number}.scores", content)
 
     def publish(self):
         fsync(self.staged)
@@ -430,13 +337,18 @@ def check_files(source: str | Path,         # a file, or - for standard input
         raise ColaError(f"{source}: is a directory; check the path; for a folder of files, "
                         "add --engine process or --engine ray")
     formats = format_of(source, format), format_of(out, format)
+    if formats[1] in ("json", "xlsx") or Path(out).suffix.lower() in (".gz", ".zip"):
+        raise ColaError(f"{out}: scores are written as .txt, .csv, .tsv, .jsonl or .parquet")
     if "parquet" in formats: arrow()
     try:
-        if str(source) != "-" and Path(source).stat() and Path(source).is_file():
-            open(source, "rb").close()  # a pipe with a name can be opened only once
+        kind = 0 if str(source) == "-" else Path(source).stat().st_mode
+        if stat.S_ISREG(kind): open(source, "rb").close()  # of a pipe that would be its only time
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise ColaError(f"{source}: {reason}; check the path") from None
+    if stat.S_ISFIFO(kind) and not os.path.realpath(source).startswith(("/dev/", "/proc/")):
+        raise ColaError(f"{source} is a pipe, which might be waited for for ever; give it on "
+                        f"standard input: cola score MODEL - OUT < {source}")
     if str(out) != "-": _check_out(Path(out), source, overwrite)
     return formats
 
@@ -447,21 +359,28 @@ def _check_out(out, source, overwrite):
     if str(source) != "-" and out.samefile(source):
         raise ColaError(f"{out} is the file to be read; choose another OUT")
     if not out.is_file(): raise ColaError(f"{out} is no ordinary file; choose another OUT")
+    if out.stat().st_dev != out.parent.stat().st_dev and not out.is_symlink():
+        raise ColaError(f"{out} is a mount point, which can't be replaced; choose another OUT")
     if not (overwrite or (work_folder(out)/"job.json").exists()): raise ColaError(TAKEN.format(out))
 
 # %% ../nbs/19_scoring.ipynb #scoring-class
-def _open_writer(file, formats, table, source):
+def _open_writer(file, formats, table, source, named):
     if formats[1] != "parquet":
         return _TextWriter(file, formats[1], table.columns, table.column, table.name)
     types = arrow().schema([(name, arrow().string()) for name in table.columns])
-    if formats[0] == "parquet": types = arrow().parquet.read_schema(source)
-    elif formats[0] == "jsonl" and table.total is None:
+    if formats[0] == "parquet":
+        with arrow_errors(table.name): types = arrow().parquet.read_schema(source)
+    elif formats[0] in ("json", "jsonl") and table.total is None:
         raise ColaError(f"{table.name}: the types of JSON are not known before its end, "
                         "and Parquet needs them first; write .jsonl")
-    elif formats[0] == "jsonl" and table.total:
-        with _arrow_errors(f"{table.name}: Parquet cannot hold these rows", "; write .jsonl"):
+    elif formats[0] in ("json", "jsonl") and table.total:
+        with arrow_errors(f"{table.name}: Parquet cannot hold these rows", "; write .jsonl"):
             types = _json_types(_chunks(table.rows(), CHUNK))
-    return _ParquetWriter(file, types, table.name)
+    return _ParquetWriter(file, types, table.name, named)
+
+def _check_unchanged(source, identity):
+    if identity and file_sha256(source)[:16] != identity["source"]:
+        raise ColaError(f"{source} was changed while it was read; start over with --overwrite")
 
 @dataclass
 class _Scoring:
@@ -481,6 +400,7 @@ class _Scoring:
                           "give the same command again to resume", self.stop.received)
 
     def write(self, writer, work=None):
+        names = own_names(self.judge)
         for number, rows in enumerate(_chunks(self.table.rows(), self.chunk)):
             scores = work.load(number, len(rows)) if work else None
             if scores is not None: self.done["earlier"] += len(rows)
@@ -488,22 +408,21 @@ class _Scoring:
                 scores = score_rows(self.judge, rows, self.table.column, self.batch_size,
                                     self.advance)
                 if work: work.save(number, scores)
-            for what, count in add_scores(rows, scores).items(): self.done[what] += count
+            for what, count in add_scores(rows, scores, names).items(): self.done[what] += count
             writer.write(rows)
             self.bar.n = self.done["rows"]
             self.bar.refresh()
 
     def write_file(self, source, out, formats, identity, overwrite):
         signals = StopSignals() if identity else nullcontext()
+        own = own_names(self.judge)
         with one_writer(out.absolute(), "another OUT"), signals as self.stop:
             work = _Work(out, identity, overwrite)
             try:
                 with open(work.staged, "xb") as file, \
-                     closing(_open_writer(file, formats, self.table, source)) as writer:
+                     closing(_open_writer(file, formats, self.table, source, own)) as writer:
                     self.write(writer, work)
-                if identity and file_sha256(source)[:16] != identity["source"]:
-                    raise ColaError(f"{source} was changed while it was read; "
-                                    "start over with --overwrite")
+                _check_unchanged(source, identity)
                 work.publish()
             finally:
                 if not identity and work.folder.exists(): work.remove()
@@ -518,9 +437,9 @@ class _Stdout:
     def flush(self): sys.stdout.flush()
 
 def score_file(judge: Judge,               # or what has its `predict_probability`, `fingerprint`
-               source: str | Path,         # .txt, .csv, .tsv, .jsonl or .parquet; -: a pipe
-               out: str | Path,            # the same kinds
-               column: str | None = None,  # default: sentence or text, or the only one
+               source: str | Path,         # any table that `read_rows` reads; -: a pipe
+               out: str | Path,            # .txt, .csv, .tsv, .jsonl or .parquet
+               column: str | None = None,  # as for `sentence_column`
                format: str | None = None,  # one of `PIPED`, if the name doesn't say it
                overwrite: bool = False,    # replace OUT, and forget another unfinished job
                progress: bool = True,      # show a progress bar
@@ -535,19 +454,23 @@ def score_file(judge: Judge,               # or what has its `predict_probabilit
         if str(source) != "-":
             name, file = Path(source).name, stack.enter_context(open(source, "rb"))
         if whole: identity = {"source": file_sha256(Path(source))[:16]}
+        if not (file or sys.stdin): raise ColaError("standard input is closed; give a file")
         file = file or getattr(sys.stdin, "buffer", None) or io.BytesIO(sys.stdin.read().encode())
         table = survey(file, formats, column, name, aside, whole)
         if whole:
-            used = {name: versions()[name] for name in ("cola_nbdev", "torch")}
-            identity |= {"model": judge.fingerprint, "column": table.column, "format": formats[0],
-                         "chunk": chunk, "batch_size": batch_size, **used}
+            used = {name: versions()[name] for name in ("cola_nbdev", "torch", "transformers")}
+            identity |= {"model": judge.fingerprint, "column": table.column,
+                         "format": " to ".join(formats), "chunk": chunk, "batch_size": batch_size,
+                         **used}
         bar = stack.enter_context(progress_bar(total=table.total, description="scoring",
                                                unit="row", show=progress))
         done: dict[str, int] = dict.fromkeys(("rows", "empty", "truncated", "earlier"), 0)
         scoring = _Scoring(judge, table, chunk, batch_size, bar, done)
         if str(out) == "-":
             scoring.chunk = min(chunk, 256)  # whoever reads the pipe shouldn't have to wait
-            scoring.write(_open_writer(_Stdout(), formats, table, source))
+            named = own_names(judge)
+            scoring.write(_open_writer(_Stdout(), formats, table, source, named))
+            _check_unchanged(source, identity)
             return done
         try: scoring.write_file(source, Path(out), formats, identity, overwrite)
         except OSError as error:
@@ -569,7 +492,7 @@ def _check_glue(table, name):
     if not index.str.fullmatch(r"\d+").all() or index.duplicated().any():
         raise ColaError(f"{name}: the column index must hold different whole numbers")
     for line, sentence in table.sentence.items():
-        if not sentence.strip():
+        if is_blank(sentence):
             raise ColaError(f"{name} line {line}: the sentence is empty; "
                             "GLUE expects a verdict for each")
 
@@ -579,7 +502,7 @@ def glue_submission(judge: Judge,                  # a fine-tuned model
                    ) -> Path:                      # the same
     "Judge GLUE's test sentences and write the file to be sent"
     out = Path(out)
-    table = read_table(test, "\t")
+    table = read_table(test, format="tsv")
     _check_glue(table, Path(test).name)
     if out.exists(): raise ColaError(f"{out} exists already; choose another --out or remove it")
     if not out.parent.is_dir():

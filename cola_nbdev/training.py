@@ -5,25 +5,29 @@
 # %% ../nbs/14_training.ipynb #run-from-future-import-annotations
 from __future__ import annotations
 
+import html
 import math
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
 from matplotlib.ticker import MaxNLocator
+from safetensors import SafetensorError
 from sklearn.metrics import matthews_corrcoef
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from cola_nbdev.basics import (
+    LABELS,
     ColaError,
     differences,
     localize_axes,
@@ -53,10 +57,24 @@ from cola_nbdev.distributed import (
     on_main_process,
 )
 from .doctor import check_losses, diagnose
-from .model import check_fit, layer_depths, load_model, max_positions, prepare_model
+from cola_nbdev.model import (
+    check_fit,
+    layer_depths,
+    load_model,
+    match_tokenizer,
+    max_positions,
+    name_classes,
+    prepare_model,
+)
 from .packing import GraphedStep, Packed, pack_batch
 from .settings import Config, learning_settings
-from .tokenization import LengthSampler, encode, load_tokenizer
+from cola_nbdev.tokenization import (
+    LengthSampler,
+    encode,
+    load_tokenizer,
+    lost_text,
+    model_identity,
+)
 
 # %% auto #0
 __all__ = ['PANELS', 'validate', 'match_label_prior', 'rate_factor', 'make_optimizer', 'TrainingData', 'TrainState',
@@ -147,6 +165,7 @@ class TrainingData:
         self.steps = math.ceil(len(self.train) / config.batch_size)  # per epoch
         self.tokenizer = on_all_processes(lambda: load_tokenizer(config.model))
         self.encoded = encode(self.train.sentence, self.tokenizer, config.max_length)
+        self.lost = lost_text(self.train.sentence, self.encoded, self.tokenizer, config.max_length)
 
     def lesson(self, epoch: int) -> pd.DataFrame:  # from 0; with `sentence` and `label`
         "The sentences of an epoch: the training set, or exercises"
@@ -209,6 +228,7 @@ class TrainState:
         model = on_all_processes(lambda: load_model(config.model, config.seed_of("head")))
         prepare_model(model, config.dropout, config.reinitialized_layers, config.frozen_embeddings)
         check_fit(model, data.tokenizer)
+        match_tokenizer(model, data.tokenizer)
         if config.max_length > max_positions(model):
             raise ColaError(f"max_length is {config.max_length}; {config.model} has only "
                             f"{max_positions(model)} positions")
@@ -303,7 +323,8 @@ def fit(state: TrainState,      # moved along, step by step
             started = time.perf_counter()
         losses = check_state(state, config, processes)
         row = epoch_row(state, config, losses) | data.validate(state.model)
-        found = diagnose(row, losses, data.lesson(state.epoch).label, config)
+        labels, names = data.lesson(state.epoch).label, state.model.config.id2label
+        found = diagnose(row, losses, labels, config, names)
         state.findings += [[state.epoch + 1, finding] for finding in found]
         state.end_epoch(row, on_labels, last=state.epoch + 1 == config.epochs)
         yield "epoch"
@@ -345,7 +366,8 @@ def settings_of(sentences: pd.DataFrame,  # to train on
                 config: Config,           # the settings
                ) -> dict:                 # name → value
     "Everything that decides how a run goes: it resumes only if this is the same"
-    return learning_settings(config) | {"sentences": fingerprint({"train": sentences})}
+    return learning_settings(config) | {"sentences": fingerprint({"train": sentences}),
+                                        "base": model_identity(config.model)}
 
 # %% ../nbs/14_training.ipynb #checkpoint-folder
 class CheckpointFolder:
@@ -383,8 +405,9 @@ class CheckpointFolder:
             raise ColaError(f"{self.folder} holds the checkpoints of a run; resume it with "
                             "resume=True, or choose another folder")
         newest = latest_checkpoint(self.folder)
-        found = read_checkpoint(newest) if newest else None
-        differ = differences(found[1]["settings"], self.identity) if found else []
+        with self._in_shape(newest):
+            found = read_checkpoint(newest) if newest else None
+            differ = differences(found[1]["settings"], self.identity) if found else []
         if differ:
             raise ColaError(f"{newest} belongs to another run: {', '.join(differ)}; "
                             "give the same settings, or start over")
@@ -396,10 +419,19 @@ class CheckpointFolder:
                 processes: Processes,         # who trains together
                ):
         "Resume where the newest valid checkpoint was saved"
-        found = on_main_process(self._newest) if self.active else None
+        found: Any = on_main_process(self._newest) if self.active else None
         if not found: return
-        restore_state(state, *found, processes)
+        with self._in_shape(self.folder): restore_state(state, found[0], found[1], processes)
         self.saved_step = state.steps_done
+
+    @contextmanager
+    def _in_shape(self, where):
+        "A checkpoint can be whole and not be one of ours"
+        try: yield
+        except (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError,
+                ValueError, SafetensorError) as error:
+            raise ColaError(f"{where} holds no checkpoint of this version ({error!r:.100}); "
+                            "remove it, or choose another folder") from None
 
     def due(self, event: str) -> bool:  # from `fit`
         "Is it time to save?"
@@ -438,6 +470,7 @@ class Run:
     stopped: int = 0                    # the signal that ended it; 0: none did
     step: int = 0                       # steps done
     saved: int = 0                      # steps done at the newest checkpoint; 0: there is none
+    base: str = ""                      # the `model_identity` of what it started from
 
     def table(self) -> pd.DataFrame:
         "One row per epoch"
@@ -449,7 +482,7 @@ class Run:
         if len(self.history) == self.config.epochs: return done
         return f"{done}, stopped before epoch {self.config.epochs} was done"
 
-    def _repr_html_(self): return f"<p>{self!r}</p>" + self.table()._repr_html_()
+    def _repr_html_(self): return f"<p>{html.escape(repr(self))}</p>{self.table()._repr_html_()}"
 
 def finish(state: TrainState,   # from `fit`, at the end or wherever it was left
            config: Config,      # the settings
@@ -522,7 +555,8 @@ def plot_history(history: list[dict],            # of a `Run`
                 ) -> np.ndarray:                 # the two axes
     "Losses and validation scores, epoch by epoch"
     table = pd.DataFrame(history).set_index("epoch")
-    if axes is None: axes = plt.subplots(1, 2, figsize=(10, 3.5), layout="constrained")[1]
+    if axes is None:
+        axes = np.asarray(plt.subplots(1, 2, figsize=(10, 3.5), layout="constrained")[1])
     for ax, (title, (unit, names)) in zip(list(axes), PANELS.items(), strict=True):
         for name, style, color in zip(names, ("o-", "s--"), ("#0173b2", "#de8f05"), strict=True):
             label = translate(name).replace("_", " ").replace("mcc", "MCC")
@@ -538,14 +572,17 @@ def train(sentences: pd.DataFrame,           # to train on, with `sentence` and 
           folder: str | Path | None = None,  # gets the checkpoints; None: there are none
           resume: bool = False,              # resume from the newest checkpoint, if there is one
           progress: bool = True,             # show a progress bar and a line per epoch
+          names: tuple[str, str] = (LABELS[0], LABELS[1]),  # what label 0 and label 1 are called
          ) -> Run:  # `ColaError` if the loss runs away, or the checkpoints are of another run
     "Fine-tune a model to tell acceptable sentences from unacceptable ones"
-    identity = settings_of(sentences, config)
+    identity = on_all_processes(lambda: settings_of(sentences, config))
     check_same_settings(identity | {"a folder for checkpoints": bool(folder)})
     with CheckpointFolder(folder, config, identity, resume) as saved, StopSignals() as stop:
         processes = Processes(config.mixed_precision)
         data = TrainingData(sentences, config, processes)
         state = TrainState.new(config, data, processes)
+        name_classes(state.model.config, names)
+        if progress and processes.rank == 0 and data.lost: print(*data.lost, sep="\n")
         saved.restore(state, processes)
         signal = 0
         with Progress(state, config, processes, progress) as bar:
@@ -554,4 +591,6 @@ def train(sentences: pd.DataFrame,           # to train on, with `sentence` and 
                 if due or signal: saved.save(state, processes)
                 bar.update(event, state)
                 if signal: break
-        return finish(state, config, data, signal, saved.saved_step)
+        run = finish(state, config, data, signal, saved.saved_step)
+        run.base = identity["base"]
+        return run

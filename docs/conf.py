@@ -8,6 +8,7 @@ import sys
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from docutils import nodes
 from fastcore.docments import docments
@@ -96,7 +97,7 @@ def describe(app, what, name, obj, options, lines):
     if what in ("data", "property"): return
     text = escaped((obj.__doc__ or "").partition("\n\n")[0])  # the first paragraph
     is_dataclass = dataclasses.is_dataclass(obj)
-    lines[:] = ["" if is_dataclass and text.startswith(f"{obj.__name__}(") else text, ""]
+    lines[:] = ["" if is_dataclass and text.startswith(f"{name.rpartition('.')[2]}(") else text, ""]
     if inspect.isclass(obj) and not is_dataclass and "__init__" not in vars(obj): return
     hidden = {"self", "cls"} | ({"return"} if inspect.isclass(obj) else set())
     with suppress(OSError, TypeError):  # functions that a decorator made have no source
@@ -110,7 +111,7 @@ def skip_fields(app, what, name, obj, skip, options):
 
 def linkcode_resolve(domain, info):
     "The lines on GitHub that define a name"
-    found = importlib.import_module(info["module"])
+    found: Any = importlib.import_module(info["module"])
     try:
         for part in info["fullname"].split("."): found = getattr(found, part)
         line = inspect.getsourcelines(inspect.unwrap(getattr(found, "fget", found)))[1]

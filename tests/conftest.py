@@ -37,6 +37,19 @@ def judge(model):
     return Judge(model)
 
 @pytest.fixture
+def cola(capsys, monkeypatch, tmp_path):
+    "The command in this process: what it printed to its two outputs, and its exit code"
+    monkeypatch.chdir(tmp_path)
+    def run(*arguments):
+        from cola_nbdev import cli
+        code = 0
+        try: cli.main([str(argument) for argument in arguments])
+        except SystemExit as stopped: code = stopped.code
+        printed = capsys.readouterr()
+        return printed.out, printed.err, code
+    return run
+
+@pytest.fixture
 def tried(record_property):
     "Call it with the name of a fault, once for every time it was survived"
     counts = {}

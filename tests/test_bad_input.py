@@ -13,18 +13,6 @@ from cola_nbdev import cli, data
 
 GOOD = "ad03\t1\t\tHe left.\nad03\t0\t*\tHim left.\n"
 
-@pytest.fixture
-def cola(capsys, monkeypatch, tmp_path):
-    "The command in this process: what it printed to its two outputs, and its exit code"
-    monkeypatch.chdir(tmp_path)
-    def run(*arguments):
-        code = 0
-        try: cli.main([str(argument) for argument in arguments])
-        except SystemExit as stopped: code = stopped.code
-        printed = capsys.readouterr()
-        return printed.out, printed.err, code
-    return run
-
 def refused(outcome, message):
     _, error, code = outcome
     lines = error.strip().splitlines()
@@ -37,12 +25,12 @@ def refused(outcome, message):
     (GOOD + "Him left.\n", "file.tsv line 3: 1 field where CoLA has 4"),
     (GOOD + "ad03\t0\t*\tHim\tleft.\n", "file.tsv line 3: 5 fields where CoLA has 4"),
     (GOOD + "ad03\t2\t*\tHim left.\n",
-     "file.tsv line 3: label '2' is neither 0 (unacceptable) nor 1 (acceptable)"),
-    (GOOD + "ad03\t\t*\tHim left.\n", "file.tsv line 3: label '' is neither"),
+     "file.tsv line 3: label '2' is neither 0 nor 1"),
+    (GOOD + "ad03\t\t*\tHim left.\n", "file.tsv line 3: the label is missing"),
     (GOOD + "ad03\t0\t*\t\n", "file.tsv line 3: the sentence is empty"),
     (GOOD.encode() + b"ad03\t0\t*\tHi\0m left.\n", "file.tsv line 3: a NUL byte"),
     (GOOD.encode() + b"ad03\t0\t*\tcaf\xe9\n", "file.tsv line 3: byte 0xe9 is not UTF-8"),
-    (GOOD.encode("utf-16"), "a NUL byte; is this a text file in UTF-8?"),
+    (GOOD.encode("utf-16-le"), "a NUL byte; is this a text file in UTF-8?"),
     ("", "file.tsv is empty"),
     ("\n\n", "file.tsv is empty"),
     ("ad03\t1\t\tHe left.\n" * 5, "file.tsv: one class only, all 5 labels are 1"),
@@ -57,13 +45,13 @@ def test_a_broken_tsv_is_refused_with_its_line(cola, tmp_path, content, message)
     ("sentence,label\nHe left.,1\n\"Him left.,0\n",
      "file.csv line 3: unexpected end of data; is a quote opened and not closed?"),
     ("sentence,label\nHe left,again.,1\n", "file.csv line 2: 3 fields where the header has 2"),
-    ("text,label\nHe left.,1\n",
-     "file.csv: the columns text, label are of no corpus known here; rename"),
+    ("words,score\nHe left.,.1\nShe left.,.3\n",
+     "file.csv: no column is known to hold the sentences; it has 'words', 'score': say which"),
     ("sentence,label\n", "file.csv holds no sentences"),
     ("sentence,sentence,label\nHe left.,He left.,1\n",
      "file.csv: two columns are called 'sentence'; rename one"),
     ("sentence,label\nHe left.,1\n\"A sentence\nof two lines.\",yes\n",
-     "file.csv line 3: label 'yes' is neither"),
+     "file.csv line 3: label 'yes' is neither 0 nor 1"),
 ])
 def test_a_broken_csv_is_refused_with_its_line(cola, tmp_path, content, message):
     (tmp_path/"file.csv").write_text(content)
@@ -222,6 +210,7 @@ def test_a_real_process_prints_no_traceback(tmp_path):
     environment = os.environ | {"PYTHONPATH": os.path.dirname(os.path.dirname(cli.__file__))}
     done = subprocess.run(command, cwd=tmp_path, env=environment, text=True, capture_output=True)
     assert done.returncode == 2
-    assert done.stderr == ("cola: file.tsv line 1: 1 field where CoLA has 4 "
-                           "(source, label, note, sentence); is a tab missing?\n")
+    assert done.stderr == ("cola: file.tsv line 1: names of columns, or a row? It says "
+                           "'one field'; write the names above it, for example sentence and "
+                           "label\n")
     assert done.stdout == ""

@@ -242,7 +242,8 @@ def test_what_cannot_be_served_is_said_in_one_line(folder, capsys, arguments, me
     assert stopped.value.code == 2 and len(lines) == 1 and message.format(**values) in lines[0]
 
 @needs_gradio
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP],
+                         ids=["SIGINT", "SIGTERM", "SIGHUP"])
 def test_a_signal_stops_it_and_removes_the_uploads(folder, tmp_path, number):
     "With a proxy that does not exist, to which nothing may be sent"
     command = [sys.executable, "-c", "from cola_nbdev.cli import main; main()",
@@ -405,9 +406,9 @@ def test_a_file_is_judged_and_comes_back_as_csv(opened, judge):
 @needs_browser
 @pytest.mark.parametrize("name, content, message", [
     ("mine.txt", b"\x89PNG\r\n\x1a\n\0\0\0\r",
-     "mine.txt line 3: a NUL byte; is this a text file in UTF-8?"),
-    ("mine.csv", b"text,label\nHe left.,1\n",
-     "mine.csv: no column sentence; it has text, label"),
+     "mine.txt line 1: byte 0x89 is not UTF-8; save the file as UTF-8"),
+    ("mine.csv", b"words,label\nHe left.,1\n",
+     "mine.csv: no column sentence; it has words, label"),
     ("mine.csv", b"sentence\nHe left.\n \n", "mine.csv line 3: the sentence is empty"),
     ("mine.txt", b"x" * 5_000,
      "mine.txt line 1: the sentence has 5,000 characters; this page takes 1,000"),

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
-from test_bad_input import cola, refused  # noqa: F401, a fixture
+from test_bad_input import refused
 
 from cola_nbdev.basics import ColaError
 from cola_nbdev.data import load_corpus
@@ -342,7 +342,7 @@ def test_another_model_on_a_worker_is_noticed(tmp_path, model, local_ray):
 
 @needs_ray
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1"])
-def test_no_cluster_at_the_address(tmp_path, model, cola, address):  # noqa: F811
+def test_no_cluster_at_the_address(tmp_path, model, cola, address):
     write_shards(tmp_path / "in", 1, 5)
     refused(
         cola("score", model, "in", "out", "--engine", "ray", "--cluster", address),
@@ -364,7 +364,7 @@ BROKEN = {
 
 @needs_arrow
 @pytest.mark.parametrize("engine", ["process", pytest.param("ray", marks=needs_ray)])
-def test_broken_rows_and_shards_are_set_aside(tmp_path, model, cola, request, engine):  # noqa: F811
+def test_broken_rows_and_shards_are_set_aside(tmp_path, model, cola, request, engine):
     if engine == "ray":
         request.getfixturevalue("local_ray")
     (tmp_path / "in").mkdir()
@@ -421,7 +421,7 @@ def test_broken_rows_and_shards_are_set_aside(tmp_path, model, cola, request, en
     ), (out, error)
 
 
-def test_what_must_not_be_scored(cola, tmp_path, model, monkeypatch):  # noqa: F811
+def test_what_must_not_be_scored(cola, tmp_path, model, monkeypatch):
     write_shards(tmp_path / "in", 2, 5, ("csv",))
     (tmp_path / "empty").mkdir()
     (tmp_path / "mine").mkdir()
@@ -476,7 +476,7 @@ def test_what_must_not_be_scored(cola, tmp_path, model, monkeypatch):  # noqa: F
     )
 
 
-def test_another_job_is_refused_with_the_difference(cola, tmp_path, model):  # noqa: F811
+def test_another_job_is_refused_with_the_difference(cola, tmp_path, model):
     from cola_nbdev.prediction import save_judge
     from cola_nbdev.settings import Config
     from cola_nbdev.training import train

@@ -22,12 +22,25 @@ ROOT = Path(__file__).resolve().parent.parent
 read = nbdev.process.read_nb
 
 
+# An answer runs as the reader would run it; what it prints is what stands below it.
+CHECKED = """
+import contextlib, io
+with contextlib.redirect_stdout(io.StringIO()) as printed_: exec({code!r}, globals())
+assert printed_.getvalue().split() == {expected!r}.split(), printed_.getvalue()
+"""
+
+
 def answers(source, left_out="# needs "):
     "The code of the folded answers in a cell; one that says what it needs is left to people"
     folded = "\n".join(re.findall(r"<details>.*?</details>", source, flags=re.DOTALL))
+    blocks = re.findall(
+        r"^```python\n(.*?)^```$(?:\n\n^```text\n(.*?)^```$)?",
+        folded,
+        flags=re.DOTALL | re.MULTILINE,
+    )
     return [
-        code
-        for code in re.findall(r"^```python\n(.*?)^```$", folded, flags=re.DOTALL | re.MULTILINE)
+        CHECKED.format(code=code, expected=expected) if expected else code
+        for code, expected in blocks
         if not code.startswith(left_out)
     ]
 
@@ -87,7 +100,11 @@ def test_answers_are_found():
         "**1.** Why?\n\n<details><summary>Answer</summary>\n\n"
         "```python\nfirst = 1\n\nsecond = 2\n```\n\n```text\n1\n```\n\n</details>\n"
     )
-    assert answers(folded) == ["first = 1\n\nsecond = 2\n"]
+    (checked,) = answers(folded)
+    assert checked == CHECKED.format(code="first = 1\n\nsecond = 2\n", expected="1\n")
+    with pytest.raises(AssertionError):
+        exec(checked, {})  # it prints nothing
+    exec(checked.replace("second = 2", "print(first)"), {})
     assert answers("```python\nshown = 1\n```") == []
     assert answers(folded.replace("first", "# needs the real corpus\nfirst")) == []
 

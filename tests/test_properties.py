@@ -38,7 +38,7 @@ from cola_nbdev.reading import (
     read_cola_tsv,
     read_sentences,
     read_table,
-    to_cola_columns,
+    take_columns,
 )
 from cola_nbdev.settings import Config
 from cola_nbdev.tokenization import LengthSampler, encode, load_tokenizer, show_tokens
@@ -83,7 +83,7 @@ def comma_separated(rows):
 
 READERS = {  # name → what reads a path, and the kinds of files that it reads
     "read_cola_tsv": (read_cola_tsv, ["tsv"]),
-    "read_table": (lambda path: to_cola_columns(read_table(path), path.name)[0], ["tsv"]),
+    "read_table": (lambda path: take_columns(read_table(path), path.name)[0], ["tsv"]),
     "read_sentences": (lambda path: read_sentences(path)[0], ["tsv", "csv", "jsonl"])}
 
 def read(reader, path):

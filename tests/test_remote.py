@@ -13,7 +13,7 @@ import threading
 import time
 
 import pytest
-from test_bad_input import cola, refused  # noqa: F401, a fixture
+from test_bad_input import refused
 from test_engine import (  # noqa: F401, a fixture
     ROOT,
     needs_ray,
@@ -316,7 +316,7 @@ def test_a_command_from_bucket_to_bucket_that_is_killed_resumes(tmp_path, model,
     ],
 )
 def test_what_the_store_refuses_is_one_line(
-    cola, tmp_path, model, shards, ana, become, user, source, out, message  # noqa: F811
+    cola, tmp_path, model, shards, ana, become, user, source, out, message
 ):
     upload(shards[0], "s3://bucket/given")
     shutil.copytree(shards[0], tmp_path / "in")

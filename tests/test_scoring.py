@@ -328,7 +328,7 @@ GOOD = "id,sentence\n1,He left.\n"
             GOOD.encode() + b"2,caf\xe9\n",
             "a.csv line 3: byte 0xe9 is not UTF-8; save the file as UTF-8",
         ),
-        ("a.csv", GOOD.encode("utf-16"), "a.csv line 1: "),
+        ("a.csv", GOOD.encode("utf-16-le"), "a.csv line 1: "),
         (
             "a.txt",
             bytes(range(256)) * 50,
@@ -338,7 +338,7 @@ GOOD = "id,sentence\n1,He left.\n"
         ("a.jsonl", '{"sentence": 7}\n', "a.jsonl line 1: 'sentence' is int, not text"),
         ("a.jsonl", '{"sentence": "He left."\n', "a.jsonl line 1: no JSON"),
         ("a.parquet", b"PAR1 and then nothing", "a.parquet: cannot be read as Parquet"),
-        ("a.xlsx", b"PK", "a.xlsx: its name does not say what it is; let it end in .txt, .csv"),
+        ("a.xls", b"PK", "a.xls: its name does not say what it is; let it end in .txt, .csv"),
     ],
 )
 def test_a_broken_file_is_refused_before_a_sentence_is_judged(

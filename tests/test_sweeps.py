@@ -14,7 +14,7 @@ from pathlib import Path
 
 import faults
 import pytest
-from test_bad_input import cola, refused  # noqa: F401, a fixture
+from test_bad_input import refused
 
 optuna = pytest.importorskip(
     "optuna", reason='Optuna is not installed: pip install "cola_nbdev[search]"')
@@ -358,7 +358,7 @@ def test_seeds_of_another_recipe_are_refused(tmp_path):
     error = other_settings(run_seeds, tmp_path)
     assert "holds runs of another recipe: learning_rate 0.002 (now 0.005)" in error
 
-def given(cola, address):  # noqa: F811
+def given(cola, address):
     "What the command says to this address"
     outcome = cola("search", "--model", "tiny", "--epochs", "2", "--out", "out",
                    "--storage", address)
@@ -370,12 +370,12 @@ def given(cola, address):  # noqa: F811
     ("nowhere://x", "Can't load plugin"),
     ("journal:///nowhere/at/all.log", "(No such file or directory); check --storage"),
     ("journal:///", "(Is a directory); check --storage")])
-def test_a_storage_that_cannot_be_reached_is_one_line(cola, address, says):  # noqa: F811
+def test_a_storage_that_cannot_be_reached_is_one_line(cola, address, says):
     outcome = given(cola, address)
     refused(outcome, "cannot be used as the database of a search (")
     assert says in outcome[1]
 
-def test_a_server_that_does_not_answer_or_refuses_is_one_line(cola, postgres):  # noqa: F811
+def test_a_server_that_does_not_answer_or_refuses_is_one_line(cola, postgres):
     closed = postgres.address("cola").replace(f":{postgres.port}/", ":1/")
     for address, says in [
             (closed, "port 1 failed: Connection refused"),
@@ -387,21 +387,21 @@ def test_a_server_that_does_not_answer_or_refuses_is_one_line(cola, postgres):  
 
 @pytest.mark.parametrize("driver, package", [("psycopg", "psycopg[binary]"),
                                              ("psycopg2", "psycopg2-binary")])
-def test_a_driver_that_is_missing_is_named(cola, monkeypatch, driver, package):  # noqa: F811
+def test_a_driver_that_is_missing_is_named(cola, monkeypatch, driver, package):
     monkeypatch.setitem(sys.modules, driver, None)
     refused(given(cola, f"postgresql+{driver}://ana:secret@127.0.0.1:1/cola"),
             f"postgresql+{driver}://…@127.0.0.1:1/cola needs {driver}, which is not installed; "
             f'run: pip install "{package}"')
 
 @pytest.mark.parametrize("content", ["Milk, bread", "Milk\nbread\nmore\n", '["op_code"]\n'])
-def test_a_file_that_is_no_journal_is_left_alone(cola, tmp_path, content):  # noqa: F811
+def test_a_file_that_is_no_journal_is_left_alone(cola, tmp_path, content):
     (tmp_path/"notes.txt").write_text(content)
     refused(given(cola, f"journal://{tmp_path/'notes.txt'}"),
             "notes.txt cannot be used as the database of a search (not a journal of Optuna); "
             "check --storage")
     assert (tmp_path/"notes.txt").read_text() == content
 
-def test_a_damaged_journal_is_one_line(cola, tmp_path):  # noqa: F811
+def test_a_damaged_journal_is_one_line(cola, tmp_path):
     path = tmp_path/"record.log"
     open_again = lambda: searching._open_study(f"journal://{path}", "a", HEARTBEAT, "record.log")
     for number in range(3): open_again().enqueue_trial({"a": number})

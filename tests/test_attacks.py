@@ -1,0 +1,1057 @@
+"""A hostile world: files, folders, models, records and requests that somebody made on purpose.
+
+Nothing of yours is touched, nothing is misread: every attack ends with one line, or with the right
+result. The fuzzers at the end make up more of the same; `make faults` tries many thousands.
+"""
+import contextlib
+import errno
+import hashlib
+import importlib.util
+import io
+import json
+import os
+import re
+import resource
+import shutil
+import signal
+import sys
+import traceback
+from decimal import Decimal
+from pathlib import Path
+from types import SimpleNamespace
+
+import faults
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from test_bad_input import refused
+
+from cola_nbdev import cli, engine, prediction, reading
+from cola_nbdev.basics import ColaError, explain, is_blank, path_within, without_password
+from cola_nbdev.checkpoints import checkpoints, find_corruption, one_writer, save_checkpoint
+from cola_nbdev.comparison import load_predictions
+from cola_nbdev.data import Corpus, corpus_of, load_corpus
+from cola_nbdev.evaluation import read_predictions, write_predictions
+from cola_nbdev.experiments import run_seeds, same_recipe
+from cola_nbdev.model import load_model
+from cola_nbdev.prediction import Judge, fine_tune
+from cola_nbdev.scoring import choose_column, score_file, work_folder
+from cola_nbdev.settings import Config
+from cola_nbdev.tokenization import model_identity
+from cola_nbdev.training import Run
+
+LONG = bool(os.environ.get("COLA_NBDEV_LONG"))
+pytestmark = pytest.mark.xdist_group("attacks")  # they share the model and the run
+
+def needs(module):
+    return pytest.mark.skipif(not importlib.util.find_spec(module), reason=f"needs {module}")
+
+def snapshot(folder):
+    "Every path in a folder with its kind and content: what must not change"
+    found = {}
+    for path in sorted(Path(folder).rglob("*")):
+        content = path.read_bytes() if path.is_file() and not path.is_symlink() else b""
+        target = os.readlink(path) if path.is_symlink() else ""
+        found[path.relative_to(folder).as_posix()] = (path.lstat().st_mode, target, content)
+    return found
+
+@contextlib.contextmanager
+def unchanged(*folders):
+    before = [snapshot(folder) for folder in folders]
+    yield
+    assert [snapshot(folder) for folder in folders] == before
+
+@contextlib.contextmanager
+def within(seconds):
+    "A guard against hanging, for what takes no time when it is right"
+    def give_up(*_): raise AssertionError(f"still at it after {seconds} seconds")
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(seconds)
+    try: yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+def job(folder, arguments, umask, closed, most_bytes, stdout):
+    os.chdir(folder)
+    os.umask(umask)
+    import torch
+    torch.set_num_threads(1)
+    Figure.savefig = quick
+    for number, name in ((1, stdout), (2, "err.txt")):
+        os.dup2(os.open(folder/name, os.O_WRONLY | os.O_CREAT), number)
+    sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115, to the end
+    sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115, to the end
+    for number in closed:  # as Python starts when a stream is closed
+        os.close(number)
+        setattr(sys, ("stdin", "stdout", "stderr")[number], None)
+    if most_bytes: resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    code = 0
+    try: cli.main([str(argument) for argument in arguments])
+    except SystemExit as stopped: code = stopped.code
+    except BaseException:
+        (folder/"err.txt").write_text(traceback.format_exc())
+        code = 1
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, AttributeError): stream.flush()
+    os._exit(code or 0)
+
+@pytest.fixture
+def process(tmp_path_factory):
+    "`cola` in a process of its own, with streams, umask or disk as somebody left them"
+    def run(*arguments, umask=0o022, closed=(), most_bytes=0, stdout="out.txt"):
+        folder = tmp_path_factory.mktemp("process")
+        started = faults.SERVER.Process(
+            target=job, args=(folder, arguments, umask, closed, most_bytes, stdout))
+        started.start()
+        started.join(120)
+        if started.is_alive():
+            started.kill()
+            raise AssertionError("it hangs")
+        said = [(folder/name).read_text() if (folder/name).exists() else ""
+                for name in ("out.txt", "err.txt")]
+        return *said, started.exitcode
+    return run
+
+def quick(self, file, **options):
+    "Instead of drawing a picture, which takes a second"
+    if hasattr(file, "write"): file.write(b"")
+    else: Path(file).touch()
+
+@pytest.fixture(autouse=True)
+def no_pictures(monkeypatch, request):
+    if "pictures" not in request.keywords: monkeypatch.setattr(Figure, "savefig", quick)
+
+@pytest.fixture
+def copied(model, tmp_path):
+    "A copy of the tiny judge's folder, to be attacked"
+    return Path(shutil.copytree(model, tmp_path/"model"))
+
+def edit(path, **changes):
+    "Change fields of a JSON file"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+def tensors_of(folder, change):
+    "Change the weights of a model"
+    from safetensors.torch import load_file, save_file
+    weights = load_file(folder/"model.safetensors")
+    change(weights)
+    save_file(weights, folder/"model.safetensors", {"format": "pt"})
+
+def small(seed=0):
+    rows = load_corpus("demo").train
+    return Corpus("small", {"train": rows[:40], "dev": rows[40 + seed:60 + seed]})
+
+TINY, TRAIN = Config(model="tiny", epochs=1), ("--model", "tiny", "--epochs", "1")
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    "A finished run, not to be changed"
+    out = tmp_path_factory.mktemp("finished")/"run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", quick)
+        fine_tune(small(), TINY, out, progress=False)
+    return out
+
+# 1. The page (more in test_browser.py)
+
+@needs("gradio")
+def test_the_page_opens_nothing_but_uploads(judge, tmp_path, monkeypatch):
+    import httpx
+    from test_browser import event, join, outcome, uploads
+
+    from cola_nbdev.app import served
+    (tmp_path/"secret.txt").write_text("top secret")
+    monkeypatch.chdir(tmp_path)
+    with served(judge) as url:
+        function = event(url, "upload", 1)
+        def ask(path):
+            return join(url, function, {"path": path, "meta": {"_type": "gradio.FileData"}})
+        def upload(name, content=b"He left.\n"):
+            answer = httpx.post(f"{url}/gradio_api/upload", files={"files": (name, content)})
+            return Path(answer.json()[0])
+        mine = upload("secret.txt")
+        (uploads()/"link.txt").symlink_to(tmp_path/"secret.txt")
+        (uploads()/"folder.txt").mkdir()
+        (uploads()/"secret.txt").write_text("in the folder, and the name is relative")
+        for path in (tmp_path/"secret.txt", "secret.txt", uploads(), uploads()/"folder.txt",
+                     uploads()/"link.txt", f"{mine}/../../secret.txt/../../../etc/passwd",
+                     "/proc/self/environ", "/dev/stdin", f"{mine}\0", "", mine.parent, [str(mine)],
+                     {"path": "/etc/passwd"}, 7):
+            answer = ask(path if isinstance(path, (list, dict, int)) else str(path))
+            assert answer.status_code == 403, path
+        for name in ("../../escaped.txt", "/abs.txt", "..\\up.txt", "a/../../b.txt"):
+            assert upload(name).resolve().is_relative_to(uploads())
+        for body in (b'{"data": [{"path": "/etc/passwd"}]', b'[{"path": "/etc/passwd"}]',
+                     json.dumps({"path": "/etc/passwd"}).encode("utf-16")):
+            answer = httpx.post(f"{url}/gradio_api/queue/join", content=body)
+            assert answer.status_code in (400, 403)
+        for method in ("GET", "POST", "PUT", "DELETE", "PATCH"):
+            for address in (f"file={tmp_path}/secret.txt", f"file={mine}", "file/etc/passwd",
+                            "queue/../file=/etc/passwd", "upload/../file=/etc/passwd"):
+                answer = httpx.request(method, f"{url}/gradio_api/{address}")
+                assert answer.status_code >= 400 and "top secret" not in answer.text
+        assert ask(str(mine)).status_code == 200
+        assert "secret.txt: 1 sentence," in json.dumps(outcome(url)) and not mine.exists()
+    assert (tmp_path/"secret.txt").read_text() == "top secret"
+    assert not (tmp_path/"escaped.txt").exists()
+
+def test_a_header_of_many_columns_takes_no_time(cola, tmp_path):
+    names = [f"column {number}" for number in range(60_000)]
+    for twice in (names, [*names, names[-1]]):
+        with within(20), contextlib.suppress(ColaError): choose_column(twice)
+        with within(20), contextlib.suppress(ColaError): reading._column_names(twice, "wide.csv")
+    header = ",".join(names[:5_000])
+    (tmp_path/"wide.csv").write_text(f"{header}\n{header}\n")
+    error = cola("data", "wide.csv")[1]
+    assert len(error) < 1_200 and error.count("\n") == 1
+    with pytest.raises(ColaError) as caught:
+        score_file(Constant(), tmp_path/"wide.csv", tmp_path/"out.csv", progress=False)
+    assert len(str(caught.value)) < 1_200
+
+# 2. Files beside the output
+
+GOOD = "id,sentence\n1,He left.\n2,Him left.\n"
+
+def test_the_source_may_have_any_name(cola, judge, tmp_path, model):
+    for name in ("o.csv.partial", ".o.csv.pid", ".o.csv.lock", ".o.csv.unfinished"):
+        (tmp_path/name).write_text(GOOD)
+        with unchanged(tmp_path):
+            try: score_file(judge, tmp_path/name, tmp_path/"o.csv", format="csv", progress=False)
+            except ColaError as error: assert "move it away" in str(error) or "exists" in str(error)
+            (tmp_path/"o.csv").unlink(missing_ok=True)
+        (tmp_path/name).unlink()
+
+@pytest.mark.parametrize("name", [".o.csv.pid", ".o.csv.lock", ".o.csv.unfinished"])
+def test_what_is_beside_the_output_is_not_ours(judge, tmp_path, name):
+    (tmp_path/"a.csv").write_text(GOOD)
+    (tmp_path/"precious").write_text("precious")
+    beside = tmp_path/name
+    def attack(message="move it away"):
+        with unchanged(tmp_path), pytest.raises(ColaError, match=message):
+            score_file(judge, tmp_path/"a.csv", tmp_path/"o.csv", overwrite=True, progress=False)
+    beside.symlink_to("precious")
+    attack("move it away|file exists")
+    beside.unlink()
+    beside.write_text("somebody's notes")
+    attack("move it away|file exists")
+    beside.unlink()
+    beside.mkdir()
+    for content in ("output", "0.scores", "letter.new", ".output.00000000.new"):
+        (beside/content).write_text("precious")
+        attack()
+        (beside/content).unlink()
+    (beside/"job.json").write_text('{"identity": [], "replace": 1}')
+    attack()
+    (beside/"job.json").write_text('{"identity": {"source": "another"}, "replace": true}')
+    if name.endswith("unfinished"): attack_ours(judge, tmp_path)
+    else: attack()
+
+def attack_ours(judge, folder):
+    "A job of ours is started over only if that is asked for"
+    with unchanged(folder), pytest.raises(ColaError, match="cannot be resumed: source another"):
+        score_file(judge, folder/"a.csv", folder/"o.csv", progress=False)
+    assert score_file(judge, folder/"a.csv", folder/"o.csv", None, None, True, False)["rows"] == 2
+
+def test_a_lock_that_is_a_link_destroys_nothing(tmp_path):
+    (tmp_path/"precious").write_text("1234")  # what a process number looks like
+    (tmp_path/".run.pid").symlink_to("precious")
+    with unchanged(tmp_path), pytest.raises(ColaError, match="not made by this command"), \
+            one_writer(tmp_path/"run"): pass
+    (tmp_path/".run.pid").unlink()
+    with one_writer(tmp_path/"run"): pass
+    assert snapshot(tmp_path).keys() == {"precious"}
+
+@needs("pyarrow")
+def test_a_shard_does_not_replace_what_the_job_did_not_make(tmp_path, model):
+    for name in ("in", "out"): (tmp_path/name).mkdir()
+    def score(): return engine.score_folder(model, tmp_path/"in", tmp_path/"out", progress=False)
+    (tmp_path/"in"/"a.csv").write_text(GOOD)
+    score()
+    (tmp_path/"in"/"b.csv").write_text(GOOD)
+    (tmp_path/"out"/"b.csv").write_text("precious")
+    with unchanged(tmp_path), pytest.raises(ColaError, match="holds b.csv and has not made it"):
+        score()
+
+# 3. Folders that do not carry our mark
+
+def test_a_foreign_folder_beside_a_run_stays(cola, tmp_path):
+    for name in ("demo.unfinished", "demo.unfinished/checkpoints"): (tmp_path/name).mkdir()
+    (tmp_path/"demo.unfinished/thesis.txt").write_text("three years of work")
+    train = ("train", "--model", "tiny", "--epochs", "1", "--out", "demo")
+    for options in ((), ("--overwrite",), ("--resume",)):
+        with unchanged(tmp_path):
+            refused(cola(*train, *options), "demo.unfinished was not made by this command; move it")
+    shutil.rmtree(tmp_path/"demo.unfinished")
+    (tmp_path/"elsewhere").mkdir()
+    (tmp_path/"elsewhere"/prediction.MARK).touch()
+    (tmp_path/"demo.unfinished").symlink_to("elsewhere")
+    with unchanged(tmp_path): refused(cola(*train), "demo.unfinished was not made by this command")
+
+def test_names_with_patterns_reach_no_other_run(tmp_path):
+    names = ("run[1]", "*")
+    theirs = [".run1-replaced-5", ".run[1]-replaced-notes", ".x-replaced-9", ".*-replaced-mine"]
+    for name in theirs:
+        (tmp_path/name).mkdir()
+        (tmp_path/name/"thesis.txt").write_text("three years of work")
+    marked = tmp_path/".run2-replaced-7"
+    marked.mkdir()
+    (marked/prediction.MARK).touch()  # what another run has put aside just now
+    before = snapshot(tmp_path)
+    for name in names: fine_tune(small(), TINY, tmp_path/name, progress=False)
+    after = snapshot(tmp_path)
+    assert before.items() <= after.items()
+    assert {path.name for path in tmp_path.iterdir()} == {*names, *theirs, marked.name}
+    assert not (tmp_path/names[0]/prediction.MARK).exists()
+
+def test_checkpoints_of_others_are_not_rotated(tmp_path):
+    for name in ("step-by-step", "step-1", ".staging-area", "step-notes"):
+        (tmp_path/name).mkdir()
+        (tmp_path/name/"thesis.txt").write_text("three years of work")
+    before = snapshot(tmp_path)
+    for step in (1, 2, 3): save_checkpoint(tmp_path, step, {}, {}, keep=1)
+    assert before.items() <= snapshot(tmp_path).items()
+    assert [path.name for path in checkpoints(tmp_path)] == ["step-00000003"]
+
+# 4. Names from outside
+
+OUTSIDE = ["../victim", "../victim.tsv", "/abs", "..", ".", "", "a/../../victim", "a\0b", "../../x"]
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_one_function_refuses_names_that_lead_outside(tmp_path, name):
+    with pytest.raises(ColaError, match="is not the name of a file in"):
+        path_within(tmp_path/"folder", name)
+
+def test_a_link_in_the_folder_leads_nowhere(tmp_path):
+    (tmp_path/"out").mkdir()
+    (tmp_path/"out"/"sub").symlink_to(tmp_path)
+    with pytest.raises(ColaError): path_within(tmp_path/"out", "sub/victim")
+    assert path_within(tmp_path/"out", "a/b.csv") == tmp_path/"out"/"a"/"b.csv"
+
+@pytest.mark.parametrize("split", ["../x", "{abs}", "a/../../x"])
+def test_a_split_is_exported_into_the_folder(cola, tmp_path, split):
+    split = split.format(abs=tmp_path/"abs")
+    rows = [{"sentence": f"He left {number}.", "label": number % 2,
+             "split": "train" if number < 6 else split} for number in range(10)]
+    (tmp_path/"c.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with unchanged(tmp_path):
+        refused(cola("data", "c.jsonl", "--export", "out/deep"), "is not the name of a file in")
+
+def test_two_splits_are_not_exported_into_one_file(tmp_path):
+    rows = load_corpus("demo").train[:10]
+    corpus = corpus_of({"train": rows, "in_domain_train": rows})
+    with pytest.raises(ColaError, match="would be one file"): corpus.export(tmp_path/"out")
+    assert not (tmp_path/"out").exists()
+
+def test_a_record_cannot_remove_or_write_outside(tmp_path, model):
+    for name in ("in", "out", "out/_cola", "victim"): (tmp_path/name).mkdir()
+    (tmp_path/"in"/"a.csv").write_text(GOOD)
+    (tmp_path/"victim"/"letter.txt").write_text("precious")
+    (tmp_path/"out"/"mine.csv").write_text("precious")
+    (tmp_path/"out"/"link").symlink_to(tmp_path/"victim")
+    shards = dict.fromkeys(["../victim", "../victim/letter.txt", str(tmp_path/"victim"), "*",
+                            "mine.csv", "link/letter.txt", "link"], 5)
+    job = {"identity": {"model": "another"}, "shards": shards}
+    (tmp_path/"out"/"_cola"/"job.json").write_text(json.dumps(job))
+    (tmp_path/"out"/"_cola"/"letter.txt").write_text("precious")
+    before = snapshot(tmp_path)
+    engine.score_folder(model, tmp_path/"in", tmp_path/"out", overwrite=True, progress=False)
+    after = snapshot(tmp_path)
+    changed = {name for name in before if after.get(name) != before[name]}
+    assert changed == {"out/_cola/job.json"}
+
+def test_a_listing_cannot_lead_outside(tmp_path, model, monkeypatch):
+    "A store may have files of any name"
+    (tmp_path/"in").mkdir()
+    (tmp_path/"in"/"a.csv").write_text(GOOD)
+    for name in ("a/../../b.csv", "/b.csv", "x/.."):
+        monkeypatch.setattr(engine.Folder, "files", lambda self, name=name: (
+            {name: 5} if self.path.endswith("in") else {}))
+        with unchanged(tmp_path), pytest.raises(ColaError, match="is not the name of a file"):
+            engine.score_folder(model, tmp_path/"in", tmp_path/"out", progress=False)
+
+def test_a_manifest_cannot_lead_outside(tmp_path):
+    checkpoint = save_checkpoint(tmp_path, 1, {}, {})
+    (tmp_path/"outside").write_text("x")
+    digest = hashlib.sha256(b"x").hexdigest()
+    (checkpoint/"manifest.json").write_text(json.dumps({"../outside": digest}))
+    assert find_corruption(checkpoint) == "manifest.json is damaged"
+
+# 5. Nothing is lost in silence
+
+class Constant:
+    "A judge that needs no time"
+    fingerprint = "constant"
+
+    def predict_probability(self, sentences, batch_size=64, done=None):
+        if done: done(len(sentences))
+        return np.full(len(sentences), .75), np.zeros(len(sentences), bool)
+
+def scored(folder, name, content, out, **options):
+    (folder/name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    score_file(Constant(), folder/name, folder/out, overwrite=True, progress=False, **options)
+    return folder/out
+
+DIGITS = ('{"sentence": "He left.", "a": 0.12345678901234567890, "b": 1e400, "c": 1.00,\t"d": -0,'
+          ' "e": [123456789012345678901234567890, {"f": 5E-400}], "é": "\\u00e9", "a b": null }')
+
+def test_json_keeps_every_digit(tmp_path):
+    out = scored(tmp_path, "a.jsonl", DIGITS + "\n{ }\n", "b.jsonl").read_text().splitlines()
+    assert out[0] == DIGITS[:-2] + ', "probability": 0.75, "predicted": 1, "truncated": false}'
+    assert out[1] == '{"probability": null, "predicted": null, "truncated": false}'
+    kinds = ["csv", "tsv", "txt", *(["parquet"] if importlib.util.find_spec("pyarrow") else [])]
+    for number in ("0.12345678901234567890", "1e400", "5E-400", "[[0.12345678901234567890]]"):
+        for kind in kinds:
+            with pytest.raises(ColaError, match="line 1: the number .* has more digits than"):
+                scored(tmp_path, "a.jsonl", f'{{"sentence": "a", "n": {number}}}\n', f"b.{kind}")
+    for number in ("0.1", "1.50", "-2e3", "1234567890123456789",
+                   "0.1000000000000000055511151231257827021181583404541015625"):
+        scored(tmp_path, "a.jsonl", f'{{"sentence": "a", "n": {number}}}\n', "b.csv")
+
+def test_a_later_row_may_not_hold_what_scoring_adds(tmp_path, monkeypatch):
+    rows = ['{"sentence": "a"}'] * 300 + ['{"sentence": "a", "predicted": 7}']
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(rows)))
+    with pytest.raises(ColaError, match="line 301: it has a column 'predicted' already"):
+        score_file(Constant(), "-", tmp_path/"b.jsonl", format="jsonl", progress=False)
+
+@needs("pyarrow")
+def test_parquet_keeps_its_values_or_refuses(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    time64 = pa.array([1_001], pa.time64("ns"))
+    for column in (time64, pa.array([[1_001]], pa.list_(pa.time64("ns"))),
+                   pa.StructArray.from_arrays([time64], ["at"])):
+        pq.write_table(pa.table({"sentence": ["a"], "at": column}), tmp_path/"a.parquet")
+        for kind in ("parquet", "csv", "jsonl"):
+            with pytest.raises(ColaError, match="a.parquet: cannot be read as Parquet"):
+                score_file(Constant(), tmp_path/"a.parquet", tmp_path/f"b.{kind}", progress=False)
+    kept = pa.table({
+        "sentence": ["a", None], "ns": pa.array([1, 2**62], pa.timestamp("ns")),
+        "span": pa.array([1, None], pa.duration("ns")),
+        "big": pa.array([2**64 - 1, 0], pa.uint64()),
+        "exact": pa.array([None, Decimal("0.10")], pa.decimal128(9, 2)),
+        "at": pa.array([1_000, 0], pa.time64("ns")), "raw": [b"\xff", b""],
+        "map": pa.array([[("a", 1)], []], pa.map_(pa.string(), pa.int8()))})
+    pq.write_table(kept, tmp_path/"a.parquet")
+    score_file(Constant(), tmp_path/"a.parquet", tmp_path/"b.parquet", progress=False)
+    assert pq.read_table(tmp_path/"b.parquet").select(kept.column_names).equals(kept)
+
+@needs("pyarrow")
+@pytest.mark.parametrize("row", ['"m": {}', '"m": [{}]', '"m": [1, "a"]', '"m": [[], {}]',
+                                 '"m": 123456789012345678901', '"m": [true, 1]'])
+def test_json_that_parquet_cannot_hold_is_one_line(tmp_path, row):
+    with pytest.raises(ColaError, match="Parquet cannot hold"):
+        scored(tmp_path, "a.jsonl", f'{{"sentence": "a", {row}}}\n', "b.parquet")
+    assert not (tmp_path/"b.parquet").exists()
+
+# 6. A row stays a row
+
+ENDS = ["lone\rreturn", "two\nlines", "both\r\nends", 'a "quote", and', "\u2028", "\x0b\x0c\x85"]
+
+def test_predictions_keep_their_rows(tmp_path):
+    count = len(ENDS)
+    table = pd.DataFrame({"split": "dev", "sentence": ENDS, "label": [0, 1] * (count // 2),
+                          "logit": .5, "probability": .75, "predicted": 1, "note": [None, ""] * 3})
+    write_predictions(table, tmp_path/"predictions.csv")
+    assert pd.read_csv(tmp_path/"predictions.csv").sentence.tolist() == ENDS
+    assert read_predictions(tmp_path/"predictions.csv").sentence.tolist() == ENDS
+
+def test_a_lone_return_is_quoted_or_refused(tmp_path):
+    rows = "".join(json.dumps({"sentence": text}) + "\n" for text in ENDS)
+    out = scored(tmp_path, "a.jsonl", rows, "b.csv")
+    assert pd.read_csv(out).sentence.tolist() == ENDS
+    for kind in ("tsv", "txt"):
+        for text in ENDS[:3]:
+            with pytest.raises(ColaError, match="a tab or a line end inside a field"):
+                scored(tmp_path, "a.jsonl", json.dumps({"sentence": text}) + "\n", f"b.{kind}")
+    with pytest.raises(ColaError, match="a tab or a line end inside a field"):
+        scored(tmp_path, "a.jsonl", '{"sentence": "a", "x\\ty": 1}\n', "b.tsv")
+
+@needs("gradio")
+def test_the_csv_of_the_page_keeps_its_rows(judge):
+    import base64
+
+    from cola_nbdev.app import results_view
+    page = results_view(judge(*ENDS[:4]), "mine.txt")
+    data = base64.b64decode(re.search(r"base64,([\w+/=]+)", page)[1])
+    assert pd.read_csv(io.BytesIO(data)).sentence.tolist() == ENDS[:4]
+
+# 7. Identities
+
+def test_every_file_of_a_judge_is_in_its_fingerprint(copied):
+    before = Judge(copied).fingerprint
+    assert Judge(copied).fingerprint == before == Judge(copied.resolve()).fingerprint
+    (copied/"README.md").write_text("another card")
+    assert Judge(copied).fingerprint == before
+    tokenizer = json.loads((copied/"tokenizer.json").read_text())
+    tokenizer["normalizer"]["lowercase"] = False
+    config = json.loads((copied/"config.json").read_text()) | {"hidden_act": "relu"}
+    changes = {"tokenizer.json": tokenizer, "config.json": config}
+    seen = {before}
+    for name, content in changes.items():
+        kept = (copied/name).read_bytes()
+        (copied/name).write_text(json.dumps(content))
+        seen.add(Judge(copied).fingerprint)
+        (copied/name).write_bytes(kept)
+    edit(copied/"config.json", num_attention_heads=4)
+    seen.add(Judge(copied).fingerprint)
+    tensors_of(copied, lambda weights: weights["classifier.bias"].add_(1))
+    seen.add(Judge(copied).fingerprint)
+    assert len(seen) == 5
+
+@needs("onnxruntime")
+def test_an_onnx_file_is_in_the_fingerprint(copied, monkeypatch):
+    (copied/"onnx").mkdir()
+    seen = set()
+    for name, content in (("model.onnx", b"1"), ("model.onnx", b"2"), ("model_int8.onnx", b"3")):
+        (copied/"onnx"/name).write_bytes(content)
+        seen.add(model_identity(copied, name))
+    assert len(seen | {model_identity(copied)}) == 4
+
+def test_scoring_resumes_only_the_same(judge, copied, tmp_path, monkeypatch):
+    "Another format, another tokenizer, another version"
+    (tmp_path/"a.csv").write_text(GOOD * 20)
+    (tmp_path/"a.csv").write_text("sentence\n" + "He left.\n" * 40)
+    def score(judge, **options):
+        return score_file(judge, tmp_path/"a.csv", tmp_path/"out", progress=False, chunk=10,
+                          **options)
+    def interrupted(judge):
+        calls, real = [], judge.predict_probability
+        def predict_probability(*arguments):
+            calls.append(1)
+            if len(calls) == 3: raise KeyboardInterrupt
+            return real(*arguments)
+        monkeypatch.setattr(judge, "predict_probability", predict_probability)
+        with pytest.raises(KeyboardInterrupt): score(judge, format="csv")
+        monkeypatch.undo()
+    mine = Judge(copied)
+    interrupted(mine)
+    for other in ("jsonl", "tsv"):
+        with pytest.raises(ColaError, match="cannot be resumed: format"): score(mine, format=other)
+    edit(copied/"config.json", hidden_act="relu")
+    other = Judge(copied)
+    with pytest.raises(ColaError, match="cannot be resumed: model"): score(other, format="csv")
+    edit(copied/"config.json", hidden_act="gelu")
+    versions = prediction.versions() | {"transformers": "0"}
+    monkeypatch.setattr("cola_nbdev.scoring.versions", lambda: versions)
+    message = "cannot be resumed: transformers"
+    with pytest.raises(ColaError, match=message): score(mine, format="csv")
+
+def test_damaged_scores_are_made_again(judge, tmp_path, monkeypatch):
+    (tmp_path/"a.csv").write_text("sentence\n" + "He left.\n" * 40)
+    real = os.replace
+    def stop_before_the_end(source, target, **options):
+        if str(target).endswith("out.csv"): raise KeyboardInterrupt
+        return real(source, target, **options)
+    monkeypatch.setattr(os, "replace", stop_before_the_end)
+    def score():
+        return score_file(judge, tmp_path/"a.csv", tmp_path/"out.csv", progress=False, chunk=10)
+    with pytest.raises(KeyboardInterrupt): score()
+    monkeypatch.undo()
+    scores = work_folder(tmp_path/"out.csv")/"1.scores"
+    content = bytearray(scores.read_bytes())
+    content[-9] ^= 1  # one bit of one probability
+    scores.write_bytes(content)
+    assert score()["earlier"] == 30
+    assert len(set((tmp_path/"out.csv").read_text().splitlines()[1:])) == 1
+
+def test_another_base_is_another_recipe(copied, tmp_path):
+    config = Config(model=str(copied), epochs=1)
+    run_seeds(small(), config, [1, 2], tmp_path/"seeds", False)
+    same_recipe(small(), config, tmp_path/"seeds")
+    tensors_of(copied, lambda weights: weights["bert.embeddings.LayerNorm.bias"].add_(1))
+    with pytest.raises(ColaError, match="run of another recipe: base"):
+        run_seeds(small(), config, [1, 2], tmp_path/"seeds", False)
+    with pytest.raises(ColaError, match="runs of another recipe: base"):
+        same_recipe(small(), config, tmp_path/"seeds")
+
+def test_a_run_resumes_only_from_the_same_base(copied, tmp_path, monkeypatch):
+    from cola_nbdev import training
+    config = Config(model=str(copied), epochs=2, checkpoint_minutes=0)
+    def train(): return training.train(small().train, config, tmp_path/"kept", True, False)
+    monkeypatch.setattr(training, "check_state", stop_after(training.check_state, 2))
+    with pytest.raises(KeyboardInterrupt): train()
+    monkeypatch.undo()
+    assert checkpoints(tmp_path/"kept")
+    edit(copied/"config.json", hidden_act="relu")
+    with pytest.raises(ColaError, match="belongs to another run: base"): train()
+
+def stop_after(function, count):
+    calls = []
+    def call(*arguments):
+        calls.append(1)
+        if len(calls) > count: raise KeyboardInterrupt
+        return function(*arguments)
+    return call
+
+def test_a_source_that_changes_fails_on_standard_output_too(tmp_path, capsysbinary):
+    path = tmp_path/"a.txt"
+    path.write_text("He left.\n" * 10)
+    class Changing(Constant):
+        def predict_probability(self, *arguments):
+            path.write_text("He left.\n" * 9 + "He Left.\n")
+            return super().predict_probability(*arguments)
+    with pytest.raises(ColaError, match="was changed while it was read"):
+        score_file(Changing(), path, "-", progress=False)
+
+# 8. Labels of a foreign model
+
+def labeled(folder, zero, one, bias=(5., -5.), **more):
+    "A judge that finds for its own label 0 whatever it reads"
+    import torch
+    edit(folder/"config.json", id2label={"0": zero, "1": one}, label2id={zero: 0, one: 1},
+         positive_label=None, **more)
+    tensors_of(folder, lambda weights: weights.update({
+        "classifier.weight": torch.zeros(2, 32), "classifier.bias": torch.tensor(bias)}))
+    return folder
+
+@pytest.mark.parametrize("zero, one, label", [
+    ("unacceptable", "acceptable", "unacceptable"), ("acceptable", "unacceptable", "acceptable"),
+    ("Grammatical", "Ungrammatical", "Grammatical"), ("LABEL_0", "LABEL_1", "unacceptable"),
+    ("LABEL_1", "LABEL_0", "acceptable"), ("NEGATIVE", "POSITIVE", "NEGATIVE"),
+    ("POSITIVE", "NEGATIVE", "POSITIVE"), ("spam", "ham", "spam")])
+def test_the_names_of_labels_decide(copied, zero, one, label):
+    labeled(copied, zero, one)
+    judge = Judge(copied)
+    verdict = judge("He left.").iloc[0]
+    assert verdict.label == label
+    first_is_one = {zero.lower(), one.lower()} and zero.lower() in (
+        "acceptable", "grammatical", "label_1", "positive", "spam")
+    assert verdict.probability == pytest.approx(1 / (1 + np.exp(-10 if first_is_one else 10)))
+    assert judge.predict(["He left."]) == [int(first_is_one)]
+
+def test_names_that_tell_nothing_are_refused_with_the_option(cola, copied):
+    labeled(copied, "entailment", "contradiction")
+    for command in (("predict", copied, "He left."), ("evaluate", copied, "--data", "demo"),
+                    ("score", copied, "a.txt", "b.csv"), ("serve", copied, "--port", "0")):
+        if command[0] == "score": Path("a.txt").write_text("He left.\n")
+        refused(cola(*command), "the labels of")
+        refused(cola(*command), "--positive contradiction")
+    out, _, code = cola("predict", copied, "He left.", "--positive", "Entailment")
+    assert code == 0 and "100.0%  entailment" in out
+    out, _, code = cola("predict", copied, "He left.", "--positive", "contradiction")
+    assert code == 0 and " 0.0%  entailment" in out
+    odd = cola("predict", copied, "He left.", "--positive", "neutral")
+    refused(odd, "--positive contradiction")
+    both = {Judge(copied, positive=name).fingerprint for name in ("entailment", "contradiction")}
+    assert len(both) == 2
+
+def test_a_swapped_model_trains_and_is_saved_in_our_order(copied, tmp_path):
+    labeled(copied, "acceptable", "unacceptable", (.5, -.5))
+    assert load_model(copied).config.id2label == {0: "unacceptable", 1: "acceptable"}
+    out = tmp_path/"run"
+    fine_tune(small(), Config(model=str(copied), epochs=1), out, progress=False)
+    saved = json.loads((out/"model"/"config.json").read_text())
+    assert saved["id2label"] == {"0": "unacceptable", "1": "acceptable"}
+    assert saved["positive_label"] == "acceptable"
+
+@needs("onnxscript")
+@pytest.mark.skipif(not LONG, reason="takes long: set COLA_NBDEV_LONG=1")
+def test_what_is_exported_has_the_same_order(copied):
+    from cola_nbdev.export import write_onnx
+    labeled(copied, "acceptable", "unacceptable")
+    judge = Judge(copied)
+    write_onnx(judge.model, judge.tokenizer, copied, int8=False)
+    assert Judge(copied, onnx="fp32")("He left.").label[0] == "acceptable"
+
+# 9. Not a number
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_head_that_is_not_a_number_judges_nothing(cola, copied, tmp_path, value):
+    tensors_of(copied, lambda weights: weights["classifier.bias"].copy_(
+        weights["classifier.bias"].new_tensor([-value, value])))
+    (tmp_path/"a.txt").write_text("He left.\n")
+    said = "are not all numbers|is not a number|cannot judge a word"
+    for command in (("predict", copied, "He left."), ("score", copied, "a.txt", "b.csv"),
+                    ("evaluate", copied, "--data", "demo"), ("pairs", copied, "demo.tsv")):
+        load_corpus("demo").splits["in_domain_dev"][:4].iloc[:, :4].to_csv(
+            tmp_path/"demo.tsv", sep="\t", header=False, index=False)
+        _, error, code = cola(*command)
+        assert code == 2 and error.count("\n") == 1 and re.search(said, error), error
+    assert not (tmp_path/"b.csv").exists()
+
+def test_logits_that_are_not_numbers_are_an_error_everywhere(judge, monkeypatch):
+    from cola_nbdev import packing
+    from cola_nbdev.attribution import ids_log_odds, what_if
+    from cola_nbdev.pairs import prefer_good
+    real = packing.Packed.forward
+    monkeypatch.setattr(packing.Packed, "forward", lambda *a, **o: real(*a, **o) * np.nan)
+    pairs = pd.DataFrame({"good": ["He left."], "bad": ["Him left."]})
+    rows = load_corpus("demo").train[:4]
+    for ask in (lambda: judge("He left."), lambda: judge.predict(["He left."]),
+                lambda: prefer_good(judge, pairs), lambda: what_if(judge, "He left."),
+                lambda: packing.predict_splits(judge.model, judge.tokenizer, {"dev": rows}),
+                lambda: score_file(judge, "-", "-", progress=False)):
+        monkeypatch.setattr("sys.stdin", io.StringIO("He left.\n"))
+        with pytest.raises(ColaError, match="not a number"): ask()
+    import torch
+    def broken(input_ids): return SimpleNamespace(logits=torch.full((1, 2), np.nan))
+    with pytest.raises(ColaError, match="not a number"): ids_log_odds(broken, torch.tensor([[1]]))
+
+# 10. Mount points
+
+def test_a_mount_point_is_found_before_training(cola, tmp_path, monkeypatch):
+    from cola_nbdev import training
+    (tmp_path/"mount").mkdir()
+    real = os.rename
+    def rename(source, target, **options):
+        if Path(source).name == "mount": raise OSError(errno.EBUSY, "Device or resource busy")
+        return real(source, target, **options)
+    monkeypatch.setattr(os, "rename", rename)
+    monkeypatch.setattr(training, "fit", lambda *_: pytest.fail("training began"))
+    with unchanged(tmp_path):
+        refused(cola("train", "--model", "tiny", "--out", "mount"),
+                "mount can't be replaced (device or resource busy); is it a mount point? choose a "
+                "folder in it: --out mount/run")
+
+# 11. Weights
+
+@pytest.mark.parametrize("name", [
+    "pytorch_model.bin", "../other/model.safetensors", "/abs.safetensors", "sub/model.safetensors",
+    "", 7, ["model.safetensors"], "..\\other.safetensors"])
+@pytest.mark.parametrize("beside", [True, False], ids=["beside weights", "alone"])
+def test_a_list_of_weights_leads_nowhere_else(cola, copied, name, beside):
+    other = copied.parent/"other"
+    other.mkdir()
+    shutil.copy(copied/"model.safetensors", other)
+    weights = (copied/"model.safetensors").rename(copied/"kept.safetensors")
+    if beside: shutil.copy(weights, copied/"model.safetensors")
+    (copied/"pytorch_model.bin").write_bytes(b"a pickle")
+    index = {"metadata": {}, "weight_map": {"classifier.bias": name}}
+    (copied/"model.safetensors.index.json").write_text(json.dumps(index))
+    refused(cola("predict", copied, "He left."), "weights must be safetensors in")
+
+def test_an_index_of_the_wrong_shape(cola, copied):
+    for content in ("[]", "{", '{"weight_map": []}', "null", "7"):
+        (copied/"model.safetensors.index.json").write_text(content)
+        refused(cola("predict", copied, "He left."), "index.json is damaged")
+
+def test_a_pipe_in_a_model_is_not_waited_for(cola, copied):
+    for name in ("tokenizer_config.json", "pipe"):
+        (copied/name).unlink(missing_ok=True)
+        os.mkfifo(copied/name)
+        with within(60): refused(cola("predict", copied, "He left."), f"{name} is no ordinary file")
+        (copied/name).unlink()
+
+# 12. Secrets
+
+ADDRESSES = ["postgresql://bob:se@cret@host/db", "s3://AK:se/cret@bucket/in",
+             "https://host/file?X-Amz-Signature=secret", "postgresql://host/db?password=secret",
+             "https://secret@host/file", "ftp://bob:sec#ret@host/a", "https://host/a#secret",
+             "zip://a.csv::s3://AK:secret@bucket/a.zip", "s3:/AK:secret@bucket/in",
+             "postgresql:bob:secret@host/db", "https://host/file?mail=a@b&sig=secret"]
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_an_address_is_shown_without_its_secrets(cola, tmp_path, model, address):
+    said = [without_password(address), explain(ValueError(f"cannot open '{address}'"), address),
+            explain(ValueError("invalid literal: 'secret' cret"), address)]
+    if ":/" in address: said.append(str(ColaError(f"{address}: no such file")))
+    (tmp_path/"in").mkdir()
+    (tmp_path/"in"/"a.csv").write_text(GOOD)
+    said += [cola("score", model, address, "out.csv")[1],
+             cola("score", model, "in/a.csv", address)[1]]
+    if "host" not in address or "postgresql" in address:
+        said.append(cola("score", model, address, "out", "--engine", "process")[1])
+        if importlib.util.find_spec("optuna"):
+            said.append(cola("search", "--model", "tiny", "--out", "s", "--storage", address)[1])
+    for text in said:
+        assert not re.search("secret|se@cret|se/cret|cret@|X-Amz", text), text
+
+# Streams, pipes, disks, processes
+
+def test_closed_streams(process, model, tmp_path):
+    out, error, code = process("data", "demo", closed=[0])
+    assert code == 0 and "corpus demo" in out and not error
+    out, error, code = process("predict", model, "He left.", closed=[2])
+    assert code == 0 and "%" in out
+    refused(process("data", "demo", closed=[1]), "standard output is closed")
+    assert process("data", "nowhere", closed=[1, 2])[2] == 2
+    refused(process("score", model, "-", tmp_path/"b.csv", closed=[0]), "standard input is closed")
+    refused(process("data", "demo", stdout="/dev/full"), "no space left on device")
+    assert not (tmp_path/"b.csv").exists()
+
+def test_a_pipe_as_a_source_is_not_waited_for(cola, judge, tmp_path, model):
+    os.mkfifo(tmp_path/"pipe.csv")
+    (tmp_path/"in").mkdir()
+    os.mkfifo(tmp_path/"in"/"train.tsv")
+    os.mkfifo(tmp_path/"in"/"dev.tsv")
+    with within(120):
+        refused(cola("score", model, "pipe.csv", "out.csv"), "pipe.csv is a pipe")
+        refused(cola("score", model, "in", "out", "--engine", "process"), "is no ordinary file")
+        refused(cola("data", "pipe.csv"), "there is no corpus")
+        refused(cola("data", "in"), "no ordinary file")
+        refused(cola("compare", "pipe.csv", "pipe.csv"), "no predictions")
+        refused(cola("pairs", model, "pipe.csv"), "no ordinary file")
+        refused(cola("glue", model, "pipe.csv"), "no ordinary file")
+    read, write = os.pipe()  # but <(a command) is a pipe that somebody writes into
+    os.write(write, b"He left.\n")
+    os.close(write)
+    done = score_file(judge, f"/dev/fd/{read}", tmp_path/"out.csv", format="text", progress=False)
+    assert done["rows"] == 1
+
+@needs("pyarrow")
+def test_one_bad_shard_does_not_end_the_folder(cola, tmp_path, model):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    folder = tmp_path/"in"
+    folder.mkdir()
+    (folder/"good.txt").write_text("He left.\n")
+    latin = pa.Array.from_buffers(pa.string(), 1, [None, pa.py_buffer(b"\0\0\0\0\1\0\0\0"),
+                                                  pa.py_buffer(b"\xe9")])
+    twice = pa.StructArray.from_arrays([pa.array([1]), pa.array([2])], ["a", "a"])
+    far = pa.array([400_000_000_000_000_000], pa.timestamp("us"))  # the year 14645
+    for name, column in (("latin", latin), ("twice", twice), ("far", far)):
+        rows = {"sentence": latin if name == "latin" else pa.array(["a"]), "more": column}
+        with contextlib.suppress(pa.ArrowException):
+            pq.write_table(pa.table(rows), folder/f"{name}.parquet")
+    (folder/"half.parquet").write_bytes((folder/"far.parquet").read_bytes()[:-20])
+    _, error, code = cola("score", model, "in", "out", "--engine", "process")
+    bad = len(list(folder.glob("*.parquet")))
+    assert code == 3 and error.count("\n") == 1 and f"{bad} of {bad + 1} shards could not" in error
+    assert (tmp_path/"out"/"good.txt").exists() and bad >= 3
+    for path in folder.glob("*.parquet"):
+        error = cola("score", model, path, "b.csv")[1]
+        assert error.startswith("cola: ") and error.count("\n") == 1, error
+
+def test_overwrite_keeps_its_own_lock(tmp_path, model, monkeypatch):
+    (tmp_path/"in").mkdir()
+    (tmp_path/"in"/"a.txt").write_text("He left.\n")
+    def score(**options):
+        return engine.score_folder(model, tmp_path/"in", tmp_path/"out", progress=False, **options)
+    score()
+    seen, real = [], engine.score_shard
+    def look(*arguments):
+        seen.append(sorted(path.name for path in (tmp_path/"out"/"_cola").glob(".job.json.*")))
+        with pytest.raises(ColaError, match="is being written by"): score(overwrite=True)
+        return real(*arguments)
+    monkeypatch.setattr(engine, "score_shard", look)
+    assert score(overwrite=True, batch_size=8)["earlier"] == 0
+    assert seen == [[".job.json.lock", ".job.json.pid"]]
+
+def test_an_umask_is_respected(process, tmp_path, model):
+    data = tmp_path/"small.tsv"
+    load_corpus("demo").train[:60].iloc[:, :4].to_csv(data, sep="\t", header=False, index=False)
+    (tmp_path/"a.txt").write_text("He left.\n")
+    for path in (tmp_path, *tmp_path.iterdir()): path.chmod(path.stat().st_mode & 0o700)
+    commands = [("train", "--data", data, *TRAIN, "--out", tmp_path/"run"),
+                ("score", model, tmp_path/"a.txt", tmp_path/"b.csv")]
+    if importlib.util.find_spec("optuna"):
+        commands.append(("search", "--data", data, *TRAIN, "--trials", "1", "--vary", "warmup",
+                         "--out", tmp_path/"search"))
+    for command in commands: assert process(*command, umask=0o077)[2] == 0
+    assert not [path for path in tmp_path.rglob("*") if path.lstat().st_mode & 0o077]
+
+def test_an_umask_opens_what_it_allows(finished):
+    "safetensors lets only their owner read them"
+    weights, config = finished/"model/model.safetensors", finished/"model/config.json"
+    assert weights.stat().st_mode == config.stat().st_mode
+
+def test_a_full_disk_leaves_no_half_file(process, tmp_path):
+    _, error, code = process("data", "demo", "--export", tmp_path/"files", most_bytes=20_000)
+    assert code == 2 and error.count("\n") == 1 and "file too large" in error
+    whole = tmp_path/"whole"
+    load_corpus("demo").export(whole)
+    for path in (tmp_path/"files").iterdir():
+        assert path.read_bytes() == (whole/path.name).read_bytes()
+
+@pytest.mark.parametrize("name, value", [("WORLD_SIZE", "abc"), ("WORLD_SIZE", "2.0"),
+                                         ("PMI_SIZE", "two"), ("RANK", "first")])
+def test_a_launcher_that_wrote_nonsense(cola, monkeypatch, name, value):
+    if name == "RANK": monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv(name, value)
+    refused(cola("train", "--model", "tiny", "--out", "run"), f"{name} is '{value}'")
+    refused(cola("data", "demo"), f"{name} is '{value}'")
+
+def test_a_launcher_that_wrote_half(cola, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"): monkeypatch.delenv(name, raising=False)
+    with within(60):
+        refused(cola("train", "--model", "tiny", "--out", "run"), "started as one of several")
+        monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+        refused(cola("train", "--model", "tiny", "--out", "run"), "started as one of several")
+
+def test_a_language_that_does_not_exist_is_noticed_at_once(cola, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLA_NBDEV_LANGUAGE", "tlh")
+    for command in (("train", "--model", "tiny", "--out", "run"), ("data", "demo")):
+        refused(cola(*command), "COLA_NBDEV_LANGUAGE is 'tlh'; plots are in en or pt")
+    with pytest.raises(ColaError, match="COLA_NBDEV_LANGUAGE"):
+        fine_tune(small(), TINY, tmp_path/"run", progress=False)
+    assert not list(tmp_path.iterdir())
+
+# What is shown
+
+ESCAPES = "\x1b]0;owned\x07 \x9b31m \u202e evil \x7f <img src=x onerror=alert(1)> $\\frac$ $"
+
+def test_a_terminal_is_shown_no_escapes(cola, tmp_path, model):
+    name = "a\x1b[31m\udcff.jsonl"
+    rows = [{"sentence": f"He left {number} {ESCAPES}", "label": number % 2, "source": ESCAPES,
+             "split": "train" if number < 40 else f"dev {ESCAPES}", "linguistics_term": ESCAPES}
+            for number in range(60)]
+    (tmp_path/name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    pairs = [{"sentence_good": f"He left {ESCAPES}", "sentence_bad": "Him left", "UID": ESCAPES}]
+    (tmp_path/"pairs.jsonl").write_text(json.dumps(pairs[0]) + "\n")
+    table = pd.DataFrame({"split": ESCAPES, "sentence": [f"a {ESCAPES}", "b"] * 3, "logit": .5,
+                          "label": [0, 1] * 3, "probability": .75, "predicted": [0, 1] * 3})
+    for number, run in enumerate(("one \x1b[1m", "two")):
+        (tmp_path/run).mkdir()
+        write_predictions(table.assign(predicted=number), tmp_path/run/"predictions.csv")
+    for command in (("data", name), ("data", name, "--audit"), ("pairs", model, "pairs.jsonl"),
+                    ("compare", "one \x1b[1m", "two"), ("predict", model, ESCAPES),
+                    ("predict", model, ESCAPES, "--json"), ("data", name, "--export", "out"),
+                    ("train", "--data", name, *TRAIN, "--out", "r\x1b[1m"),
+                    ("evaluate", model, "--data", name, "--out", "e"), ("data", "no\x1b[1m")):
+        out, error, code = cola(*command)
+        assert code == (2 if command == ("data", "no\x1b[1m") else 0), error
+        shown = (out + error).replace("\n", "")
+        assert not any(ord(each) < 32 or each in "\x7f\x9b\u202e" for each in shown), command
+        if "--json" in command: assert json.loads(out)[0]["sentence"] == ESCAPES
+
+def test_reprs_are_escaped():
+    rows = load_corpus("demo").train[:4].assign(sentence_source=ESCAPES)
+    corpus = Corpus(ESCAPES, {f"dev {ESCAPES}": rows, "train": rows})
+    run = Run(None, None, Config(model=ESCAPES))  # pyright: ignore[reportArgumentType]
+    for shown in (corpus._repr_html_(), run._repr_html_()): assert "<img" not in shown
+
+def test_names_that_are_not_utf8(cola, tmp_path, model):
+    bad = os.fsdecode(b"caf\xe9")
+    rows = load_corpus("demo").train[:60].iloc[:, :4]
+    rows.to_csv(tmp_path/f"{bad}.tsv", sep="\t", header=False, index=False)
+    (tmp_path/bad).mkdir()
+    (tmp_path/bad/f"{bad}.csv").write_text(GOOD)
+    for command in (("data", f"{bad}.tsv"), ("data", f"{bad}.tsv", "--export", f"{bad}-out"),
+                    ("train", "--data", f"{bad}.tsv", *TRAIN, "--out", "r"),
+                    ("score", model, f"{bad}/{bad}.csv", f"{bad}-scored.csv"),
+                    ("score", model, bad, f"{bad}-folder", "--engine", "process")):
+        out, error, code = cola(*command)
+        assert code == 0 and "Traceback" not in error, (command, error)
+    refused(cola("train", "--model", "tiny", "--out", bad), "is not UTF-8")
+    shutil.copytree(model, tmp_path/f"{bad}-model")
+    assert cola("predict", f"{bad}-model", "He left.")[2] in (0, 2)
+
+@pytest.mark.parametrize("sentence", ["\u200b", "\u2060\ufeff", "\u00ad\u200d", "\u3164", "\ufe0f",
+                                      "\u2800", "\x7f\x1b", "\u0301"])
+def test_what_cannot_be_seen_gets_no_verdict(cola, judge, tmp_path, model, sentence):
+    assert is_blank(sentence) and not is_blank(sentence + "a")
+    refused(cola("predict", model, sentence), "sentence 1 is empty")
+    out = scored(tmp_path, "a.jsonl", json.dumps({"sentence": sentence}) + "\n", "b.jsonl")
+    assert json.loads(out.read_text())["predicted"] is None
+    (tmp_path/"a.tsv").write_text(f"s\t1\t\tHe left.\ns\t0\t\t{sentence}\n", encoding="utf-8")
+    refused(cola("data", "a.tsv"), "a.tsv line 2: the sentence is empty")
+
+# Records of the wrong shape
+
+SHAPES = ["null", "7", "[]", '"text"', "{", "", "[[]]", '{"config": [], "splits": 7}',
+          '{"config": {"seed": []}, "splits": {"a": 7}}', '{"identity": 7, "shards": []}', "NaN"]
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_metrics_of_the_wrong_shape(cola, finished, tmp_path, shape, judge):
+    from cola_nbdev.app import about_scores
+    run = Path(shutil.copytree(finished, tmp_path/"seed-1"))
+    (run/"metrics.json").write_text(shape)
+    _, error, code = cola("train", "--model", "tiny", "--epochs", "1", "--out", run, "--resume")
+    assert code == 2 and error.count("\n") == 1, error
+    with contextlib.suppress(ColaError): run_seeds(small(), TINY, [1, 2], tmp_path, False)
+    out, error, code = cola("compare", run, finished)
+    assert code in (0, 2) and "Traceback" not in error
+    assert about_scores(run)
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_recipes_and_records_of_the_wrong_shape(tmp_path, shape, model):
+    (tmp_path/"recipe.json").write_text(shape)
+    with contextlib.suppress(ColaError): same_recipe(small(), TINY, tmp_path)
+    for name in ("in", "out", "out/_cola", "out/_cola/shards"): (tmp_path/name).mkdir()
+    (tmp_path/"in"/"a.txt").write_text("He left.\n")
+    def score(): return engine.score_folder(model, tmp_path/"in", tmp_path/"out", progress=False)
+    (tmp_path/"out/_cola/shards/a.txt.json").write_text(shape)
+    assert score()["earlier"] == 0
+    (tmp_path/"out/_cola/shards/a.txt.json").write_text(shape)
+    assert score()["earlier"] == 0 and score()["earlier"] == 1
+    (tmp_path/"out/_cola/job.json").write_text(shape)
+    with contextlib.suppress(ColaError): score()
+
+def test_a_finished_journal_whose_file_is_gone(tmp_path, model, finished, cola):
+    for name in ("in",): (tmp_path/name).mkdir()
+    (tmp_path/"in"/"a.txt").write_text("He left.\n")
+    def score(): return engine.score_folder(model, tmp_path/"in", tmp_path/"out", progress=False)
+    score()
+    (tmp_path/"out"/"a.txt").unlink()
+    assert score()["earlier"] == 0 and (tmp_path/"out"/"a.txt").exists()
+    for gone in ("model", "predictions.csv"):
+        run = Path(shutil.copytree(finished, tmp_path/f"without {gone}"))
+        if gone == "model": shutil.rmtree(run/gone)
+        else: (run/gone).unlink()
+        with pytest.raises(ColaError, match="exists already"):
+            fine_tune(small(), TINY, run, resume=True, progress=False)
+
+@pytest.mark.parametrize("facts", [{}, [], {"settings": []}, {"settings": {}, "epoch": "x"}, 7])
+def test_a_checkpoint_of_the_wrong_shape(tmp_path, facts):
+    from cola_nbdev.training import train
+    save_checkpoint(tmp_path, 1, {}, facts)
+    with pytest.raises(ColaError, match="holds no checkpoint of this version"):
+        train(small().train, TINY, tmp_path, resume=True, progress=False)
+
+@pytest.mark.parametrize("row", ["dev,a,x,1,.5,1", "dev,a,1,1,oops,1", "dev,a,1,nan,.5,1", ""])
+def test_predictions_of_the_wrong_shape(cola, tmp_path, row):
+    header = "split,sentence,label,logit,probability,predicted\n"
+    (tmp_path/"predictions.csv").write_text(header + row)
+    with pytest.raises(ColaError): load_predictions(tmp_path)
+    refused(cola("compare", tmp_path, tmp_path), "predictions")
+
+# Models that promise what they don't have
+
+@pytest.mark.parametrize("value", [-5, "64", 2.5, 0, None, [64], True, 1e400])
+def test_a_length_that_is_none(cola, copied, value):
+    edit(copied/"tokenizer_config.json", model_max_length=value)
+    out, error, code = cola("predict", copied, "He left.")
+    assert (code == 0) if value is None else (code == 2 and error.count("\n") == 1), error
+
+@pytest.mark.parametrize("changes", [
+    {"vocab_size": 30_000_000}, {"hidden_size": 10**9}, {"num_hidden_layers": 10**6},
+    {"intermediate_size": 10**10}, {"max_position_embeddings": 10**9}, {"type_vocab_size": 10**9},
+    {"max_position_embeddings": "64"}, {"vocab_size": -1}, {"vocab_size": "many"},
+    {"hidden_act": 7}, {"num_attention_heads": 0}, {"pad_token_id": 10**6}, {"id2label": 7},
+    {"model_type": "gpt2"},
+    {"model_type": 7}, {"architectures": 7}, {"is_decoder": True}, {"layer_norm_eps": "x"}])
+def test_a_configuration_that_does_not_fit(cola, copied, changes):
+    edit(copied/"config.json", **changes)
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    resource.setrlimit(resource.RLIMIT_AS, (used + 2**31, before[1]))
+    try:
+        with within(60): _, error, code = cola("predict", copied, "He left.")
+    finally: resource.setrlimit(resource.RLIMIT_AS, before)
+    assert code in (0, 2) and error.count("\n") == (code == 2), error
+    assert "memory" not in error
+
+def test_tokens_beyond_the_embeddings(cola, copied):
+    tokenizer = json.loads((copied/"tokenizer.json").read_text())
+    tokenizer["model"]["vocab"]["left"] = 10**6  # so few tokens that their number fits
+    del tokenizer["model"]["vocab"]["the"]
+    (copied/"tokenizer.json").write_text(json.dumps(tokenizer))
+    refused(cola("predict", copied, "He left."), "the tokenizer has 1,000,001 tokens")
+
+# Commands and their options
+
+def test_no_command_advises_an_option_that_it_lacks(cola, tmp_path, finished):
+    (tmp_path/"there").mkdir()
+    (tmp_path/"there"/"letter.txt").write_text("precious")
+    _, error, code = cola("evaluate", finished, "--out", "there")
+    assert code == 2 and "--overwrite" not in error and "--resume" not in error, error
+    (tmp_path/"seeds"/"seed-1").mkdir(parents=True)
+    (tmp_path/"seeds"/"seed-1"/"letter.txt").write_text("precious")
+    _, error, code = cola("seeds", *TRAIN, "--seeds", "1", "2", "--out", "seeds")
+    assert code == 2 and "--overwrite" not in error and "--resume" not in error, error
+    _, error, code = cola("train", "--model", "tiny", "--out", "there")
+    assert "--overwrite" in error
+
+@needs("optuna")
+def test_a_search_has_a_file_of_its_own(tmp_path):
+    from cola_nbdev.search import search
+    names = ("a?x=1", "a?y=2", "{SCHEMA} %20 #", os.fsdecode(b"caf\xe9"))
+    for name in names:
+        found = search(small(), TINY, 1, tmp_path/name, ("warmup",), progress=False)
+        assert len(found.table()) == 1
+    assert {path.name for path in tmp_path.iterdir()} == set(names)
+    assert all((tmp_path/name/"search.db").stat().st_size for name in names)
