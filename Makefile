@@ -14,7 +14,7 @@ stated  := settings.ini setup.py pyproject.toml constraints.txt
 merge   := if [ -x .venv/bin/nbdev_merge ]; then .venv/bin/nbdev_merge %O %A %B %P; else git merge-file %A %O %B; fi
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint faults browser audit workflows lab bench clean export readme outputs hooks dist docs docs-serve docs-check pt pt-update
+.PHONY: help demo test lint faults browser mutants audit workflows lab bench clean export readme outputs hooks dist docs docs-serve docs-check pt pt-update
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -57,6 +57,10 @@ browser: .venv/.dev ## try the page of cola serve in Chromium, under load too (i
 audit: .venv/.dev ## look up the pinned versions in the advisory databases (needs the network)
 	@echo "Looking up the versions of constraints.txt"
 	@$(install) pip-audit==2.10.1 && .venv/bin/pip-audit -r constraints.txt --no-deps --disable-pip
+
+mutants: .venv/.dev ## break the modules that make numbers on purpose, and count what the tests miss (about 40 minutes)
+	@echo "Breaking a sample of lines, one at a time, into benchmarks/results/mutants.json"
+	@OMP_NUM_THREADS=1 .venv/bin/python tests/mutants.py $(args)
 
 bench: .venv/.offline ## measure speed and memory beside the peers (about 10 minutes; quick=1: under 2; only="training limit")
 	@echo "Measuring in turns, into benchmarks/results (close other programs; COLA_NBDEV_DATA chooses the real corpus)"

@@ -518,11 +518,12 @@ def served(judge: Judge,              # that answers
 def serve(model: str | Path,  # a folder made by `cola train`, or a Hub id
           port: int = 7860,   # 0 takes any that is free
           positive: str | None = None, # as for `Judge`
+          abstain: float | None = None,  # the share of wrong verdicts to allow; None: answer all
          ):                   # `ColaError` if Gradio, the port or the model can't be had
     "Serve the page until Ctrl-C"
     load_gradio()
     port = find_port(port)
-    judge = Judge(model, positive=positive)
+    judge = Judge(model, abstain=abstain, positive=positive)
     ends = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
     before = {number: signal.signal(number, signal.default_int_handler) for number in ends
               if signal.getsignal(number) != signal.SIG_IGN}  # nohup ignores one

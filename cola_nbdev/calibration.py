@@ -6,46 +6,81 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
-from scipy.optimize import fminbound
+from scipy.optimize import brentq
 from scipy.special import expit
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import brier_score_loss
 
 from .basics import ColaError, localize_axes, translate
 from .evaluation import mcc, mcc_of_counts
 
 # %% auto #0
-__all__ = ['reliability', 'calibration_error', 'brier', 'fit_temperature', 'best_threshold', 'Calibration', 'calibrate']
+__all__ = ['reliability', 'calibration_error', 'Miscalibration', 'miscalibration', 'fit_temperature', 'fit_platt',
+           'best_threshold', 'Calibration', 'calibrate', 'conformal_limit', 'decide']
 
 # %% ../nbs/16_calibration.ipynb #measures
+def _bins(labels, probability, bins):
+    "The sums of every bin: sentences, their probabilities, how many are acceptable"
+    labels, probability = np.asarray(labels), np.asarray(probability, dtype=float)
+    edges = np.quantile(probability, np.arange(1, bins) / bins)
+    number = np.searchsorted(edges, probability)  # equal probabilities, equal bins
+    sums = [np.bincount(number, weights, minlength=bins) for weights in
+            (np.ones(len(labels)), probability, labels)]
+    return np.array(sums)[:, sums[0] > 0]
+
 def reliability(labels: ArrayLike,       # 0 or 1, shape (n,)
                 probability: ArrayLike,  # of acceptable, shape (n,)
-                bins: int = 10,          # of about equally many sentences each
+                bins: int = 10,          # of about equally many sentences each, but for ties
                ) -> pd.DataFrame:        # a row per bin: n, mean probability, share acceptable
     "How confident, and how often right, bin by bin"
-    labels, probability = np.asarray(labels), np.asarray(probability, dtype=float)
-    parts = np.array_split(np.argsort(probability, kind="stable"), bins)
-    rows = [{"n": len(part), "probability": probability[part].mean(),
-             "acceptable": labels[part].mean()} for part in parts if len(part)]
-    return pd.DataFrame(rows)
+    n, given, acceptable = _bins(labels, probability, bins)
+    return pd.DataFrame({"n": n.astype(int), "probability": given / n,
+                         "acceptable": acceptable / n})
 
 def calibration_error(labels: ArrayLike,       # 0 or 1, shape (n,)
                       probability: ArrayLike,  # of acceptable, shape (n,)
                       bins: int = 10,          # of about equally many sentences each
                      ) -> float:               # between 0 and 1
-    "Expected calibration error"
-    table = reliability(labels, probability, bins)
-    return float((table.n * (table.probability - table.acceptable).abs()).sum() / table.n.sum())
+    "Expected calibration error (Naeini et al. 2015)"
+    n, given, acceptable = _bins(labels, probability, bins)
+    return float(np.abs(given - acceptable).sum() / n.sum())
 
-def brier(labels: ArrayLike,       # 0 or 1, shape (n,)
-          probability: ArrayLike,  # of acceptable, shape (n,)
-         ) -> float:               # between 0 and 1
-    "Brier score (Brier 1950)"
-    return float(np.mean((np.asarray(probability, dtype=float) - np.asarray(labels)) ** 2))
+class Miscalibration(NamedTuple):
+    "How far probabilities are off, and how much of that is chance"
+    error: float     # expected calibration error
+    floor: float     # the same of a perfect judge with these probabilities, on average
+    debiased: float  # root mean square error without its bias
+    low: float       # the interval of the last
+    high: float
+
+def miscalibration(labels: ArrayLike,       # 0 or 1, shape (n,)
+                   probability: ArrayLike,  # of acceptable, shape (n,)
+                   bins: int = 10,          # of about equally many sentences each
+                   draws: int = 2000,       # how many samples
+                   level: float = .95,      # of the interval
+                   seed: int = 0,           # same seed, same draws
+                  ) -> Miscalibration:
+    "Calibration error with its floor, and debiased with an interval (Kumar et al. 2019)"
+    n, given, acceptable = _bins(labels, probability, bins)
+    mean, share, weight = given / n, acceptable / n, n / n.sum()
+    rng = np.random.default_rng(seed)
+    perfect = rng.binomial(n.astype(int), mean, (draws, len(n))) / n
+    floor = (weight * np.abs(perfect - mean)).sum(1).mean()
+    chance = (weight * share * (1 - share) / np.maximum(n - 1, 1)).sum()
+    plain = (weight * (mean - share) ** 2).sum()
+    again = rng.binomial(n.astype(int), share, (draws, len(n))) / n
+    drawn = (weight * (mean - again) ** 2).sum(1) - plain  # off by `chance` on average
+    ends = np.quantile(drawn, [(1 + level) / 2, (1 - level) / 2])
+    low, high = np.sqrt(np.maximum(0, plain - ends))
+    return Miscalibration(calibration_error(labels, probability, bins), float(floor),
+                          float(np.sqrt(max(0, plain - chance))), float(low), float(high))
 
 # %% ../nbs/16_calibration.ipynb #fit
 def _of_both_classes(labels, logit):
@@ -54,15 +89,37 @@ def _of_both_classes(labels, logit):
         raise ColaError(f"the {len(labels)} labels are of one class; give some of the other one")
     return labels, logit
 
+def _refuse_separated(labels, logit, what):
+    "`ColaError` where no finite value is the best one"
+    good, bad = logit[labels == 1], logit[labels == 0]
+    if good.min() >= bad.max() or good.max() <= bad.min():
+        raise ColaError(f"the {len(labels)} logits tell the two labels apart without a mistake, so "
+                        f"{what} has no best value; hold out more sentences")
+
 def fit_temperature(labels: ArrayLike,  # 0 or 1, shape (n,); `ColaError` if all are the same
                     logit: ArrayLike,   # the log-odds of acceptable, shape (n,)
                    ) -> float:          # above 1: the judge is too confident; below: not enough
     "The temperature that makes the labels most probable (Guo et al. 2017, section 4.2)"
     labels, logit = _of_both_classes(labels, logit)
     wrong = np.where(labels == 1, -logit, logit)  # the log-odds of the wrong answer
+    if wrong.max() <= 0: _refuse_separated(labels, logit, "the temperature")
+    if wrong.mean() >= 0:
+        raise ColaError(f"the {len(labels)} logits are no better than none, so there is no "
+                        "temperature for them; was the model trained?")
 
-    def loss(log_temperature): return np.logaddexp(0, wrong / np.exp(log_temperature)).mean()
-    return float(np.exp(fminbound(loss, -4, 4)))
+    def slope(inverse): return (wrong * expit(wrong * inverse)).mean()
+    highest = 1 / np.abs(logit).max()
+    while slope(highest) < 0: highest *= 2
+    return float(1 / brentq(slope, 0, highest, xtol=1e-14, rtol=1e-12))
+
+def fit_platt(labels: ArrayLike,  # 0 or 1, shape (n,); `ColaError` if all are the same
+              logit: ArrayLike,   # the log-odds of acceptable, shape (n,)
+             ) -> tuple[float, float]:  # slope and intercept, of the new log-odds
+    "A slope and an intercept that make the labels most probable (Platt 1999)"
+    labels, logit = _of_both_classes(labels, logit)
+    _refuse_separated(labels, logit, "the slope")
+    fitted = LogisticRegression(C=np.inf, tol=1e-8, max_iter=1000).fit(logit[:, None], labels)
+    return float(fitted.coef_[0, 0]), float(fitted.intercept_[0])
 
 # %% ../nbs/16_calibration.ipynb #best-threshold
 def best_threshold(labels: ArrayLike,  # 0 or 1, shape (n,); `ColaError` if all are the same
@@ -82,15 +139,17 @@ def best_threshold(labels: ArrayLike,  # 0 or 1, shape (n,); `ColaError` if all 
 # %% ../nbs/16_calibration.ipynb #calibration-class
 @dataclass(repr=False)
 class Calibration:
-    "A temperature and a threshold, and what they change on sentences they were not fitted on"
+    "What was fitted, and what it changes on sentences it was not fitted on"
     temperature: float      # divides the logit
     threshold: float        # on the logit, before it is divided
+    platt: tuple            # slope and intercept
     table: pd.DataFrame     # before and after: calibration error, Brier score, MCC
     reported: pd.DataFrame  # the predictions reported on
 
     def _headline(self):
         return (f"temperature {self.temperature:.2f}, threshold {self.threshold:+.2f} "
-                f"(probability {expit(self.threshold):.2f})")
+                f"(probability {expit(self.threshold):.2f}); "
+                "Platt: slope {:.2f}, intercept {:+.2f}".format(*self.platt))
 
     def __repr__(self): return f"{self._headline()}\n{self.table.round(3).to_string()}"
     def _repr_html_(self):
@@ -129,7 +188,7 @@ def _check_slice(frame, name):
 def calibrate(held_out: pd.DataFrame,  # predictions to fit on: sentence, label, logit
               reported: pd.DataFrame,  # others to report on; `ColaError` if they share a sentence
              ) -> Calibration:
-    "Fit temperature and threshold on one slice, and measure them on another"
+    "Fit temperature, threshold and intercept on one slice, and measure them on another"
     shared = (_check_slice(held_out, "the held-out slice")
               & _check_slice(reported, "the reported slice"))
     if shared:
@@ -137,13 +196,35 @@ def calibrate(held_out: pd.DataFrame,  # predictions to fit on: sentence, label,
                         "fit on sentences that are not reported")
     temperature = fit_temperature(held_out.label, held_out.logit)
     threshold = best_threshold(held_out.label, held_out.logit)
+    slope, intercept = fit_platt(held_out.label, held_out.logit)
     labels, logit = reported.label, reported.logit
 
     def row(probability, cut):
         score = mcc(labels, logit >= cut) if labels.nunique() == 2 else np.nan
-        return {"calibration error": calibration_error(labels, probability),
-                "Brier": brier(labels, probability), "MCC": score}
+        found = miscalibration(labels, probability)._asdict()
+        found = {"calibration error": found.pop("error"), **found}
+        return found | {"Brier": brier_score_loss(labels, probability), "MCC": score}
 
-    rows = [row(expit(logit), 0), row(expit(logit / temperature), threshold)]
-    table = pd.DataFrame(rows, index=["before", "after"])
-    return Calibration(temperature, threshold, table, reported)
+    rows = [row(expit(logit), 0), row(expit(logit / temperature), threshold),
+            row(expit(slope * logit + intercept), -intercept / slope)]
+    table = pd.DataFrame(rows, index=["before", "after", "Platt"])
+    return Calibration(temperature, threshold, (slope, intercept), table, reported)
+
+# %% ../nbs/16_calibration.ipynb #conformal
+def conformal_limit(right: ArrayLike,  # the probability of the right label of held-out sentences
+                    risk: float,       # the share of wrong verdicts to allow, above 0 and below 1
+                   ) -> float:         # infinite if there are too few sentences for that risk
+    "How improbable a label may be and still fit (split conformal prediction, Vovk et al. 2005)"
+    if not 0 < risk < 1:
+        raise ColaError(f"abstain is {risk}; it must be above 0 and below 1, for example 0.1")
+    scores = np.sort(1 - np.asarray(right, dtype=float))
+    rank = int(np.ceil((len(scores) + 1) * (1 - risk)))
+    return float(scores[rank - 1]) if rank <= len(scores) else np.inf
+
+def decide(probability: ArrayLike,  # of acceptable, shape (n,)
+           limit: float,            # from `conformal_limit`
+          ) -> np.ndarray:          # 1, 0, or -1 where it doesn't know, shape (n,)
+    "The verdicts of a judge that may abstain"
+    probability = np.asarray(probability, dtype=float)
+    good, bad = 1 - probability <= limit, probability <= limit
+    return np.where(good == bad, -1, good.astype(int))

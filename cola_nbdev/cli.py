@@ -21,6 +21,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Literal
 
 import tyro
 from tyro.conf import OmitArgPrefixes, Positional
@@ -37,9 +38,9 @@ from .settings import Config
 
 # %% auto #0
 __all__ = ['OF_A_FILE', 'OF_A_FOLDER', 'VARIED', 'COMMANDS', 'Source', 'cola_train', 'cola_evaluate', 'cola_predict',
-           'cola_score', 'cola_data', 'cola_seeds', 'cola_search', 'cola_compare', 'cola_pairs', 'cola_glue',
-           'cola_controls', 'cola_export', 'cola_push', 'cola_serve', 'with_help', 'explain_error', 'print_error',
-           'parse', 'main']
+           'cola_score', 'cola_data', 'cola_seeds', 'cola_search', 'cola_compare', 'cola_plan', 'cola_pairs',
+           'cola_glue', 'cola_controls', 'cola_export', 'cola_push', 'cola_serve', 'with_help', 'explain_error',
+           'print_error', 'parse', 'main']
 
 # %% ../nbs/28_cli.ipynb #cola-train
 def _say(text): print(printable(str(text)))  # a corpus may hold what moves the cursor
@@ -95,6 +96,7 @@ def cola_evaluate(
     out: Path | None = None,  # a new folder for report.html, plots, metrics.json, predictions.csv
 ) -> None:
     "Score a saved model on a corpus, with intervals"
+    from cola_nbdev.data import occurs_in
     from cola_nbdev.evaluation import Report, write_predictions
     from cola_nbdev.packing import predict_splits
     from cola_nbdev.prediction import Judge, check_output, known_of, versions
@@ -103,6 +105,8 @@ def cola_evaluate(
     splits = _chosen(corpus, split)
     predictions = predict_splits(judge.model, judge.tokenizer, splits, judge.max_length,
                                  progress=True)
+    if "train" in corpus.splits and "train" not in splits:
+        predictions["in_train"] = occurs_in(predictions.sentence, corpus.splits["train"].sentence)
     facts = {"corpus": corpus.name, "fingerprint": corpus.fingerprint, "model": model,
              "versions": versions(),
              **known_of(splits, corpus.names, judge.tokenizer, judge.max_length)}
@@ -134,13 +138,14 @@ def cola_predict(
     sentences: Positional[tuple[str, ...]],  # the sentences to judge, each in quotes
     json: bool = False,  # print a JSON list instead of a table
     positive: str | None = None,  # of a foreign model: which of its labels counts as 1
+    abstain: float | None = None,  # the share of wrong verdicts to allow: may say "don't know"
 ) -> None:
     "Judge sentences"
     from cola_nbdev.prediction import Judge
     if not sentences:
         raise ColaError("no sentence to judge; for example: "
                         'cola predict runs/demo/model "The keys is on the table."')
-    verdicts = Judge(model, positive=positive)(*sentences)
+    verdicts = Judge(model, abstain=abstain, positive=positive)(*sentences)
     if json: return _say(verdicts.to_json(orient="records", force_ascii=False, indent=1))
     for sentence, label, probability, truncated in verdicts.itertuples(index=False):
         cut = "  (cut: too long)" if truncated else ""
@@ -220,10 +225,12 @@ def cola_seeds(
     source: OmitArgPrefixes[Source],  # the sentences
     out: Path,  # gets a folder per seed, seeds.csv, summary.json, seeds.png and recipe.json
     seeds: tuple[int, ...] = (42, 43, 44, 45, 46),  # at least two different numbers
+    what: Literal["seed", "split", "head", "order"] = "seed",  # what varies: all, or one of three
+    drop_degenerate: bool = False,  # leave runs that judge all alike out of the summary
 ) -> None:
     "Train a recipe with several seeds; started twice, the two share the work; it also resumes"
     from cola_nbdev.experiments import run_seeds
-    found = run_seeds(source.load(), config, seeds, out)
+    found = run_seeds(source.load(), config, seeds, out, True, what, drop_degenerate)
     table = found.table().round(3).to_string(index=False)
     _say(f"\n{table}\n\n{found!r}\n\nsaved in {out}")
 
@@ -249,6 +256,7 @@ def cola_compare(
     first: Positional[Path],  # the folder of a run or of several seeds, or a predictions.csv
     second: Positional[Path],  # another one, on the same sentences
     changed: int = 10,  # how many of the sentences whose verdict changed to print
+    paired: bool = False,  # both are several seeds, the same ones: compare seed by seed
 ) -> None:
     "Is the second better than the first, or is it luck?"
     from cola_nbdev.comparison import compare, load_predictions
@@ -257,11 +265,31 @@ def cola_compare(
             for path, those in zip((first, second), runs, strict=True)]
     _say("; ".join(said) + "\n")
     names = (first.name, second.name) if first.name != second.name else (str(first), str(second))
-    found = compare(*runs, names)
-    _say(found.table.T.round(4).to_string())
+    found = compare(*runs, names, paired=paired)
+    _say(f"{found.table.T.round(4).to_string(na_rep='–')}\n\n{found.note}")
     if changed and len(found.changed):
         rows = found.changed.head(changed).to_string(index=False)
         _say(f"\n{len(found.changed)} sentences changed sides; of these:\n\n{rows}")
+
+def cola_plan(
+    difference: Positional[float],  # the smallest difference of MCC that is worth seeing
+    first: Path | None = None,  # several seeds of a recipe, to measure how much seeds vary
+    second: Path | None = None,  # several seeds of another one, on the same sentences
+    seeds: tuple[int, ...] = (3, 5, 10, 20),  # how many of each recipe
+    power: float = 0.8,  # how often the difference is to be seen
+) -> None:
+    "How many seeds, on how many sentences, does it take to see a difference?"
+    from cola_nbdev.comparison import TYPICAL, load_predictions, measure_variances, plan
+    if (first is None) != (second is None):
+        raise ColaError("--first and --second belong together; give both, or neither for "
+                        "typical values")
+    known = TYPICAL
+    if first and second:
+        known = measure_variances(load_predictions(first), load_predictions(second))
+    table = plan(difference, known, seeds, power)
+    _say(f"to see {difference:g} in {power:.0%} of the cases, where a seed's standard deviation "
+          f"is {known.seeds ** .5:.3f} ({'measured' if first else 'typical of CoLA'}):\n\n"
+          f"{table.round(2).to_string(na_rep='no number is enough')}")
 
 def cola_pairs(
     model: Positional[str],  # a folder made by cola train, or a Hub id
@@ -324,16 +352,18 @@ def cola_serve(
     model: Positional[str],  # a folder made by cola train, or a Hub id
     port: int = 7860,  # of 127.0.0.1, which other machines cannot reach; 0 takes any that is free
     positive: str | None = None,  # of a foreign model: which of its labels counts as 1
+    abstain: float | None = None,  # the share of wrong verdicts to allow: may say "don't know"
 ) -> None:
     "Try a model in the browser; everything stays on this machine"
     from cola_nbdev.app import serve
-    serve(model, port, positive)
+    serve(model, port, positive, abstain)
 
 # %% ../nbs/28_cli.ipynb #with-help
 COMMANDS = {"train": cola_train, "evaluate": cola_evaluate, "predict": cola_predict,
             "score": cola_score, "serve": cola_serve, "data": cola_data, "seeds": cola_seeds,
-            "search": cola_search, "compare": cola_compare, "pairs": cola_pairs, "glue": cola_glue,
-            "controls": cola_controls, "export": cola_export, "push": cola_push}
+            "search": cola_search, "compare": cola_compare, "plan": cola_plan,
+            "pairs": cola_pairs, "glue": cola_glue, "controls": cola_controls,
+            "export": cola_export, "push": cola_push}
 
 def with_help(command: Callable,  # a function with a comment behind each parameter
              ) -> Callable:       # the same, with the comments in its docstring

@@ -47,7 +47,7 @@ from cola_nbdev.reading import (
 # %% auto #0
 __all__ = ['COLA_URL', 'COLA_FILES', 'DEMOS', 'verify', 'unpack_cola', 'fetch_cola', 'read_cola', 'fingerprint', 'Corpus',
            'split_sentences', 'load_corpus', 'corpus_of', 'plot_labels', 'plot_lengths', 'source_table',
-           'odd_characters', 'scripts', 'Audit', 'audit']
+           'odd_characters', 'scripts', 'Audit', 'occurs_in', 'audit']
 
 # %% ../nbs/03_data.ipynb #verify
 COLA_URL = "https://nyu-mll.github.io/CoLA/cola_public_1.1.zip"
@@ -416,6 +416,13 @@ class Audit:
             raise ColaError(f"the audit found faults ({'; '.join(listed)}); "
                             "fix the data, or leave out --strict")
 
+def occurs_in(sentences: Iterable[str],  # any number
+              others: Iterable[str],     # where to look for them; case doesn't matter
+             ) -> list[bool]:            # one for each sentence
+    "Which sentences are also among others"
+    known = {sentence.strip().lower() for sentence in others}
+    return [sentence.strip().lower() in known for sentence in sentences]
+
 def _findings(frame, train, name) -> Iterator[tuple]:
     "Question, count, whether that is a fault, and the rows or characters concerned"
     text = frame.sentence
@@ -435,8 +442,7 @@ def _findings(frame, train, name) -> Iterator[tuple]:
            pd.DataFrame({"sentences": odd_characters(text)}))
     yield "scripts", len(kinds), False, pd.DataFrame({"sentences": kinds})
     if train is None: return
-    seen = set(_normalized(train.sentence))
-    known = frame[[sentence in seen for sentence in _normalized(text)]]
+    known = frame[occurs_in(text, train.sentence)]
     yield "sentences that occur in train", len(known), len(known) > 0, known
 
 def audit(corpus: Corpus,  # with any splits

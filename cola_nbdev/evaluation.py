@@ -22,7 +22,8 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, fontManager, get_font
 from matplotlib.text import Text
 from numpy.typing import ArrayLike
-from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix, matthews_corrcoef
+from scipy.stats import norm
+from sklearn.metrics import ConfusionMatrixDisplay, matthews_corrcoef
 
 from cola_nbdev.basics import (
     LABELS,
@@ -36,9 +37,10 @@ from cola_nbdev.basics import (
 )
 
 # %% auto #0
-__all__ = ['LENGTHS', 'PAGE', 'FONTS', 'mcc', 'mcc_of_counts', 'check_labels', 'draw_mcc', 'Interval', 'bootstrap_mcc', 'mcc_by',
-           'split_metrics', 'plot_confusion', 'batch_mcc', 'plot_batch_mcc', 'plot_mcc', 'length_of', 'error_map',
-           'worst_mistakes', 'Report', 'write_predictions', 'read_predictions']
+__all__ = ['PRIOR', 'SMALL', 'LENGTHS', 'PAGE', 'FONTS', 'mcc', 'mcc_of_counts', 'mcc_of_runs', 'check_labels', 'draw_mcc',
+           'Interval', 'interval_of', 'bootstrap_mcc', 'mcc_by', 'split_masks', 'split_metrics', 'split_difference',
+           'plot_confusion', 'batch_mcc', 'plot_batch_mcc', 'holm', 'shrink', 'mcc_of_groups', 'plot_mcc', 'mcc_beyond',
+           'length_of', 'error_map', 'worst_mistakes', 'Report', 'write_predictions', 'read_predictions']
 
 # %% ../nbs/15_evaluation.ipynb #mcc
 def mcc(labels: ArrayLike,     # true labels, 0 or 1, shape (n,)
@@ -55,7 +57,13 @@ def mcc_of_counts(counts: ArrayLike,  # sentences in the cells (TN, FP, FN, TP),
     root = np.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn))
     return np.divide(tp * tn - fp * fn, root, out=np.zeros_like(root), where=root > 0)
 
-# %% ../nbs/15_evaluation.ipynb #check-labels
+def mcc_of_runs(labels: ArrayLike,     # true labels, 0 or 1, shape (n,)
+                predicted: ArrayLike,  # predicted labels, 0 or 1, shape (runs, n)
+               ) -> np.ndarray:        # shape (runs,)
+    "MCC of each of several runs, without the checks of scikit-learn"
+    cells = 2 * np.asarray(labels) + np.asarray(predicted)
+    return mcc_of_counts(np.stack([(cells == each).sum(-1) for each in range(4)], -1))
+
 def check_labels(labels: ArrayLike,     # 0 or 1 and both of them, shape (n,)
                  predicted: ArrayLike,  # 0 or 1, shape (n,) or (seeds, n)
                 ) -> tuple[np.ndarray, np.ndarray]:  # as arrays; `ColaError` if they are not that
@@ -64,25 +72,36 @@ def check_labels(labels: ArrayLike,     # 0 or 1 and both of them, shape (n,)
     if predicted.shape[-1:] != labels.shape:
         raise ColaError(f"{len(labels)} labels and {predicted.shape[-1]} predictions; "
                         "give one prediction for each label")
-    if not predicted.size or not np.isin([*labels, *predicted.flat], [0, 1]).all():
+    fits = all(((values == 0) | (values == 1)).all() for values in (labels, predicted))
+    if not predicted.size or not fits:
         raise ColaError("labels and predictions must be 0 or 1, and there must be some")
     if len(np.unique(labels)) < 2:
         raise ColaError(f"the {len(labels)} labels are of one class; MCC is undefined there")
     return labels, predicted
 
 # %% ../nbs/15_evaluation.ipynb #draw-mcc
+PRIOR = 1/3  # what each cell has besides its sentences
+
 def draw_mcc(labels: ArrayLike,     # true labels, 0 or 1, shape (n,)
-             predicted: ArrayLike,  # predicted labels, 0 or 1, shape (n,)
-             draws: int = 10_000,   # samples of n sentences, drawn with replacement
+             predicted: ArrayLike,  # predicted labels, 0 or 1, shape (n,) or (runs, n)
+             draws: int = 10_000,   # how many samples; the same for all runs
              seed: int = 0,         # same seed, same draws
-            ) -> np.ndarray:        # at most `draws` scores; `ColaError` as in `check_labels`
-    "The MCC of many resamples of the sentences (Efron 1979)"
+            ) -> np.ndarray:        # (draws,) or (draws, runs); `ColaError` as in `check_labels`
+    "The MCC in many draws of how probable each cell is (Rubin 1981, with a small prior)"
     labels, predicted = check_labels(labels, predicted)
-    cells = confusion_matrix(labels, predicted, labels=[0, 1]).ravel()
+    table = np.vstack([labels, predicted]).astype(np.int8)
+    _, where, times = np.unique(np.packbits(table.astype(np.uint8), axis=0), axis=1,
+                                return_index=True, return_counts=True)
+    unanimous = [[label, *[verdict] * (len(table) - 1)] for label in (0, 1) for verdict in (0, 1)]
+    patterns = np.hstack([table[:, where], np.transpose(unanimous)])
+    cells = 2 * patterns[0] + patterns[1:]  # TN, FP, FN, TP are 0, 1, 2, 3; shape (runs, patterns)
+    is_in_cell = (cells[..., None] == np.arange(4)).astype(float)
+    shapes = np.concatenate([times, np.full(4, PRIOR)])
     rng = np.random.default_rng(seed)
-    counts = rng.multinomial(len(labels), cells / len(labels), size=draws)
-    acceptable = counts[:, 2:].sum(axis=1)
-    return mcc_of_counts(counts[(acceptable > 0) & (acceptable < len(labels))])
+    scores = [mcc_of_counts(rng.standard_gamma(shapes, (size, len(shapes))) @ is_in_cell)
+              for size in [1000] * (draws // 1000) + [draws % 1000] if size]  # to save memory
+    found = np.hstack(scores).T
+    return found if np.ndim(predicted) > 1 else found[:, 0]
 
 # %% ../nbs/15_evaluation.ipynb #bootstrap-mcc
 class Interval(NamedTuple):
@@ -91,18 +110,32 @@ class Interval(NamedTuple):
     low: float
     high: float
 
+def interval_of(score: float,       # what was observed
+                draws: ArrayLike,   # of the same, shape (draws,)
+                level: float = .95, # share of the draws that the interval holds
+               ) -> Interval:       # it always holds the score
+    "The middle of the draws"
+    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(score), float(min(low, score)), float(max(high, score)))
+
 def bootstrap_mcc(labels: ArrayLike,     # true labels, 0 or 1, shape (n,)
                   predicted: ArrayLike,  # predicted labels, 0 or 1, shape (n,)
                   draws: int = 10_000,   # how many samples to draw
                   level: float = .95,    # share of the draws that the interval holds
                   seed: int = 0,         # same seed, same interval
                  ) -> Interval:          # `ColaError` as in `check_labels`
-    "MCC with its bootstrap interval (percentile method)"
-    ends = [(1 - level) / 2, (1 + level) / 2]
-    low, high = np.quantile(draw_mcc(labels, predicted, draws, seed), ends)
-    return Interval(mcc(labels, predicted), float(low), float(high))
+    "MCC with its interval, for other sentences of the same kind"
+    found = draw_mcc(labels, predicted, draws, seed)
+    return interval_of(mcc(labels, predicted), found, level)
 
 # %% ../nbs/15_evaluation.ipynb #mcc-by
+def _mcc_row(part):
+    interval = Interval(np.nan, np.nan, np.nan)
+    if part.label.nunique() == 2: interval = bootstrap_mcc(part.label, part.predicted)
+    return {"n": len(part), "mcc": interval.mcc, "mcc_low": interval.low,
+            "mcc_high": interval.high, "accuracy": (part.label == part.predicted).mean(),
+            "acceptable": part.label.mean(), "judged_acceptable": part.predicted.mean()}
+
 def mcc_by(predictions: pd.DataFrame,  # with the columns `label` and `predicted`
            column: str,                # any other, say `phenomenon`; `ColaError` if it's missing
           ) -> pd.DataFrame:           # a row per value; no MCC where the labels are of one class
@@ -110,25 +143,38 @@ def mcc_by(predictions: pd.DataFrame,  # with the columns `label` and `predicted
     if column not in predictions:
         raise ColaError(f"the predictions have no column {column!r}; "
                         f"they have {', '.join(predictions.columns)}")
-
-    def row(part):
-        interval = Interval(np.nan, np.nan, np.nan)
-        if part.label.nunique() == 2: interval = bootstrap_mcc(part.label, part.predicted)
-        return {"n": len(part), "mcc": interval.mcc, "mcc_low": interval.low,
-                "mcc_high": interval.high, "accuracy": (part.label == part.predicted).mean(),
-                "acceptable": part.label.mean(), "judged_acceptable": part.predicted.mean()}
-
-    rows = {value: row(part) for value, part in predictions.groupby(column, sort=False)}
+    rows = {value: _mcc_row(part) for value, part in predictions.groupby(column, sort=False)}
     return pd.DataFrame(rows.values(), index=list(rows))
 
 # %% ../nbs/15_evaluation.ipynb #split-metrics
+def split_masks(predictions: pd.DataFrame,  # with the column `split`, and perhaps `in_train`
+                together: str = "all_dev",  # name of all splits together; CoLA's is `glue_dev`
+               ) -> dict[str, np.ndarray]:  # name → which rows, of type bool
+    "The splits, all of them together, and what is left without the sentences of the training set"
+    names = list(predictions.split.unique())
+    masks = {name: (predictions.split == name).to_numpy() for name in names}
+    if len(names) > 1: masks[together] = np.ones(len(predictions), dtype=bool)
+    if "in_train" in predictions and 0 < predictions.in_train.sum() < len(predictions):
+        masks[f"{list(masks)[-1]}, unseen"] = ~predictions.in_train.to_numpy(dtype=bool)
+    return masks
+
 def split_metrics(predictions: pd.DataFrame,  # with the columns `split`, `label`, `predicted`
                   together: str = "all_dev",  # name of all splits together; CoLA's is `glue_dev`
                  ) -> pd.DataFrame:           # columns as in `mcc_by`
     "The scores of each split and of all of them together"
-    table = mcc_by(predictions, "split")
-    if len(table) == 1: return table
-    return pd.concat([table, mcc_by(predictions.assign(split=together), "split")])
+    rows = {name: _mcc_row(predictions[mask])
+            for name, mask in split_masks(predictions, together).items()}
+    return pd.DataFrame(rows.values(), index=list(rows))
+
+def split_difference(predictions: pd.DataFrame,  # with the columns `split`, `label`, `predicted`
+                     first: str,                 # name of a split
+                     second: str,                # another one, of other sentences
+                    ) -> Interval:               # MCC of the first minus that of the second
+    "How much harder is one split than another?"
+    parts = [predictions[predictions.split == split] for split in (first, second)]
+    one, other = [mcc(part.label, part.predicted) for part in parts]
+    drawn = [draw_mcc(part.label, part.predicted, seed=seed) for seed, part in enumerate(parts)]
+    return interval_of(one - other, drawn[0] - drawn[1])
 
 # %% ../nbs/15_evaluation.ipynb #plot-confusion
 def plot_confusion(predictions: pd.DataFrame,  # with the columns `label` and `predicted`
@@ -153,7 +199,6 @@ def batch_mcc(predictions: pd.DataFrame,  # `label` and `predicted`, in the orde
     return [mcc(batch.label, batch.predicted) if batch.label.nunique() == 2 else float("nan")
             for _, batch in batches]
 
-# %% ../nbs/15_evaluation.ipynb #plot-batch-mcc
 def plot_batch_mcc(predictions: pd.DataFrame,  # as for `batch_mcc`
                    batch_size: int = 32,       # sentences per batch
                    ax: Axes | None = None,     # axes to draw on
@@ -174,28 +219,102 @@ def plot_batch_mcc(predictions: pd.DataFrame,  # as for `batch_mcc`
     ax.legend(loc="lower right", ncols=2)
     return localize_axes(ax)
 
+# %% ../nbs/15_evaluation.ipynb #mcc-of-groups
+SMALL = 30  # sentences; a smaller group says little, and is drawn in gray
+
+def holm(p: ArrayLike,        # of several tests, shape (tests,)
+         level: float = .05,  # the chance that any of them is significant by luck alone
+        ) -> np.ndarray:      # of type bool, shape (tests,)
+    "Which of many tests are still significant (Holm 1979)"
+    p = np.asarray(p, dtype=float)
+    order = np.argsort(p)
+    found = np.zeros(len(p), dtype=bool)
+    found[order] = np.logical_and.accumulate(p[order] <= level / (len(p) - np.arange(len(p))))
+    return found
+
+def shrink(scores: ArrayLike,    # shape (groups,)
+           variances: ArrayLike, # of their noise, shape (groups,)
+          ) -> tuple[np.ndarray, np.ndarray]:  # shrunk scores and their standard errors
+    "Draw scores toward their mean, the noisier the more (DerSimonian and Laird 1986)"
+    scores, variances = np.asarray(scores), np.asarray(variances)
+    weights = 1 / variances
+    mean = np.average(scores, weights=weights)
+    excess = (weights * (scores - mean) ** 2).sum() - (len(scores) - 1)
+    scale = weights.sum() - (weights ** 2).sum() / weights.sum()
+    between = max(0, excess / scale)
+    weights = 1 / (variances + between)
+    mean = np.average(scores, weights=weights)
+    own = between * weights
+    error = np.sqrt(own * variances + (1 - own) ** 2 / weights.sum())
+    return own * scores + (1 - own) * mean, error
+
+def mcc_of_groups(predictions: pd.DataFrame,  # with the columns `label` and `predicted`
+                  column: str,                # any other, as for `mcc_by`
+                 ) -> pd.DataFrame:           # as from `mcc_by`, with shrunk(_low, _high), differs
+    "The MCC of groups, drawn toward their mean, and which of them differ from the rest"
+    table = mcc_by(predictions, column).assign(shrunk=np.nan, shrunk_low=np.nan,
+                                               shrunk_high=np.nan, differs=False)
+    scored = table.index[table.mcc.notna()]
+    if len(scored) < 3: return table
+
+    # the noise of a sentence is that of the whole: of few, nobody knows their own
+    noise = len(predictions) * draw_mcc(predictions.label, predictions.predicted).var()
+    score, n = table.mcc[scored].to_numpy(), table.n[scored].to_numpy()
+    shrunk, error = shrink(score, noise / n)
+    width = norm.ppf(.975) * error
+    ends = np.clip([shrunk, shrunk - width, shrunk + width], -1, 1).T
+    table.loc[scored, ["shrunk", "shrunk_low", "shrunk_high"]] = ends
+    others = [predictions[predictions[column] != value] for value in scored]
+    rest = np.array([mcc(part.label, part.predicted) for part in others])
+    variance = noise / n + noise / (len(predictions) - n)
+    table.loc[scored, "differs"] = holm(2 * norm.sf(np.abs(score - rest) / np.sqrt(variance)))
+    return table
+
 # %% ../nbs/15_evaluation.ipynb #plot-mcc
-def plot_mcc(table: pd.DataFrame,     # from `mcc_by` or `split_metrics`
+def plot_mcc(table: pd.DataFrame,     # from `mcc_by`, `mcc_of_groups` or `split_metrics`
              title: str = "",         # what is compared
              ax: Axes | None = None,  # axes to draw on
              most: int = 40,          # rows to draw; if there are more, the largest groups
             ) -> Axes:
-    "The MCC of each row with its 95% interval"
+    "The MCC of each row with its 95% interval; small groups in gray, * where one differs"
     table = table.loc[table.n.rank(method="first", ascending=False) <= most]
-    rows = range(len(table))
+    rows = np.arange(len(table))
     if ax is None: _, ax = plt.subplots(figsize=(7, .9 + .32*len(table)), layout="constrained")
-    ax.hlines(rows, table.mcc_low, table.mcc_high, color="#0173b2", linewidth=2)
-    ax.plot(table.mcc, rows, "o", color="#0173b2")
-    for row, score in enumerate(table.mcc):
-        if np.isnan(score):
-            ax.text(0, row, f" – {translate('one class only')}", va="center", color="#6e6e6e")
-    names = [f"{name} ({n})".replace("$", r"\$")  # a bare $ would begin a formula
-             for name, n in zip(table.index, table.n, strict=True)]
+    colors = np.where(table.n < SMALL, "#8c8c8c", "#0173b2")
+    is_shrunk = "shrunk" in table and bool(table.shrunk.notna().any())
+    score = "shrunk" if is_shrunk else "mcc"
+    ax.hlines(rows, table[f"{score}_low"], table[f"{score}_high"], color=colors, linewidth=2)
+    ax.scatter(table[score], rows, color=colors, zorder=3)
+    if is_shrunk: ax.scatter(table.mcc, rows, facecolors="none", edgecolors=colors, s=20)
+    for row in rows[table.mcc.isna()]:
+        ax.text(0, row, f" – {translate('one class only')}", va="center", color="#6e6e6e")
+    differs = table.get("differs", pd.Series(False, table.index))
+    names = [f"{name} ({n}){' *' if is_other else ''}".replace("$", r"\$")  # a bare $: a formula
+             for name, n, is_other in zip(table.index, table.n, differs, strict=True)]
     ax.set_yticks(rows, names)
     ax.axvline(0, color="grey", linewidth=1)
-    ax.set(title=title, xlabel=translate("MCC with 95% interval (sentences in brackets)"),
-           xlim=(-1.05, 1.05), ylim=(len(table) - .5, -.5))
+    label = translate("MCC with 95% interval (sentences in brackets)")
+    if is_shrunk: label = translate("MCC, drawn toward the mean (circles: as counted)")
+    ax.set(title=title, xlabel=label, xlim=(-1.05, 1.05), ylim=(len(table) - .5, -.5))
     return localize_axes(ax)
+
+# %% ../nbs/15_evaluation.ipynb #mcc-beyond-groups
+def mcc_beyond(predictions: pd.DataFrame,  # with the columns `label` and `predicted`
+               column: str,                # what else could have been drawn: `phenomenon`, …
+               draws: int = 10_000,        # how many samples of groups
+               seed: int = 0,              # same seed, same draws
+              ) -> Interval:               # `ColaError` if there are fewer than two groups
+    "MCC with its interval for other groups of the same kind"
+    verdicts = 2 * predictions.label + predictions.predicted
+    cells = pd.crosstab(predictions[column], verdicts).reindex(columns=range(4), fill_value=0)
+    groups = len(cells)
+    if groups < 2: raise ColaError(f"{column} has one value; other values cannot be guessed at")
+    rng = np.random.default_rng(seed)
+    score = float(mcc_of_counts(cells.sum()))
+    drawn = mcc_of_counts(rng.standard_exponential((draws, groups)) @ cells.to_numpy())
+    # weights of Rubin's kind vary by 1/(groups + 1) of the variance, a mean by 1/(groups − 1)
+    stretch = np.sqrt((groups + 1) / rng.chisquare(groups - 1, draws))
+    return interval_of(score, (score + (drawn - drawn.mean()) * stretch).clip(-1, 1))
 
 # %% ../nbs/15_evaluation.ipynb #error-map
 LENGTHS = {"1 to 5 words": 5, "6 to 8": 8, "9 to 11": 11, "12 to 15": 15,
@@ -217,7 +336,7 @@ def error_map(predictions: pd.DataFrame,  # from `predict_splits`
     parts = {}
     for column in ("phenomenon", "sentence_source", "length", "label_notes"):
         if column not in rows.columns or len(set(rows[column])) < 2: continue
-        table = mcc_by(rows, column).sort_values(["mcc", "accuracy"])
+        table = mcc_of_groups(rows, column).sort_values(["shrunk", "mcc", "accuracy"])
         if column == "length": table = table.loc[[name for name in LENGTHS if name in table.index]]
         parts[column] = table[table.n >= least]
     return pd.concat(parts, names=["column", "value"]) if parts else pd.DataFrame()
@@ -265,6 +384,12 @@ def _picture(figure):
     alt = html.escape(figure.axes[0].get_title())
     return f'<img alt="{alt}" src="data:image/png;base64,{data}">'
 
+def _grayed(table):
+    "As HTML, with rows of few sentences in gray"
+    def style(row): return ["color:#8c8c8c" if row.n < SMALL else ""] * len(row)
+    styled = table.style.apply(style, axis=1).format(precision=3, na_rep="–", escape="html")
+    return styled.format_index(escape="html").set_uuid("").to_html()
+
 @dataclass(repr=False)
 class Report:
     "The scores of a run on one page: tables, plots, mistakes"
@@ -289,6 +414,29 @@ class Report:
         return "\n".join(notes)
 
     @property
+    def beyond(self) -> str:
+        "The interval of all sentences for other groups than these; empty if there are few"
+        rows = self.predictions
+        column = "phenomenon" if "phenomenon" in rows else "sentence_source"
+        if column not in rows or rows[column].nunique() < 5 or rows.label.nunique() < 2: return ""
+        return (f"for other sentences like these, see mcc_low and mcc_high; for another {column}: "
+                "MCC {:.3f}, 95% interval {:.3f} to {:.3f}".format(*mcc_beyond(rows, column)))
+
+    @property
+    def abstaining(self) -> str:
+        "What it would answer if it may abstain; empty if nothing says when (see `calibration`)"
+        known = self.facts.get("abstain")
+        if not known or self.predictions.label.nunique() < 2: return ""
+        rows = self.predictions
+        fits = np.stack([rows.probability, 1 - rows.probability]) <= known["limit"]
+        answered = rows[fits[0] != fits[1]]
+        score = "–"
+        if answered.label.nunique() == 2: score = f"{mcc(answered.label, answered.predicted):.3f}"
+        return (f"if it may abstain (at most {known['risk']:.0%} wrong verdicts): "
+                f"{len(answered) / len(rows):.0%} answered, MCC of these {score}, wrong verdicts "
+                f"{(answered.label != answered.predicted).sum() / len(rows):.1%} of all")
+
+    @property
     def names(self) -> tuple[str, str]:
         "What label 0 and label 1 are called"
         return tuple(self.facts.get("names", (LABELS[0], LABELS[1])))
@@ -299,7 +447,9 @@ class Report:
                                      "judged_acceptable": f"judged_{self.names[1]}"})
 
     def __repr__(self):
-        return f"{self._named(self.metrics.round(3)).to_string()}\n{self.warning}".rstrip()
+        said = [self._named(self.metrics.round(3)).to_string(), self.beyond, self.abstaining,
+                self.warning]
+        return "\n".join(filter(None, said))
 
     def figures(self) -> dict[str, Figure]:
         "Every plot of the report that the fonts can draw, by its name, newly drawn"
@@ -319,7 +469,7 @@ class Report:
         titles = {"phenomenon": "MCC by phenomenon", "sentence_source": "MCC by sentence source"}
         column = "phenomenon" if "phenomenon" in rows.columns else "sentence_source"
         if len(set(rows[column])) > 1:
-            table = mcc_by(rows, column).sort_values("mcc", ascending=False)
+            table = mcc_of_groups(rows, column).sort_values(["shrunk", "mcc"], ascending=False)
             axes[f"mcc_by_{column}"] = plot_mcc(table, translate(titles[column]))
         figures: dict[str, Any] = {name: ax.figure for name, ax in axes.items()}
         for figure in figures.values(): plt.close(figure)
@@ -337,13 +487,15 @@ class Report:
                           if isinstance(value, (str, int, float)))
         parts = [f"<h1>{title}</h1><p>{html.escape(facts)}</p>",
                  self._named(self.metrics.round(3)).to_html(na_rep="–", border=0)]
-        if self.warning: parts.append(f"<p>{html.escape(self.warning)}</p>")
+        parts += [f"<p>{html.escape(note)}</p>" for note in
+                  (self.beyond, self.abstaining, self.warning) if note]
         parts += [_picture(figure) for figure in self.figures().values()]
         errors = error_map(self.predictions)
         if len(errors):
-            legend = translate("Worst first; a dash where only one label occurs.")
+            legend = translate("Worst first; a dash where only one label occurs; fewer than 30 "
+                               "sentences in gray.")
             parts += [f"<h2>{translate('Where the errors live')}</h2><p>{legend}</p>",
-                      self._named(errors.round(3)).to_html(na_rep="–", border=0)]
+                      _grayed(self._named(errors))]
         parts.append(f"<h2>{translate('The most confident mistakes')}</h2>")
         mistakes = worst_mistakes(self.predictions).round(3)
         if len(mistakes): parts.append(mistakes.to_html(index=False, border=0, classes="text"))

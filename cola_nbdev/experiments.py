@@ -39,14 +39,14 @@ from cola_nbdev.basics import (
     write_atomic,
 )
 from .checkpoints import Busy, Stopped, one_writer
-from .comparison import check_same, mcc_of_seeds
+from .comparison import check_same, mcc_of_seeds, paired_draws, seed_variance
 from .data import Corpus
 from .distributed import Processes
-from .evaluation import Report
+from .evaluation import Report, draw_mcc, interval_of, mcc_of_runs, split_masks
 from .model import load_model
 from .packing import predict_logits
 from .prediction import check_recipe, fine_tune, read_metrics
-from .settings import CHECKPOINT_SETTINGS, Config
+from .settings import CHECKPOINT_SETTINGS, SEEDS, Config
 from cola_nbdev.tokenization import (
     LengthSampler,
     encode,
@@ -65,7 +65,8 @@ __all__ = ['Seeds', 'same_recipe', 'run_seeds', 'cls_vectors', 'first_half', 'ba
 @dataclass(repr=False)
 class Seeds:
     "The runs of one recipe with several seeds"
-    reports: dict[int, Report]  # by seed
+    reports: dict[int, Report]     # by seed
+    drop_degenerate: bool = False  # leave runs out that judge all sentences alike
 
     @property
     def predictions(self) -> list[pd.DataFrame]:
@@ -80,21 +81,24 @@ class Seeds:
         return table.rename_axis(["seed", "split"]).reset_index()
 
     def summary(self) -> pd.DataFrame:
-        "A row per split: mean and interval of the runs that aren't degenerate, spread, best"
-        first = self.predictions[0]
+        "A row per split: mean of the runs with its interval, spread, best"
+        reports = list(self.reports.values())
+        first, table = reports[0].predictions, self.table()
         predicted = np.array([run.predicted for run in self.predictions])
         rows = {}
-        for split, part in self.table().groupby("split", sort=False):
-            inside = (first.split == split).to_numpy()
-            if not inside.any(): inside = ~inside  # all splits together
-            labels, fine = first.label[inside], ~part.degenerate.to_numpy()
-            scores, low, high = part.mcc[fine], np.nan, np.nan
-            if fine.any() and labels.nunique() == 2:
-                _, low, high = mcc_of_seeds(labels, predicted[fine][:, inside])
-            rows[split] = {"seeds": len(part), "degenerate": sum(~fine), "n": len(labels),
-                           "mean": scores.mean(), "low": low, "high": high, "sd": scores.std(),
-                           "median": scores.median(), "best": scores.max(),
-                           "mean of all": part.mcc.mean()}
+        for split, inside in split_masks(first, reports[0].together).items():
+            part = table[table.split == split]
+            kept = (~part.degenerate | (not self.drop_degenerate)).to_numpy()
+            labels, runs = first.label[inside], predicted[kept][:, inside]
+            scores, low, high, seed_sd = part.mcc[kept], np.nan, np.nan, np.nan
+            if kept.any() and labels.nunique() == 2:
+                _, low, high = mcc_of_seeds(labels, runs)
+            if kept.sum() > 1 and labels.nunique() == 2:
+                seed_sd = np.sqrt(seed_variance(scores, draw_mcc(labels, runs))[0])
+            rows[split] = {"seeds": len(part), "degenerate": part.degenerate.sum(),
+                           "dropped": sum(~kept), "n": len(labels), "mean": scores.mean(),
+                           "low": low, "high": high, "sd": scores.std(), "seed sd": seed_sd,
+                           "median": scores.median(), "best": scores.max()}
         return pd.DataFrame(rows.values(), index=list(rows))
 
     def plot(self, ax: Axes | None = None,  # axes to draw on
@@ -106,7 +110,7 @@ class Seeds:
         ax.scatter(table.mcc, table.split.map(dict(zip(summary.index, rows, strict=True))),
                    color="#0173b2", alpha=.7)
         label = translate("mean with 95% interval")
-        if summary.degenerate.any(): label = translate("mean of non-degenerate runs, 95% interval")
+        if summary.dropped.any(): label = translate("mean of non-degenerate runs, 95% interval")
         ax.hlines(rows + .25, summary.low, summary.high, color="#de8f05", linewidth=2, label=label)
         ax.plot(summary["mean"], rows + .25, "D", color="#de8f05")
         ax.set(title=translate("MCC of {count} seeds", count=len(self.reports)), xlabel="MCC",
@@ -134,14 +138,19 @@ class Seeds:
         return folder/"summary.json"
 
 # %% ../nbs/23_experiments.ipynb #same-recipe
+def _setting(what):
+    "The setting that `what` varies"
+    return what if what == "seed" else f"{what}_seed"
+
 def same_recipe(corpus: Corpus,  # as for `run_seeds`
                 config: Config,  # its seed doesn't matter
                 out: Path,       # gets recipe.json; `ColaError` if that says something else
+                what: str = "seed",  # what varies
                ):
     "Let only runs of one recipe into a folder, whoever starts them"
     recipe = {name: value for name, value in asdict(config).items()
-              if name not in ("seed", *CHECKPOINT_SETTINGS)}
-    recipe |= {"corpus": corpus.fingerprint, "base": model_identity(config.model)}
+              if name not in (_setting(what), *CHECKPOINT_SETTINGS)}
+    recipe |= {"corpus": corpus.fingerprint, "base": model_identity(config.model), "varies": what}
     path, known = out/"recipe.json", None
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -157,35 +166,39 @@ def same_recipe(corpus: Corpus,  # as for `run_seeds`
                         "choose another --out")
 
 # %% ../nbs/23_experiments.ipynb #run-seeds
-def _run_seed(corpus, config, out, progress):
+def _run_seed(corpus, config, folder, progress):
     "The report of one seed; None if another process has it"
     with contextlib.ExitStack() as held:
-        try: held.enter_context(one_writer(out/f"turn-of-seed-{config.seed}"))
+        try: held.enter_context(one_writer(folder.with_name(f"turn-of-{folder.name}")))
         except Busy: return None
-        return fine_tune(corpus, config, out/f"seed-{config.seed}", None, progress, resume=True)
+        return fine_tune(corpus, config, folder, None, progress, resume=True)
 
 def run_seeds(corpus: Corpus,                  # `train` to learn from, other splits to report on
               config: Config = Config(),       # the settings; its own seed doesn't matter
               seeds: Sequence[int] = (42, 43, 44, 45, 46),  # different ones, two at least
               out: str | Path = "runs/seeds",  # gets a folder per seed and what `Seeds.save` writes
               progress: bool = True,           # show progress bars and a line per epoch
+              what: str = "seed",              # or split, head, order: only what this decides
+              drop_degenerate: bool = False,   # leave degenerate runs out of the summary
              ) -> Seeds:                       # `ColaError` for one seed or runs of another recipe
     "Train one recipe with several seeds, alone or with other processes; resume what is there"
     seeds, out = list(seeds), Path(out)
     if len(set(seeds)) < max(2, len(seeds)):
         raise ColaError(f"seeds are {seeds}; at least two are needed, each given once: "
                         "one run says nothing about its luck")
-    configs = {seed: replace(config, seed=seed) for seed in seeds}
-    for seed in seeds:
-        folder = out/f"seed-{seed}"
+    if _setting(what) not in SEEDS:
+        raise ColaError(f"{what!r} has no seed of its own; choose seed, split, head or order")
+    configs = {seed: replace(config, **{_setting(what): seed}) for seed in seeds}
+    folders = {seed: out/f"{what}-{seed}" for seed in seeds}
+    for seed, folder in folders.items():
         if (folder/"metrics.json").exists():
             check_recipe(read_metrics(folder), corpus, configs[seed], folder)
-    same_recipe(corpus, config, out)
+    same_recipe(corpus, config, out, what)
     reports: dict[int, Report] = {}
     with progress_bar(total=len(seeds), description="seeds", unit="seed", show=progress) as bar:
         while left := [seed for seed in seeds if seed not in reports]:
             for seed in left:
-                try: report = _run_seed(corpus, configs[seed], out, progress)
+                try: report = _run_seed(corpus, configs[seed], folders[seed], progress)
                 except Stopped as error:
                     raise Stopped(f"stopped at seed {seed}, with {len(reports)} of {len(seeds)} "
                                   "done; give the same command again to resume",
@@ -194,7 +207,7 @@ def run_seeds(corpus: Corpus,                  # `train` to learn from, other sp
                 reports[seed] = report
                 bar.update()
             if not reports.keys() & set(left): time.sleep(.5)  # other processes have them
-    found = Seeds({seed: reports[seed] for seed in seeds})
+    found = Seeds({seed: reports[seed] for seed in seeds}, drop_degenerate)
     found.save(out)
     return found
 
@@ -226,8 +239,8 @@ def first_half(sentence: str,  # words separated by blanks
     return " ".join(words[:max(1, len(words) // 2)])
 
 # %% ../nbs/23_experiments.ipynb #baselines
-def _answers(train, dev, vectors, seed):
-    "Baseline → its predictions on the dev sentences"
+def _answers(train, dev, vectors, seed, shuffles):
+    "Baseline → its predictions on the dev sentences, shape (runs, sentences)"
     def probe(*first):
         regression = LogisticRegression(max_iter=2000, class_weight="balanced")
         return make_pipeline(*first, regression)
@@ -237,23 +250,25 @@ def _answers(train, dev, vectors, seed):
     def both(features): return [features(frame.sentence) for frame in (train, dev)]
 
     length, half, whole, words = both(lengths), both(halves), both(vectors), both(list)
-    shuffled = np.random.default_rng(seed).permutation(train.label)
+    rng = np.random.default_rng(seed)
     counts = CountVectorizer(token_pattern=r"(?u)\b\w+\b", binary=True)
-    baselines = {"majority class": (DummyClassifier(), length, train.label),
-                 "length only": (probe(StandardScaler()), length, train.label),
-                 "bag of words": (probe(counts), words, train.label),
-                 "partial input": (probe(StandardScaler()), half, train.label),
+    shuffled = [rng.permutation(train.label) for _ in range(shuffles)]
+    baselines = {"majority class": (DummyClassifier(), length, [train.label]),
+                 "length only": (probe(StandardScaler()), length, [train.label]),
+                 "bag of words": (probe(counts), words, [train.label]),
+                 "partial input": (probe(StandardScaler()), half, [train.label]),
                  "shuffled labels": (probe(StandardScaler()), whole, shuffled),
-                 "frozen encoder": (probe(StandardScaler()), whole, train.label)}
-    return {name: classifier.fit(known, labels).predict(asked)
-            for name, (classifier, (known, asked), labels) in baselines.items()}
+                 "frozen encoder": (probe(StandardScaler()), whole, [train.label])}
+    return {name: np.array([classifier.fit(known, labels).predict(asked) for labels in runs])
+            for name, (classifier, (known, asked), runs) in baselines.items()}
 
 def baselines(corpus: Corpus,              # `train` to learn from, other splits to report on
               model: str = "minilm",       # the pretrained model to probe
               beside: dict | None = None,  # name → predictions on the same dev splits, or a list
               seed: int = 42,              # decides how labels are shuffled
               progress: bool = True,       # show a progress bar
-             ) -> pd.DataFrame:            # a row each; (mcc, low, high) of every split
+              shuffles: int = 10,          # how often labels are shuffled
+             ) -> pd.DataFrame:            # a row each; (mcc, low, high) of every split, and lead
     "What can be scored without knowing any syntax"
     dev = pd.concat([frame.assign(split=split) for split, frame in corpus.dev.items()],
                     ignore_index=True)
@@ -264,18 +279,24 @@ def baselines(corpus: Corpus,              # `train` to learn from, other splits
             check_same(dev.assign(predicted=dev.label), run, f"the corpus {corpus.name}", name)
     encoder, tokenizer = load_model(model), load_tokenizer(model)
     def vectors(sentences): return cls_vectors(encoder, tokenizer, sentences, progress=progress)
-    answers = _answers(corpus.train, dev, vectors, seed)
-    answers |= {name: [run.predicted for run in runs] for name, runs in given.items()}
-    parts = {split: (dev.split == split).to_numpy() for split in corpus.dev}
-    if len(parts) > 1: parts[corpus.together] = np.ones(len(dev), dtype=bool)
-    rows = {name: {} for name in answers}
-    for split, inside in parts.items():
+    answers = _answers(corpus.train, dev, vectors, seed, shuffles)
+    mine = {name: np.array([run.predicted for run in runs]) for name, runs in given.items()}
+    rows = {name: {} for name in answers | mine}
+    for split, inside in split_masks(dev, corpus.together).items():
         labels = dev.label[inside]
         if labels.nunique() < 2: continue
-        for name, predicted in answers.items():
-            scores = mcc_of_seeds(labels, np.atleast_2d(predicted)[:, inside])
+        for name, runs in (answers | mine).items():
+            scores = mcc_of_seeds(labels, runs[:, inside])
             rows[name] |= {(split, part): score for part, score in scores._asdict().items()}
+        for name, runs in answers.items() if mine else ():
+            lead = _lead(labels, runs[:, inside], next(iter(mine.values()))[:, inside])
+            rows[name] |= {(split, part): score for part, score in
+                           zip(("lead", "lead_low", "lead_high"), lead, strict=True)}
     return pd.DataFrame(rows).T
+
+def _lead(labels, baseline, model):
+    means = [mcc_of_runs(labels, runs).mean() for runs in (baseline, model)]
+    return interval_of(means[1] - means[0], paired_draws(labels, baseline, model))
 
 # %% ../nbs/23_experiments.ipynb #train-watching
 def train_with_dynamics(sentences: pd.DataFrame,     # to train on: `sentence` and `label`

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest
+from scipy.stats import norm
+from scipy.stats import t as student
 
 from .basics import ColaError, is_blank, log_odds, progress_bar
 from .packing import predict_logits
@@ -17,7 +18,7 @@ from .prediction import Judge
 from .reading import pair_columns, read_sentences, read_table
 
 # %% auto #0
-__all__ = ['KINDS', 'pairs_of', 'load_pairs', 'prefer_good', 'evaluate_pairs']
+__all__ = ['KINDS', 'pairs_of', 'load_pairs', 'wilson', 'prefer_good', 'evaluate_pairs']
 
 # %% ../nbs/21_pairs.ipynb #pairs-of
 def pairs_of(sentences: pd.DataFrame,   # rows two by two: one acceptable, one not, of one source
@@ -70,6 +71,16 @@ def load_pairs(path: str | Path,  # a file with two sentences in a row, or in tw
     return pd.concat(pairs, ignore_index=True)
 
 # %% ../nbs/21_pairs.ipynb #evaluate-pairs
+def wilson(successes: float,    # ties may count half
+           count: int,          # of all
+           level: float = .95,  # of the interval
+          ) -> tuple[float, float]:
+    "The interval of a share (Wilson 1927)"
+    z, share = norm.ppf((1 + level) / 2), successes / count
+    middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
+    half = z * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2)) / (1 + z**2 / count)
+    return float(middle - half), float(middle + half)
+
 def prefer_good(judge: Judge,  # a fine-tuned model
                 pairs: pd.DataFrame,     # from `load_pairs`
                 chunk: int = 2048,       # pairs at a time
@@ -90,14 +101,19 @@ def prefer_good(judge: Judge,  # a fine-tuned model
 def evaluate_pairs(judge: Judge,  # a fine-tuned model
                    pairs: pd.DataFrame,     # from `load_pairs`
                    progress: bool = False,  # show a progress bar
-                  ) -> pd.DataFrame:        # a row per phenomenon and one for all, 95% intervals
+                  ) -> pd.DataFrame:        # a row per phenomenon and two for all, 95% intervals
     "How often is the good sentence preferred, phenomenon by phenomenon?"
     preferred = prefer_good(judge, pairs, progress=progress)
     groups = {name: part for name, part in preferred.groupby(pairs.phenomenon, sort=False)}
     groups["all"] = preferred
-    rows = []
-    for part in groups.values():
-        interval = binomtest(round(part.sum()), len(part)).proportion_ci(method="wilson")
-        rows.append({"pairs": len(part), "accuracy": part.mean(),
-                     "low": interval.low, "high": interval.high})
-    return pd.DataFrame(rows, index=list(groups))
+    rows = {}
+    for name, part in groups.items():
+        low, high = wilson(part.sum(), len(part))
+        rows[name] = {"pairs": len(part), "accuracy": part.mean(), "low": low, "high": high}
+    means = preferred.groupby(pairs.phenomenon).mean()
+    if len(means) > 1:
+        half = student.ppf(.975, len(means) - 1) * means.sem()
+        low, high = np.clip([means.mean() - half, means.mean() + half], 0, 1)
+        rows["other phenomena"] = {"pairs": len(preferred), "accuracy": means.mean(),
+                                   "low": low, "high": high}
+    return pd.DataFrame(rows).T.astype({"pairs": int})

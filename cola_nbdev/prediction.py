@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import json
 import os
 import platform
 import shutil
@@ -69,9 +70,10 @@ if TYPE_CHECKING:  # a judge starts fast: what only training and reports need is
     from cola_nbdev.training import Run
 
 # %% auto #0
-__all__ = ['ONNX_FILES', 'NO_ONNX', 'CARD', 'TASK', 'LIMITS', 'OWN_TASK', 'OWN_LIMITS', 'BASE_MODELS', 'MARK', 'OVERWRITES',
-           'RUN_FILES', 'save_judge', 'Classifier', 'Judge', 'OnnxModel', 'model_card', 'check_output', 'read_metrics',
-           'check_recipe', 'versions', 'known_of', 'write_results', 'fine_tune']
+__all__ = ['HELD_OUT', 'DONT_KNOW', 'ONNX_FILES', 'NO_ONNX', 'CARD', 'TASK', 'LIMITS', 'OWN_TASK', 'OWN_LIMITS', 'BASE_MODELS',
+           'MARK', 'OVERWRITES', 'RUN_FILES', 'save_judge', 'Classifier', 'abstention_limit', 'Judge', 'OnnxModel',
+           'model_card', 'check_output', 'read_metrics', 'check_recipe', 'versions', 'known_of', 'write_results',
+           'fine_tune']
 
 # %% ../nbs/18_prediction.ipynb #save-judge
 def save_judge(run: Run,            # a finished run
@@ -134,12 +136,28 @@ def _first_words(sentence, count):
     words = sentence.split(maxsplit=count) if isinstance(sentence, str) else []
     return sentence[:-len(words[-1])] if len(words) > count else sentence
 
+HELD_OUT, DONT_KNOW = "held_out.json", "don't know"
+
+def abstention_limit(model: str | Path,  # a folder or Hub id, as for `Judge`
+                     risk: float,        # the share of wrong verdicts to allow, as .1
+                    ) -> float:          # `ColaError` if the model was saved without held-out ones
+    "How improbable a label may be and still fit, from the held-out sentences of a model"
+    from cola_nbdev.calibration import conformal_limit  # slow
+
+    try:
+        right = read_record(Path(find_model(model))/HELD_OUT, right=list)["right"]
+        return conformal_limit(right, risk)
+    except (OSError, LookupError, TypeError, ValueError):
+        raise ColaError(f"{model} has no readable {HELD_OUT}, so nothing says when to abstain; "
+                        "train with a validation_fraction above 0") from None
+
 class Judge(Classifier):
     "A fine-tuned model that judges sentences"
     def __init__(self,
                  model: str | Path,        # a folder or Hub id; `ColaError` if never fine-tuned
                  onnx: str | None = None,  # fp32 or int8: the file that `cola export` wrote
                  positive: str | None = None, # which of a foreign model's labels counts as 1
+                 abstain: float | None = None,  # the share of wrong verdicts to allow, as .1
                 ):
         folder = model_folder(model)
         if onnx: self.model = cast(PreTrainedModel, OnnxModel(find_model(folder), onnx, positive))
@@ -148,6 +166,7 @@ class Judge(Classifier):
         self.tokenizer = load_tokenizer(folder)
         check_fit(self.model, self.tokenizer)
         match_tokenizer(self.model, self.tokenizer)
+        self.limit = None if abstain is None else abstention_limit(folder, abstain)
         self._encoding = threading.Lock()  # a tokenizer keeps its limit inside: one at a time
 
     def __getstate__(self): return {**self.__dict__, "_encoding": None}  # a lock can't be copied
@@ -200,6 +219,10 @@ class Judge(Classifier):
         "Judge sentences: one row each, in their order"
         probability, cut = self.predict_probability(sentences)
         label = np.where(probability >= .5, self.names[1], self.names[0])
+        if self.limit is not None:
+            from cola_nbdev.calibration import decide  # slow
+            label = label.astype(object)  # a text of any length fits
+            label[decide(probability, self.limit) < 0] = DONT_KNOW
         return pd.DataFrame({"sentence": sentences, "label": label,
                              "probability": probability, "truncated": cut})
 
@@ -417,6 +440,19 @@ def versions() -> dict[str, str]:  # name → version
     return {"python": platform.python_version(), "cola_nbdev": __version__,
             "torch": version("torch"), "transformers": version("transformers")}
 
+def _held_out(run, corpus, progress):
+    "The probability of the right label of every held-out sentence; empty if there are none"
+    from cola_nbdev.data import split_sentences  # slow
+
+    config = run.config
+    if not config.validation_fraction: return []
+    _, sentences = split_sentences(corpus.splits["train"], config.validation_fraction,
+                                   config.seed_of("split"))
+    found = predict_splits(run.model, run.tokenizer, {"held out": sentences}, config.max_length,
+                           progress)
+    right = np.where(found.label == 1, found.probability, 1 - found.probability)
+    return right.round(6).tolist()
+
 def known_of(splits: dict[str, pd.DataFrame],     # that are judged
              names: tuple[str, str],              # what label 0 and label 1 are called
              tokenizer: PreTrainedTokenizerBase,  # of the model
@@ -436,6 +472,8 @@ def write_results(run: Run,               # a finished run
     "Evaluate a run and write its files"
     import matplotlib.pyplot as plt  # slow
 
+    from cola_nbdev.calibration import conformal_limit  # slow
+    from cola_nbdev.data import occurs_in  # slow
     from cola_nbdev.evaluation import Report, write_predictions  # slow
     from cola_nbdev.training import plot_history  # slow
 
@@ -444,15 +482,20 @@ def write_results(run: Run,               # a finished run
     model.to(model.saved_dtype)  # what is reported is what is saved
     predictions = predict_splits(run.model, run.tokenizer, corpus.dev, run.config.max_length,
                                  progress)
+    predictions["in_train"] = occurs_in(predictions.sentence, corpus.splits["train"].sentence)
+    right = _held_out(run, corpus, progress)
     seconds = sum(row[name] for row in run.history for name in row if name.endswith("_seconds"))
     facts = {"corpus": corpus.name, "fingerprint": corpus.fingerprint, "model": run.config.model,
              "base": run.base,
              "best_epoch": run.best_epoch, "seconds": round(seconds, 1),
              "findings": run.findings, "config": asdict(run.config), "versions": versions()}
     facts |= known_of(corpus.dev, corpus.names, run.tokenizer, run.config.max_length)
+    limit = conformal_limit(right, .1)
+    if np.isfinite(limit): facts["abstain"] = {"risk": .1, "limit": limit}
     report = Report(predictions, facts, corpus.together)
     report.save(folder)
     save_judge(run, folder/"model", model_card(report, run.config))
+    if right: write_atomic(folder/"model"/HELD_OUT, json.dumps({"right": right}) + "\n")
     run.table().to_csv(folder/"history.csv")
     write_predictions(predictions, folder/"predictions.csv")
     figure = plot_history(run.history)[0].figure

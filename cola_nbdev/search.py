@@ -6,39 +6,31 @@
 from __future__ import annotations
 
 import json
-import sqlite3
+import re
 import time
 import warnings
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
-from cola_nbdev.basics import (
-    ColaError,
-    differences,
-    explain,
-    localize_axes,
-    progress_bar,
-    translate,
-    without_password,
-    write_atomic,
-)
+from .basics import ColaError, differences, localize_axes, progress_bar, translate
 from .checkpoints import Stopped, StopSignals
 from .data import Corpus
 from .distributed import Processes
-from .settings import Config
+from .settings import Config, command_options
 from .training import TrainingData, TrainState, fit, settings_of
 
 if TYPE_CHECKING:  # an extra: imported by the functions that need it
     import optuna
 
 # %% auto #0
-__all__ = ['SPACE', 'Search', 'search']
+__all__ = ['SPACE', 'expected_best', 'Search', 'search']
 
 # %% ../nbs/24_search.ipynb #space
 SPACE = {  # setting → how to ask a trial for a value, given the settings the search starts from
@@ -60,6 +52,14 @@ SPACE = {  # setting → how to ask a trial for a value, given the settings the 
 def _score(trial):
     if trial.value is not None: return trial.value  # a pruned trial has that of its last epoch
     return max(trial.intermediate_values.values(), default=float("nan"))
+
+def expected_best(scores: ArrayLike,  # of the trials, shape (trials,)
+                 ) -> np.ndarray:     # of the best of 1, 2, … of them, shape (trials,)
+    "How good is the best of n trials, on average? (Dodge et al. 2019, section 3)"
+    ordered = np.sort(scores)
+    share = np.arange(len(ordered) + 1) / len(ordered)
+    counts = range(1, len(ordered) + 1)
+    return np.array([(ordered * np.diff(share ** count)).sum() for count in counts])
 
 @dataclass(repr=False)
 class Search:
@@ -91,21 +91,22 @@ class Search:
 
     def command(self) -> str:  # without the corpus and the folder
         "The options of `cola train` and `cola seeds` for the best settings"
-        best = asdict(self.best)
-        default = asdict(Config(model=self.config.model)) | {"seed": best["seed"]}
-        options = ((name.replace("_", "-"), f"{value:.6g}" if isinstance(value, float) else value)
-                   for name, value in best.items() if value != default[name])
-        return " ".join(f"--{name} {value}" for name, value in options)
+        return command_options(self.best)
 
-    def plot(self, axes=None):  # as many axes as settings were varied; returns them
-        "The score of every completed trial over each of its settings"
-        table = self.table().query("state == 'complete'")
+    def plot(self, axes=None):  # an axes for each setting that was varied, and one more
+        "The score of every completed trial over each of its settings, and the best of n trials"
+        finished = self.table().query("state in ('complete', 'pruned')")
+        table = finished.query("state == 'complete'")
         names = [name for name in SPACE if name in table]
         if axes is None:
-            _, axes = plt.subplots(1, len(names), figsize=(1 + 2.6 * len(names), 2.8),
+            _, axes = plt.subplots(1, len(names) + 1, figsize=(3.6 + 2.6 * len(names), 2.8),
                                    sharey=True, layout="constrained", squeeze=False)
             axes = axes[0]
-        for ax, name in zip(axes, names, strict=True):
+        best = expected_best(finished.validation_mcc.dropna())
+        axes[-1].plot(range(1, len(best) + 1), best, "-", color="#de8f05")
+        axes[-1].set(xlabel=translate("expected best of so many trials"))
+        axes[-1].locator_params(axis="x", integer=True)
+        for ax, name in zip(axes[:-1], names, strict=True):
             ax.plot(table[name], table.validation_mcc, "o", color="#0173b2", alpha=.7)
             ax.set(xlabel=translate(name).replace("_", " "))
             if name in ("learning_rate", "weight_decay"):
@@ -143,25 +144,18 @@ def _open_database(address, heartbeat):
         def record_heartbeat(self, trial_id):  # in a thread, which an error would end
             with suppress(StorageInternalError): super().record_heartbeat(trial_id)
 
-    if isinstance(address, Path):  # in an address, its ? and % would mean something
-        from sqlalchemy.pool import QueuePool  # comes with Optuna
-        connect = partial(sqlite3.connect, address, timeout=60, check_same_thread=False)
-        options = {"creator": connect, "poolclass": QueuePool}
-        address = "sqlite://"
-    else: options = {"connect_args": {"timeout": 60}} if address.startswith("sqlite") else None
-    return Database(address, options, heartbeat_interval=heartbeat, grace_period=4 * heartbeat,
+    wait = {"connect_args": {"timeout": 60}} if address.startswith("sqlite") else None
+    return Database(address, wait, heartbeat_interval=heartbeat, grace_period=4 * heartbeat,
                     heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(max_retry=3))
 
 def _open_study(address, name, heartbeat, shown, tries=5):
     import optuna
     try:
-        if str(address).startswith("journal://"):
+        if address.startswith("journal://"):
             storage = _open_journal(str(Path(address.removeprefix("journal://")).absolute()))
         else: storage = _open_database(address, heartbeat)
-        study = optuna.create_study(storage=storage, study_name=name, direction="maximize",
-                                    load_if_exists=True)
-        study.get_trials(deepcopy=False)  # all of it can be read
-        return study
+        return optuna.create_study(storage=storage, study_name=name, direction="maximize",
+                                   load_if_exists=True)
     except ImportError as error:  # SQLAlchemy knows this kind of database
         driver = getattr(error.__cause__, "name", None) or "its driver"
         raise ColaError(f"{shown} needs {driver}, which is not installed; run: "
@@ -170,28 +164,27 @@ def _open_study(address, name, heartbeat, shown, tries=5):
         if tries > 1 and any(words in str(error) for words in _CREATED_TWICE):
             time.sleep(.5)
             return _open_study(address, name, heartbeat, shown, tries - 1)
-        raise ColaError(f"{shown} cannot be used as the database of a search "
-                        f"({explain(error, address)}); check --storage") from None
+        reason = (getattr(error, "strerror", None) or str(error)).splitlines()[0][:160]
+        raise ColaError(f"{shown} cannot be used as the database of a search ({reason}); "
+                        "check --storage") from None
 
 # %% ../nbs/24_search.ipynb #same-search
 def _check_same(study, settings, where):
     settings = json.loads(json.dumps(settings))  # what the database makes of them
-    known = study.user_attrs.get("fixed", settings)
-    differ = differences(known if isinstance(known, dict) else {"settings": known}, settings)
-    if differ:
+    if differ := differences(study.user_attrs.get("fixed", settings), settings):
         raise ColaError(f"{where} holds another search: {', '.join(differ)}; "
                         "choose another --out")
     study.set_user_attr("fixed", settings)
 
 @contextmanager
-def _storage_answers(shown, address):
+def _storage_answers(shown):
     from optuna.exceptions import StorageInternalError
     from sqlalchemy.exc import SQLAlchemyError  # comes with Optuna
     try: yield
     except (StorageInternalError, SQLAlchemyError, OSError) as error:
-        reason = explain(error.__cause__ or error, address)
-        raise ColaError(f"{shown} no longer answers ({reason}); what is done is safe: give the "
-                        "same command again when it does") from None
+        reason = str(error.__cause__ or error).splitlines()[0][:120]
+        raise ColaError(f"{shown} no longer answers ({reason}); what is done is safe: "
+                        "give the same command again when it does") from None
 
 # %% ../nbs/24_search.ipynb #train-trial
 def _train_trial(trial, sentences, config, stop):  # returns the score of the best epoch
@@ -201,8 +194,9 @@ def _train_trial(trial, sentences, config, stop):  # returns the score of the be
     state = TrainState.new(config, data, processes)
     for event in fit(state, config, data, processes):
         if stop.received: raise Stopped(f"stopped in trial {trial.number}", stop.received)
-        if event != "epoch": continue
-        trial.report(state.history[-1]["validation_mcc"], state.epoch)
+        on_labels = state.epoch - config.corrupted_epochs
+        if event != "epoch" or on_labels < 1: continue
+        trial.report(state.history[-1]["validation_mcc"], on_labels)
         if trial.should_prune(): raise TrialPruned
     return state.history[state.best_epoch - 1]["validation_mcc"]
 
@@ -285,14 +279,14 @@ def search(corpus: Corpus,               # only its split `train` is used
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise ColaError(f"{out} cannot be written ({reason}); choose another --out") from None
-    address = storage or (out/"search.db").absolute()
+    address = storage or f"sqlite:///{out.absolute()/'search.db'}"
     name = f"search {out.absolute().name}" if storage else "cola"
-    shown = without_password(storage) if storage else str(out/"search.db")
+    shown = re.sub("//[^/]*@", "//…@", storage or str(out/"search.db"))
     study = _open_study(address, name, heartbeat, shown)
     study.sampler = _sampler(config)
     study.pruner = optuna.pruners.MedianPruner(n_startup_trials=5)
     found = Search(study, config)
-    with _storage_answers(shown, address), StopSignals() as stop, \
+    with _storage_answers(shown), StopSignals() as stop, \
             progress_bar(total=trials, description="trials", unit="trial", show=progress) as bar:
         settings = settings_of(corpus.train, config) | {"vary": sorted(vary)}
         _check_same(study, settings, shown if storage else out)
@@ -303,6 +297,6 @@ def search(corpus: Corpus,               # only its split `train` is used
 
         _run_trials(study, work, trials, stop, bar)
         table = found.table()
-    write_atomic(out/"trials.csv", table.to_csv())
-    write_atomic(out/"best.json", json.dumps(asdict(found.best), indent=1) + "\n")
+    table.to_csv(out/"trials.csv")
+    (out/"best.json").write_text(json.dumps(asdict(found.best), indent=1) + "\n", encoding="utf-8")
     return found

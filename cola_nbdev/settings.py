@@ -14,7 +14,8 @@ from typing import Any
 from .basics import ColaError
 
 # %% auto #0
-__all__ = ['PLAIN', 'RECIPE', 'RATES', 'CHECKPOINT_SETTINGS', 'RENAMED', 'RULES', 'TYPES', 'Config', 'learning_settings']
+__all__ = ['PLAIN', 'RECIPE', 'RATES', 'CHECKPOINT_SETTINGS', 'SEEDS', 'RENAMED', 'RULES', 'TYPES', 'Config', 'learning_settings',
+           'command_options']
 
 # %% ../nbs/10_settings.ipynb #named-settings
 # What the tutorial does
@@ -27,6 +28,8 @@ RECIPE = {"learning_rate": 2e-4, "warmup": .1, "layer_decay": .85, "corrupted_ep
 RATES = {"minilm": 1e-4, "tiny": 1e-3}
 # Settings that change what is kept on the way, not what is learned
 CHECKPOINT_SETTINGS = ("checkpoint_minutes", "keep_checkpoints")
+# What chance decides: each has a seed of its own, or that of the run
+SEEDS = ("seed", "split_seed", "head_seed", "order_seed")
 # What settings were called in version 0.1, for runs that were saved then
 RENAMED = {"unacceptable_weight": "class_weight", "matched_share": "match_label_prior"}
 
@@ -51,7 +54,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {  # setting: (what must h
     "gradient_clip": (lambda value: value > 0, "above 0"),
     "max_length": (lambda value: value >= 3, "at least 3: [CLS], a token, [SEP]"),
     "validation_fraction": _between(0, 1, "0 or more and below 1"),
-    "seed": _between(0, 2**32, "from 0 to 4294967295"),
+    **dict.fromkeys(SEEDS, _between(0, 2**32, "from 0 to 4294967295")),
     "mixed_precision": (lambda value: value in ("no", "bf16", "fp16"), "no, bf16 or fp16"),
     "checkpoint_minutes": (lambda value: value >= 0, "0 (after every step) or more"),
     "keep_checkpoints": _at_least(1)}
@@ -94,7 +97,10 @@ class Config:
     gradient_clip: float = 1.0        # a longer gradient is shortened to this norm
     max_length: int = 64              # tokens; longer sentences are truncated
     validation_fraction: float = 0.1  # share held out to choose the best epoch; 0: keep the last
-    seed: int = 42                    # of the split, the new head, the order and dropout
+    seed: int = 42                    # of the next three, where they have none of their own
+    split_seed: int | None = None     # which sentences are held out; None: the seed
+    head_seed: int | None = None      # the weights of a new head; None: the seed
+    order_seed: int | None = None     # order, exercises and dropout; None: the seed
     mixed_precision: str = "no"       # no, bf16 or fp16
     checkpoint_minutes: float = 1.0   # how often to save within an epoch; always after one
     keep_checkpoints: int = 2         # how many stay; each is four times the size of the model
@@ -113,8 +119,24 @@ class Config:
             raise ColaError("match_label_prior is True; it must be False where validation_fraction "
                             "is 0, since nothing is held out")
 
+    def seed_of(self, what: str) -> int:  # split, head or order
+        "The seed that decides the split, the head or the order"
+        own = getattr(self, f"{what}_seed")
+        return self.seed if own is None else own
+
 # %% ../nbs/10_settings.ipynb #settings-of
 def learning_settings(config: Config) -> dict:  # setting → value
     "The settings that decide what is learned"
     return {name: value for name, value in asdict(config).items()
             if name not in CHECKPOINT_SETTINGS}
+
+# %% ../nbs/10_settings.ipynb #command-options
+def command_options(config: Config) -> str:  # without the model and the seed
+    "The options of `cola train` and `cola seeds` that give these settings"
+    default = asdict(Config(model=config.model)) | {"seed": config.seed}
+    options = []
+    for name, value in asdict(config).items():
+        if value == default[name]: continue
+        text = f"{value:.6g}" if isinstance(value, float) else str(value)
+        options.append(f"--{name.replace('_', '-')} {text}".removesuffix(" True"))
+    return " ".join(options)

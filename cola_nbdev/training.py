@@ -158,7 +158,7 @@ class TrainingData:
         self.train, self.held_out = sentences, None
         if config.validation_fraction:
             self.train, self.held_out = split_sentences(sentences, config.validation_fraction,
-                                                        config.seed)
+                                                        config.seed_of("split"))
         self.acceptable = self.train.sentence[self.train.label == 1].tolist()
         if config.corrupted_epochs: real_and_corrupted(self.acceptable, 1)  # can they be corrupted?
         processes.check_sizes(config.batch_size, len(self.train))
@@ -170,7 +170,8 @@ class TrainingData:
     def lesson(self, epoch: int) -> pd.DataFrame:  # from 0; with `sentence` and `label`
         "The sentences of an epoch: the training set, or exercises"
         if epoch >= self.config.corrupted_epochs: return self.train
-        return real_and_corrupted(self.acceptable, len(self.train), self.config.seed, epoch)
+        seed = self.config.seed_of("order")
+        return real_and_corrupted(self.acceptable, len(self.train), seed, epoch)
 
     def batches(self, epoch: int,    # from 0
                 start: int = 0,      # the first step that is wanted
@@ -183,7 +184,8 @@ class TrainingData:
         lengths, labels = [len(ids) for ids in examples], lesson.label.tolist()
         window, shape = 50, {}
         if few_shapes: window, shape = 1, {"multiple": 128, "longest": max(lengths)}
-        sampler = LengthSampler(lengths, self.config.batch_size, self.config.seed, window)
+        sampler = LengthSampler(lengths, self.config.batch_size, self.config.seed_of("order"),
+                                window)
         sampler.set_epoch(epoch)
         for rows, share in self.processes.shard(list(sampler)[start:], lengths):
             yield pack_batch([(examples[row], labels[row]) for row in rows], **shape), share
@@ -223,7 +225,7 @@ class TrainState:
     @classmethod
     def new(cls, config: Config, data: TrainingData, processes: Processes) -> TrainState:
         "The state before the first step; `ColaError` if model and settings don't fit"
-        model = on_all_processes(lambda: load_model(config.model, config.seed))
+        model = on_all_processes(lambda: load_model(config.model, config.seed_of("head")))
         prepare_model(model, config.dropout, config.reinitialized_layers, config.frozen_embeddings)
         check_fit(model, data.tokenizer)
         match_tokenizer(model, data.tokenizer)
@@ -312,7 +314,7 @@ def fit(state: TrainState,      # moved along, step by step
         state.packed.class_weight = weight
         started = time.perf_counter()
         for batch, share in data.batches(state.epoch, start=state.step, few_shapes=graphs):
-            processes.seed(config.seed, state.steps_done)
+            processes.seed(config.seed_of("order"), state.steps_done)
             state.record(graphed(batch) if graphed and state.chunks == 1 else step(batch, share))
             state.schedule.step()
             if state.step % 20 == 0: check_state(state, config, processes)
