@@ -36,6 +36,7 @@ from cola_nbdev.evaluation import read_predictions, write_predictions
 from cola_nbdev.experiments import run_seeds, same_recipe
 from cola_nbdev.model import load_model
 from cola_nbdev.prediction import Judge, fine_tune
+from cola_nbdev.reading import check_columns
 from cola_nbdev.scoring import score_file, sentence_column, work_folder
 from cola_nbdev.settings import Config
 from cola_nbdev.tokenization import model_identity
@@ -202,7 +203,7 @@ def test_a_header_of_many_columns_takes_no_time(cola, tmp_path):
     names = [f"column {number}" for number in range(60_000)]
     for twice in (names, [*names, names[-1]]):
         with within(20), contextlib.suppress(ColaError): sentence_column(twice)
-        with within(20), contextlib.suppress(ColaError): reading.check_columns(twice, "wide.csv")
+        with within(20), contextlib.suppress(ColaError): check_columns(twice, "wide.csv")
     header = ",".join(names[:5_000])
     (tmp_path/"wide.csv").write_text(f"{header}\n{header}\n")
     error = cola("data", "wide.csv")[1]
