@@ -262,7 +262,7 @@ def _text_rows(path):
 def _table_rows(path):
     table = read_table(path)
     name = choose_column(table, None, TEXT, "sentences", "another name for", path.name)
-    if name: return table[name].items()
+    if name: return zip(table.index, table[name].tolist(), strict=True)
     columns = ", ".join(map(str, table.columns))[:200]
     raise ColaError(f"{path.name}: no column sentence; it has {columns}")
 

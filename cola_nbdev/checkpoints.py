@@ -189,13 +189,14 @@ def one_writer(path: str | Path,            # what is to be written; its lock is
         if Path(lock.lock_file).exists(): break
         lock.release()  # its owner has just removed the file: the next one would lock a new file
     try:
-        owner.unlink(missing_ok=True)
-        with open(owner, "x") as file: file.write(str(os.getpid()))
+        with open(owner, "w", opener=_open_no_link) as file: file.write(str(os.getpid()))
         yield
     finally:
         owner.unlink(missing_ok=True)
         if os.name != "nt": Path(lock.lock_file).unlink(missing_ok=True)
         lock.release()
+
+def _open_no_link(path, flags): return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 def _refuse_foreign(path, ours, other):
     "A lock is written and removed: so it must be an ordinary file with what we write, or missing"

@@ -181,8 +181,9 @@ class Corpus:
     def counts(self) -> pd.DataFrame:  # a row per split
         "How many sentences there are of each label"
         rows = pd.concat(self.splits, names=["split"])
-        counts = rows.groupby(["split", "label"], sort=False).size().unstack(fill_value=0)
-        counts = counts.reindex(columns=[0, 1], fill_value=0).set_axis([*self.names], axis=1)
+        counts = pd.DataFrame(rows.groupby(["split", "label"], sort=False).size().unstack())
+        counts = counts.reindex([0, 1], axis=1).fillna(0).astype(int)
+        counts.columns = [*self.names]
         return counts.rename_axis(None)
 
     def __repr__(self):
@@ -230,18 +231,19 @@ def split_sentences(sentences: pd.DataFrame,  # with a column `label`
     copies = pd.Series(_normalized(sentences.sentence)) if together else rows.index.to_series()
     if together: rows = sentences[~copies.duplicated()]
     try:
-        parts = train_test_split(rows, test_size=fraction, random_state=seed, stratify=rows.label)
-    except ValueError: parts = [rows, rows[:0]]
-    if any(pd.DataFrame(part).label.nunique() < 2 for part in parts):
-        parts = _one_of_each(rows, fraction, seed)
+        split = train_test_split(rows, test_size=fraction, random_state=seed, stratify=rows.label)
+    except ValueError: split = [rows, rows[:0]]
+    parts = [pd.DataFrame(part) for part in split]
+    if any(part.label.nunique() < 2 for part in parts):
+        parts = [pd.DataFrame(part) for part in _one_of_each(rows, fraction, seed)]
     if any(part.label.nunique() < 2 for part in parts):
         counts = rows.label.value_counts().sort_index()
         listed = " and ".join(f"{count} with label {label}" for label, count in counts.items())
         raise ColaError(f"{len(rows)} sentences ({listed}) are too few to hold out "
                         f"{fraction:.0%} of them with both labels on each side; "
                         "add sentences of the rarer label") from None
-    where = copies.groupby(copies).groups
-    kept, held_out = (sentences.loc[[copy for row in part.index for copy in where[copies[row]]]]
+    where, text = copies.groupby(copies).groups, copies.to_dict()
+    kept, held_out = (sentences.loc[[copy for row in part.index for copy in where[text[row]]]]
                       .reset_index(drop=True) for part in parts)
     return kept, held_out
 

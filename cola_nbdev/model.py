@@ -69,7 +69,8 @@ def read_labels(config: PretrainedConfig,    # of the model, with `id2label`
                 positive: str | None = None, # which label counts as 1; None: as the names say
                ) -> tuple[tuple[str, str], bool]: # `ColaError` if the names don't say it
     "The names of a model's labels in our order, and whether its own order is the other one"
-    theirs = [str(config.id2label.get(number)) for number in (0, 1)]
+    labels: Any = config.id2label
+    theirs = [str(labels.get(number)) for number in (0, 1)]
     lower = [label.lower() for label in theirs]
     known = [one for zero, one in NAMED if {zero, one} == set(lower)]
     ours = getattr(config, "positive_label", None)  # written by `save_judge`
@@ -101,8 +102,7 @@ def _take_labels(model, names, swapped):
 # %% ../nbs/07_model.ipynb #load-model
 def _check_head(config, name, trained):
     "Refuse a head that isn't for two classes"
-    classifies = any("SequenceClassification" in each for each in config.architectures or ())
-    if classifies and config.num_labels != 2:
+    if "SequenceClassification" in str(config.architectures) and config.num_labels != 2:
         kind = "a regression head" if config.num_labels == 1 else f"{config.num_labels} labels"
         raise ColaError(f"{name} has {kind}, where two labels are needed; take its base model")
     if trained and config.problem_type == "multi_label_classification":
@@ -118,7 +118,7 @@ def load_model(name: str | Path = "minilm",  # minilm, bert, tiny, a Hub id, or 
     torch.manual_seed(seed)
     if name == "tiny":
         model, missing = tiny_model(), ["classifier"]
-        model.saved_dtype = torch.float32
+        vars(model)["saved_dtype"] = torch.float32
     else:
         config = from_pretrained(AutoConfig, name)
         _check_head(config, name, trained)
@@ -190,7 +190,8 @@ def match_tokenizer(model: PreTrainedModel,              # is changed
     "Tell a model how its tokenizer pads, and which token types it gives to a sentence"
     if getattr(model.config, "pad_token_id", None) is None:
         model.config.pad_token_id = tokenizer.pad_token_id
-    model.token_types, name = None, "token_type_ids"
+    given, name = vars(model), "token_type_ids"
+    given["token_types"] = None
     takes = name in inspect.signature(model.forward).parameters
     if not takes or name not in tokenizer.model_input_names: return
     found = tokenizer("a")
@@ -198,7 +199,7 @@ def match_tokenizer(model: PreTrainedModel,              # is changed
     word = special.index(False) if False in special else 0
     last = len(special) - special[::-1].index(False) if False in special else 1
     types = found[name]
-    model.token_types = types[:word], types[word], types[last:]  # before, within, after
+    given["token_types"] = types[:word], types[word], types[last:]  # before, within, after
 
 # %% ../nbs/07_model.ipynb #positions-of
 def max_positions(model: PreTrainedModel,  # any model of transformers

@@ -84,9 +84,9 @@ def save_judge(run: Run,            # a finished run
     folder = Path(folder)
     if folder.exists() and any(folder.iterdir()):
         raise ColaError(f"{folder} exists and is not empty; choose another folder or remove it")
-    config = run.model.config
-    config.positive_label = config.id2label[1]  # whatever it is called, it is a label of ours
-    run.model.to(getattr(run.model, "saved_dtype", run.model.dtype))  # as the weights came
+    model: Any = run.model
+    model.config.positive_label = model.config.id2label[1]  # whatever it is called, it's ours
+    model.to(getattr(model, "saved_dtype", model.dtype))  # as the weights came
     with quiet_transformers(): run.model.save_pretrained(folder)
     run.tokenizer.model_max_length = run.config.max_length
     run.tokenizer.save_pretrained(folder)
@@ -180,7 +180,8 @@ class Judge(Classifier):
     @property
     def names(self) -> tuple[str, str]:
         "What label 0 and label 1 are called"
-        return self.model.config.id2label[0], self.model.config.id2label[1]
+        labels: Any = self.model.config.id2label
+        return labels[0], labels[1]
 
     @cached_property
     def fingerprint(self) -> str:
@@ -477,7 +478,8 @@ def write_results(run: Run,               # a finished run
     from cola_nbdev.training import plot_history  # slow
 
     shutil.rmtree(folder/"model", ignore_errors=True)  # which an earlier try may have left
-    run.model.to(run.model.saved_dtype)  # what is reported is what is saved
+    model: Any = run.model
+    model.to(model.saved_dtype)  # what is reported is what is saved
     predictions = predict_splits(run.model, run.tokenizer, corpus.dev, run.config.max_length,
                                  progress)
     predictions["in_train"] = occurs_in(predictions.sentence, corpus.splits["train"].sentence)

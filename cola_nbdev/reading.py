@@ -23,7 +23,7 @@ from decimal import Decimal
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import pandas as pd
 
@@ -83,7 +83,7 @@ def _peek(file, size):
     file.seek(-len(start), io.SEEK_CUR)
     return start
 
-def _unpacked(file, name):
+def _unpacked(file, name) -> Any:
     "The bytes of a file, or of the one that it packs"
     start = _peek(file, 4)
     if start[:2] == b"\x1f\x8b": return gzip.GzipFile(fileobj=file)
@@ -184,7 +184,7 @@ def _word(label):
     "A label as a word: ' 1', 1.0 and 1 are the same; empty if it is missing, None if it's no label"
     if pd.api.types.is_scalar(label) and pd.isna(label): return ""
     if pd.api.types.is_bool(label): return str(label).lower()
-    if isinstance(label, numbers.Real) and float(label).is_integer(): return str(int(label))
+    if isinstance(label, numbers.Real) and float(label).is_integer(): return f"{label:.0f}"
     if not isinstance(label, (str, numbers.Real)): return None
     return re.sub(r"(?<=\d)\.0*$", "", str(label).strip())
 
@@ -196,7 +196,7 @@ def _is_label(values):
 
 def _is_text(values):
     "Is it a column of text? Chinese and Japanese have no blanks"
-    return sum(bool(re.search(r"\S\s+\S|[\u2e80-\U000fffff]", value)) for value in values) \
+    return sum(bool(re.search(r"[^\W\d]\s+\S|[\u2e80-\U000fffff]", value)) for value in values) \
         > len(values) / 2
 
 def _is_header(first, rows, wanted):
@@ -269,6 +269,8 @@ def _layout(lines, format, name, wanted, delimiter, first):
         return _Layout("\t", False, COLUMNS[:4], False)
     quotes = delimiter != "\t" or _tab_quotes(lines)
     rows = _fields(lines, delimiter, quotes)
+    if format == "table" and rows and len(rows[0]) == 1:  # text, not a table
+        return _Layout("\n", False, ["sentence"], False)
     if not rows: return _Layout(delimiter, quotes, ["sentence"], True)
     by_r = quotes and delimiter == "\t"  # it writes names of rows, without a name above them
     columns, header = _name_columns(rows, wanted, f"{name} line {first}", by_r)
@@ -617,12 +619,23 @@ def _text_and_label(table, where, columns):
     if text and not label and len(left) == 1 and _is_label(table[left[0]]): [label] = left
     if label and not text and len(left) == 1: [text] = left
     if text and label and text != label: return text, label
-    has = ", ".join(map(repr, map(str, table)))
-    if text and text == label: problem = f"{text!r} can't hold both the sentences and the labels"
-    elif not label and text: problem = f"no column is known to hold the labels; it has {has}"
-    else: problem = f"no column is known to hold the sentences; it has {has}"
+    if text and text == label:
+        raise ColaError(f"{where}: {text!r} can't hold both the sentences and the labels")
+    if len([*table]) == 1:
+        raise Unlabeled(f"{where} has one column, {[*table][0]!r}; sentences and labels are needed "
+                        "(cola score judges sentences without labels)")
+    what, has = "sentences" if label or not text else "labels", ", ".join(map(repr, table))
     kind = Unlabeled if text and not label else ColaError
-    raise kind(f"{where}: {problem}: say which with --text and --label")
+    raise kind(f"{where}: no column is known to hold the {what}; it has {has}: {_advice(table)}")
+
+def _advice(table):
+    "What to say of a table whose columns have unknown names, as far as their content tells it"
+    columns = {name: [str(value) for value in table[name] if _word(value)] for name in table}
+    texts, labels = ([name for name, values in columns.items() if values and test(values)]
+                     for test in (_is_text, _is_label))
+    if not texts or len(labels) != 1: return "say which with --text and --label"
+    longest = max(texts, key=lambda name: sum(map(len, columns[name])))
+    return f"is it --text {shlex.quote(longest)} --label {shlex.quote(labels[0])}?"
 
 def take_columns(table: pd.DataFrame,     # as it was read
                  where: str,              # what an error calls it, e.g. the file's name
@@ -636,7 +649,7 @@ def take_columns(table: pd.DataFrame,     # as it was read
     text, label = _text_and_label(table, where, columns or {})
     if len(table) and {*map(_word, table[label])} <= {"", "-1"}:
         raise Unlabeled(f"{where}: there are no labels in the column {label!r}")
-    labels, names = map_labels(table[label], where, positive)
+    labels, names = map_labels(pd.Series(table[label]), where, positive)
     ours = pd.DataFrame({"sentence": table[text], "label": labels}, table.index)
     plain = {_plain(name): name for name in table if name not in (text, label)}
     for name, choices in OTHERS.items():
@@ -718,7 +731,7 @@ SPLITS = ("train", "in_domain_dev", "out_of_domain_dev", "dev", "test")  # that 
 def _split_files(folder):
     "Split → its files, or the shards of one; and the files that are none"
     files, others = {}, []
-    for path in sorted(path for path in folder.iterdir() if path.is_file()):
+    for path in sorted(path for path in folder.iterdir() if not path.is_dir()):
         name = Path(re.sub(r"\.(gz|zip)$", "", path.name.lower()))
         if name.suffix not in FORMATS: continue
         split = split_name(name.stem)

@@ -216,9 +216,9 @@ def lost_text(sentences: Iterable[str],            # as they are
     cut = sum(len(ids) > max_length for ids in encode(full, tokenizer, max_length + 1))
     if cut: lost.append(f"{cut:,} of {count:,} sentences have more than {max_length} tokens and "
                         "are cut")
-    special = {*tokenizer.all_special_ids} - {tokenizer.unk_token_id}
-    words = [{*ids} - special for ids in examples]
-    unknown = sum(each == {tokenizer.unk_token_id} for each in words)
+    nothing: Any = tokenizer.unk_token_id
+    special = {*tokenizer.all_special_ids} - {nothing}
+    unknown = sum({*ids} - special == {nothing} for ids in examples)
     if unknown: lost.append(f"{unknown:,} of {count:,} sentences are of unknown tokens only: "
                             "this tokenizer knows none of their scripts")
     return lost

@@ -323,7 +323,8 @@ def fit(state: TrainState,      # moved along, step by step
             started = time.perf_counter()
         losses = check_state(state, config, processes)
         row = epoch_row(state, config, losses) | data.validate(state.model)
-        labels, names = data.lesson(state.epoch).label, state.model.config.id2label
+        names: Any = state.model.config.id2label
+        labels = data.lesson(state.epoch).label
         found = diagnose(row, losses, labels, config, names)
         state.findings += [[state.epoch + 1, finding] for finding in found]
         state.end_epoch(row, on_labels, last=state.epoch + 1 == config.epochs)

@@ -27,16 +27,17 @@ import pytest
 from matplotlib.figure import Figure
 from test_bad_input import refused
 
-from cola_nbdev import cli, engine, prediction, reading
+from cola_nbdev import cli, engine, prediction
 from cola_nbdev.basics import ColaError, explain, is_blank, path_within, without_password
 from cola_nbdev.checkpoints import checkpoints, find_corruption, one_writer, save_checkpoint
 from cola_nbdev.comparison import load_predictions
-from cola_nbdev.data import Corpus, corpus_of, load_corpus
+from cola_nbdev.data import Corpus, load_corpus
 from cola_nbdev.evaluation import read_predictions, write_predictions
 from cola_nbdev.experiments import run_seeds, same_recipe
 from cola_nbdev.model import load_model
 from cola_nbdev.prediction import Judge, fine_tune
-from cola_nbdev.scoring import choose_column, score_file, work_folder
+from cola_nbdev.reading import check_columns
+from cola_nbdev.scoring import score_file, sentence_column, work_folder
 from cola_nbdev.settings import Config
 from cola_nbdev.tokenization import model_identity
 from cola_nbdev.training import Run
@@ -201,8 +202,8 @@ def test_the_page_opens_nothing_but_uploads(judge, tmp_path, monkeypatch):
 def test_a_header_of_many_columns_takes_no_time(cola, tmp_path):
     names = [f"column {number}" for number in range(60_000)]
     for twice in (names, [*names, names[-1]]):
-        with within(20), contextlib.suppress(ColaError): choose_column(twice)
-        with within(20), contextlib.suppress(ColaError): reading._column_names(twice, "wide.csv")
+        with within(20), contextlib.suppress(ColaError): sentence_column(twice)
+        with within(20), contextlib.suppress(ColaError): check_columns(twice, "wide.csv")
     header = ",".join(names[:5_000])
     (tmp_path/"wide.csv").write_text(f"{header}\n{header}\n")
     error = cola("data", "wide.csv")[1]
@@ -341,7 +342,7 @@ def test_a_split_is_exported_into_the_folder(cola, tmp_path, split):
 
 def test_two_splits_are_not_exported_into_one_file(tmp_path):
     rows = load_corpus("demo").train[:10]
-    corpus = corpus_of({"train": rows, "in_domain_train": rows})
+    corpus = Corpus("mine", {"train": rows, "in_domain_train": rows})
     with pytest.raises(ColaError, match="would be one file"): corpus.export(tmp_path/"out")
     assert not (tmp_path/"out").exists()
 
@@ -781,7 +782,7 @@ def test_a_pipe_as_a_source_is_not_waited_for(cola, judge, tmp_path, model):
         refused(cola("score", model, "pipe.csv", "out.csv"), "pipe.csv is a pipe")
         refused(cola("score", model, "in", "out", "--engine", "process"), "is no ordinary file")
         refused(cola("data", "pipe.csv"), "there is no corpus")
-        refused(cola("data", "in"), "no ordinary file")
+        refused(cola("data", "in"), "holds no corpus")
         refused(cola("compare", "pipe.csv", "pipe.csv"), "no predictions")
         refused(cola("pairs", model, "pipe.csv"), "no ordinary file")
         refused(cola("glue", model, "pipe.csv"), "no ordinary file")

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import matthews_corrcoef
 
-from cola_nbdev.basics import COLUMNS, ColaError
+from cola_nbdev.basics import COLUMNS, ColaError, is_blank
 from cola_nbdev.checkpoints import (
     MANIFEST,
     find_corruption,
@@ -121,7 +121,7 @@ def test_any_json_is_read_or_refused(objects):
     read(lambda path: read_sentences(path)[0], path)
 
 printable = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\t\r\n\0"),
-                    min_size=1, max_size=30).filter(lambda sentence: sentence.strip() != "")
+                    min_size=1, max_size=30).filter(lambda sentence: not is_blank(sentence))
 
 @check(FREQUENT)
 @given(sentences=st.lists(printable, min_size=2, max_size=6))

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from cola_nbdev import cli
 from cola_nbdev.basics import ColaError
 from cola_nbdev.data import corpus_of, load_corpus, split_sentences
+from cola_nbdev.evaluation import Report
 from cola_nbdev.pairs import load_pairs
 from cola_nbdev.prediction import Judge
 from cola_nbdev.reading import read_sentences
@@ -263,6 +264,11 @@ REFUSED = [  # file, content, options, what is said
     ("none.csv", "phrase_x,kind,y\na b,c,1\nb c,d,2\nc d,e,3\n", [],
      "none.csv: no column is known to hold the sentences; it has 'phrase_x', 'kind', 'y': say "
      "which with --text and --label"),
+    ("umfrage.csv", "Nr,Bewertung,empfohlen\n" + "".join(
+        f"{n},{quote(s, ',')},{('nein', 'ja')[label]}\n" for n, (s, label) in enumerate(TEN)), [],
+     "it has 'Nr', 'Bewertung', 'empfohlen': is it --text Bewertung --label empfohlen?"),
+    ("lines.txt", "Excellent quality\nTerrible, sorry\n", [],
+     "lines.txt has one column, 'sentence'; sentences and labels are needed (cola score judges"),
     ("no_label.csv", "sentence,score\na b,.3\nb c,.7\nd e,.1\n", [],
      "no column is known to hold the labels; it has 'sentence', 'score'"),
     ("wrong.csv", table(), ["--text", "words"],
@@ -317,7 +323,7 @@ REFUSED = [  # file, content, options, what is said
      "quote.csv line 12: unexpected end of data; is a quote opened and not closed?"),
     ("header.tsv", "text\tscore\nHe left.\t.3\nHim left.\t.7\n", [],
      "header.tsv: no column is known to hold the labels"),
-    ("lone.csv", "sentence\nHe left.\nShe left.\n", [], "no column is known to hold the labels"),
+    ("lone.csv", "sentence\nHe left.\nShe left.\n", [], "lone.csv has one column, 'sentence'"),
     ("unclear.csv", "dies;das\nhier;da\n", [],
      "unclear.csv line 1: names of columns, or a row? It says 'dies, das'; write the names above"),
     ("several.csv", "a;b|c\nd;e|f\n", [],
@@ -400,7 +406,7 @@ def test_a_folder_of_splits(cola, files, splits):
     ({"train_csv": table(words=("ham", "spam")), "dev_csv": table(("sentence", "label"))},
      "corpus: the labels of dev are unacceptable and acceptable, of train ham and spam"),
     ({"train_csv": table(), "notes_csv": table()}, "corpus holds no corpus; expected"),
-    ({"train_csv": table(), "dev_csv": "sentence\nHe left.\n"}, "dev.csv: no column is known")])
+    ({"train_csv": table(), "dev_csv": "sentence\nHe left.\n"}, "dev.csv has one column")])
 def test_a_folder_that_is_unclear(cola, files, message):
     refused(cola("data", folder(**files)), message)
 
@@ -413,8 +419,8 @@ def test_frames_and_rows_by_the_same_rules():
         assert [*corpus.splits] == ["train", "dev"]
         assert corpus.names == ("negative", "positive")
         assert corpus.train.label.tolist() == [label for _, label in TEN]
-        assert corpus.notes == ("left out: mine, test: no column is known to hold the labels; it "
-                                "has 'Review': say which with --text and --label",)
+        assert corpus.notes == ("left out: mine, test has one column, 'Review'; sentences and "
+                                "labels are needed (cola score judges sentences without labels)",)
     with pytest.raises(ColaError, match="mine has two splits for dev; remove one"):
         corpus_of({"train": rows, "dev": rows, "validation": rows})
     with pytest.raises(ColaError, match="mine, train: two columns are called 'label'"):
@@ -640,3 +646,13 @@ def test_a_judge_can_be_copied_and_pickled(judge):
     expected = judge("He left.").probability[0]
     for again in (copy.deepcopy(judge), pickle.loads(pickle.dumps(judge))):
         assert isinstance(again, Judge) and again("He left.").probability[0] == expected
+
+def test_letters_that_no_font_has_give_no_warning(tmp_path, recwarn):
+    letters = ["量词", "शब्द", "plain"]
+    predictions = pd.DataFrame([
+        {"split": "dev", "sentence": f"{letter} {number}", "label": number % 2,
+         "predicted": number % 2, "logit": 1., "probability": .7, "sentence_source": "web",
+         "label_notes": "", "phenomenon": letter} for letter in letters for number in range(12)])
+    Report(predictions, {"names": ["垃圾", "$pam$"]}).save(tmp_path)
+    assert not [str(each.message) for each in recwarn if "Glyph" in str(each.message)]
+    assert (tmp_path/"mcc.png").exists() and "量词" in (tmp_path/"report.html").read_text()
