@@ -95,7 +95,8 @@ def differences(before: dict,  # name → value, as it was written down
 _INVISIBLE = ("Cc", "Cf", "Cs", "Zs", "Zl", "Zp", "Mn", "Me")  # categories of Unicode
 _FILLERS = "\u115f\u1160\u2800\u3164\uffa0"  # letters and signs without ink
 
-def is_blank(text: str) -> bool:
+def is_blank(text: str,  # of any kind
+            ) -> bool:
     "Is there nothing to see?"
     return all(each in _FILLERS or unicodedata.category(each) in _INVISIBLE for each in text)
 
@@ -146,7 +147,7 @@ def read_bytes(path: str | Path,  # `ColaError` if it is a pipe, a device or a f
     raise ColaError(f"{path}: {reason}; check the path")
 
 def read_record(path: str | Path,  # of a JSON object
-                advice: str = "remove it and give the same command again",
+                advice: str = "remove it and give the same command again", # how to fix it
                 **kinds: type,     # field → what it must be, if it is there
                ) -> dict:          # `ColaError` if it is anything else
     "What a program wrote down, in the shape that it has"

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -110,7 +110,8 @@ def fit_temperature(labels: ArrayLike,  # 0 or 1, shape (n,); `ColaError` if all
     def slope(inverse): return (wrong * expit(wrong * inverse)).mean()
     highest = 1 / np.abs(logit).max()
     while slope(highest) < 0: highest *= 2
-    return float(1 / brentq(slope, 0, highest, xtol=1e-14, rtol=1e-12))
+    root: Any = brentq(slope, 0, highest, xtol=1e-14, rtol=np.float64(1e-12))
+    return 1 / root
 
 def fit_platt(labels: ArrayLike,  # 0 or 1, shape (n,); `ColaError` if all are the same
               logit: ArrayLike,   # the log-odds of acceptable, shape (n,)

@@ -109,7 +109,7 @@ def seed_variance(scores: ArrayLike,  # of several runs, shape (runs,)
 
 def _add_seeds(sets, seed):
     "Draws of the sum of means; `sets` are pairs of observed and drawn scores, as above"
-    draws = sum(drawn.mean(1) for _, drawn in sets)
+    draws = np.sum([drawn.mean(1) for _, drawn in sets], axis=0)
     rng, variance, spread = np.random.default_rng([seed, 1]), draws.var(), 0.
     for scores, drawn in sets:
         k = len(scores)
@@ -281,7 +281,7 @@ def compare(first: pd.DataFrame | list[pd.DataFrame],   # of one run, or of seve
     if names[0] == names[1] or {"split", "phenomenon", "sentence", "label"} & set(names):
         raise ColaError(f"{names[0]} and {names[1]} cannot both be columns of one table; "
                         "choose two other names")
-    if paired: _check_pairs(*both, names)
+    if paired: _check_pairs(both[0], both[1], names)
     whole = both[0][0]
     labels = whole.label.to_numpy()
     predicted = [np.array([run.predicted for run in runs]) for runs in both]
@@ -358,6 +358,7 @@ def plan(difference: float,                # the smallest one that is worth seei
     for count in seeds:
         needed = np.nan
         if chance(count, 1e9) > power:
-            needed = 10 ** brentq(lambda log, k=count: chance(k, 10 ** log) - power, 0, 9)
+            log: Any = brentq(lambda log, k=count: chance(k, 10 ** log) - power, 0, 9)
+            needed = 10 ** log
         rows.append({"sentences": np.ceil(needed), "power on 1,043": chance(count, 1043)})
     return pd.DataFrame(rows, index=pd.Index(seeds, name="seeds"))

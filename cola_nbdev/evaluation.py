@@ -115,7 +115,7 @@ def interval_of(score: float,       # what was observed
                 level: float = .95, # share of the draws that the interval holds
                ) -> Interval:       # it always holds the score
     "The middle of the draws"
-    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(np.asarray(draws), [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(score), float(min(low, score)), float(max(high, score)))
 
 def bootstrap_mcc(labels: ArrayLike,     # true labels, 0 or 1, shape (n,)
@@ -285,10 +285,10 @@ def plot_mcc(table: pd.DataFrame,     # from `mcc_by`, `mcc_of_groups` or `split
     score = "shrunk" if is_shrunk else "mcc"
     ax.hlines(rows, table[f"{score}_low"], table[f"{score}_high"], color=colors, linewidth=2)
     ax.scatter(table[score], rows, color=colors, zorder=3)
-    if is_shrunk: ax.scatter(table.mcc, rows, facecolors="none", edgecolors=colors, s=20)
+    if is_shrunk: ax.scatter(table.mcc, rows, facecolors="none", edgecolors=[*colors], s=20)
     for row in rows[table.mcc.isna()]:
         ax.text(0, row, f" – {translate('one class only')}", va="center", color="#6e6e6e")
-    differs = table.get("differs", pd.Series(False, table.index))
+    differs = table.differs if "differs" in table else [False] * len(table)
     names = [f"{name} ({n}){' *' if is_other else ''}".replace("$", r"\$")  # a bare $: a formula
              for name, n, is_other in zip(table.index, table.n, differs, strict=True)]
     ax.set_yticks(rows, names)
@@ -418,7 +418,8 @@ class Report:
         "The interval of all sentences for other groups than these; empty if there are few"
         rows = self.predictions
         column = "phenomenon" if "phenomenon" in rows else "sentence_source"
-        if column not in rows or rows[column].nunique() < 5 or rows.label.nunique() < 2: return ""
+        groups = int(rows[column].nunique()) if column in rows else 0
+        if groups < 5 or len(set(rows.label)) < 2: return ""
         return (f"for other sentences like these, see mcc_low and mcc_high; for another {column}: "
                 "MCC {:.3f}, 95% interval {:.3f} to {:.3f}".format(*mcc_beyond(rows, column)))
 

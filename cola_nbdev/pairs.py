@@ -104,13 +104,12 @@ def evaluate_pairs(judge: Judge,  # a fine-tuned model
                   ) -> pd.DataFrame:        # a row per phenomenon and two for all, 95% intervals
     "How often is the good sentence preferred, phenomenon by phenomenon?"
     preferred = prefer_good(judge, pairs, progress=progress)
-    groups = {name: part for name, part in preferred.groupby(pairs.phenomenon, sort=False)}
-    groups["all"] = preferred
+    groups = dict([*preferred.groupby(pairs.phenomenon, sort=False), ("all", preferred)])
     rows = {}
     for name, part in groups.items():
         low, high = wilson(part.sum(), len(part))
         rows[name] = {"pairs": len(part), "accuracy": part.mean(), "low": low, "high": high}
-    means = preferred.groupby(pairs.phenomenon).mean()
+    means = pd.Series(preferred.groupby(pairs.phenomenon).mean())
     if len(means) > 1:
         half = student.ppf(.975, len(means) - 1) * means.sem()
         low, high = np.clip([means.mean() - half, means.mean() + half], 0, 1)

@@ -30,8 +30,8 @@ MODULES = {  # module → its page, and the expression that chooses its fast tes
     "calibration": ("16", "calibration or temperature or platt or threshold or before or abstain"),
     "comparison": ("17", "seeds or p_ or run_can or planned or variance"),
     "pairs": ("21", "wilson or pairs"),
-    "experiments": ("23", "summary or lies"),
-    "search": ("24", "best or search"),
+    "experiments": ("23", "summary or lies or baselines"),
+    "search": ("24", "best or pruning"),
     "settings": ("10", "rule or settings"),
     "packing": ("08", "packed or smoothed or split_batch or batch"),
     "training": ("14", "seed_decides or clipped or smoothed or exercises or prior or scaler or rate"

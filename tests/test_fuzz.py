@@ -63,6 +63,7 @@ def edited(draw, content):
     how = draw(st.sampled_from(["value", "value", "value", "field", "drop", "bytes", "cut", "all"]))
     try: found = json.loads(content)
     except ValueError: how = draw(st.sampled_from(["bytes", "cut"]))
+    if how not in ("bytes", "cut") and not (isinstance(found, (dict, list)) and found): how = "all"
     if how == "all": return json.dumps(draw(value)).encode()
     if how == "cut": return content[:draw(st.integers(0, len(content)))]
     if how == "bytes":
@@ -74,7 +75,6 @@ def edited(draw, content):
         key = draw(st.sampled_from(keys))
         inside = place[key]
         if draw(st.integers(0, 2)): break
-    if place is found and not place: return json.dumps(draw(value)).encode()
     if how == "drop": del place[key]
     elif how == "field" and isinstance(place, dict): place[draw(text)] = draw(value)
     else: place[key] = draw(value)

@@ -117,6 +117,11 @@ def test_draws_are_those_of_a_dirichlet():
     assert together[:, 1].min() > .7  # a perfect run, and still not certain
     assert together[:, 1].std() > .01
 
+def test_the_prior_is_a_third():
+    cells = np.random.default_rng(5).dirichlet([2 + 1/3, 1/3, 1/3, 2 + 1/3], 40_000)
+    found = np.quantile(draw_mcc(*sentences_of(2, 0, 0, 2), draws=40_000), [.025, .1, .5])
+    assert found == near(np.quantile(mcc_of_counts(cells), [.025, .1, .5]), abs=.015)
+
 def test_draws_of_any_number():
     for draws in (1, 999, 1000, 2500): assert len(draw_mcc(*SMALL, draws=draws)) == draws
     assert draw_mcc(*SMALL, 50).tolist() == draw_mcc(*SMALL, 50, seed=0).tolist()
@@ -221,6 +226,9 @@ def test_a_group_that_differs_is_found():
     table = mcc_of_groups(frame, "group")
     assert table.differs[3] and table.differs.sum() <= 2 and table.shrunk[3] < 0
     assert table.shrunk[3] > table.mcc[3], "it is drawn toward the others"
+    perfect = mcc_of_groups(frame.assign(predicted=frame.label), "group")
+    assert perfect.shrunk_high.max() == 1 and perfect.shrunk_low.min() <= 1
+    assert mcc_of_groups(frame, "group").shrunk_low.min() == -1 or table.shrunk_low.min() > -1
     few = mcc_of_groups(frame[frame.group < 2], "group")
     assert few.shrunk.isna().all() and not few.differs.any()
 
@@ -461,7 +469,6 @@ def test_before_and_after():
     shifted = calibrate(frame.assign(logit=LOGIT + 3.), other.assign(logit=LOGIT + 3.)).table
     assert shifted.Brier["Platt"] == near(found.table.Brier["Platt"]), "leniency is taken out"
     assert shifted.MCC["Platt"] == near(found.table.MCC["Platt"])
-    assert shifted.MCC["Platt"] > shifted.MCC["before"]
     slope, intercept = fit_platt(Y, LOGIT)
     assert found.table.Brier["Platt"] == near(
         brier_score_loss(Y, 1 / (1 + np.exp(-slope * LOGIT - intercept))))
@@ -497,6 +504,67 @@ def test_wilson(successes, count, interval):
         known = binomtest(round(successes), count).proportion_ci(.9, method="wilson")
         assert wilson(successes, count, level=.9) == near((known.low, known.high))
 
+def test_pairs_are_asked(monkeypatch):
+    import cola_nbdev.pairs as module
+    asked = pd.DataFrame({"phenomenon": ["a"] * 6 + ["b"] * 4, "good": list("ABCDEFGHIJ"),
+                          "bad": list("abcdefghij")})
+    odds = dict(zip("ABCDEFGHIJ", [1, 1, 1, 0, -1, 1, 1, 0, 0, -2]))  # those of the bad ones are 0
+    def logits(model, tokenizer, sentences, **_):
+        return np.array([[0, odds.get(sentence, 0)] for sentence in sentences])
+    monkeypatch.setattr(module, "predict_logits", logits)
+    judge: Any = SimpleNamespace(model=None, tokenizer=None, max_length=64)
+    expected = [1, 1, 1, .5, 0, 1, 1, .5, .5, 0]
+    for chunk in (1, 3, 100):
+        assert module.prefer_good(judge, asked, chunk).tolist() == expected
+    table = module.evaluate_pairs(judge, asked)
+    assert table.index.tolist() == ["a", "b", "all", "other phenomena"]
+    assert table.pairs.tolist() == [6, 4, 10, 10]
+    assert table.accuracy.tolist() == near([.75, .5, .65, .625])
+    assert (table.low["all"], table.high["all"]) == near(wilson(6.5, 10))
+    low, high = ttest_1samp([.75, .5], 0).confidence_interval(.95)
+    assert low < 0 and (table.low.iloc[3], table.high.iloc[3]) == (0, 1)
+    alone = module.evaluate_pairs(judge, asked[:6])
+    assert alone.index.tolist() == ["a", "all"]
+
+def test_pairs_are_neighbors():
+    from cola_nbdev.pairs import pairs_of
+    rows = pd.DataFrame({"sentence_source": ["x", "x", "y", "y"], "label": [1, 0, 0, 1],
+                         "sentence": list("abcd"), "phenomenon": ["p", "p", "q", "q"]})
+    found = pairs_of(rows)
+    assert found.to_dict("list") == {"field": ["x", "y"], "phenomenon": ["p", "q"],
+                                     "good": ["a", "d"], "bad": ["b", "c"]}
+    for wrong in (rows[:3], rows.assign(label=1), rows.assign(sentence_source=list("xyzz"))):
+        with pytest.raises(ColaError): pairs_of(wrong)
+
+@pytest.mark.parametrize("losses, says", [
+    ([6.] * 20, "the loss ran away: 6 nats by step 107"), ([4.9] * 20, ""),
+    ([6.] * 20 + [4.9] * 20, ""), ([1.] * 40 + [5.1] * 20, "ran away: 5 nats by step 147"),
+    ([1., math.nan], "became nan at step 89"), ([math.inf, 1.], "became inf at step 88")])
+def test_the_doctor_ends_what_cannot_come_back(losses, says):
+    from cola_nbdev.doctor import check_losses
+    if not says: return check_losses(torch.tensor(losses), 87, Config())
+    with pytest.raises(ColaError, match=says):
+        check_losses(torch.tensor(losses), 87, Config(mixed_precision="bf16"))
+    with pytest.raises(ColaError, match="or leave mixed_precision at no"):
+        check_losses(torch.tensor(losses), 87, Config(mixed_precision="bf16"))
+
+CHANCE = -.7 * math.log(.7) - .3 * math.log(.3)
+
+@pytest.mark.parametrize("late, mcc_score, judged, epoch, kinds, advice", [
+    (CHANCE * .995, .09, .8, 2, ["stuck"], False), (CHANCE * .985, .09, .8, 2, [], False),
+    (CHANCE * .995, .11, .8, 2, [], False), (.3, .5, 1, 1, ["degenerate"], True),
+    (.3, .5, 0, 2, ["degenerate"], False), (CHANCE, 0, 1, 1, ["degenerate", "stuck"], True)])
+def test_the_doctor_names_a_phase(late, mcc_score, judged, epoch, kinds, advice):
+    from cola_nbdev.doctor import diagnose
+    row = {"epoch": epoch, "validation_mcc": mcc_score, "validation_acceptable": judged}
+    losses = torch.cat([torch.full((10,), 2.), torch.full((10,), late)])
+    found = diagnose(row, losses, [1] * 7 + [0] * 3, Config())
+    assert [line.split(":")[0] for line in found] == kinds
+    assert all("a third of it first" in line for line in found[-1:])
+    assert any("A first epoch often" in line for line in found) is advice
+    if advice: assert "often" not in "".join(diagnose(row, losses, [1, 0], Config(epochs=1)))
+    if judged in (0, 1): assert f"judged {['unacceptable', 'acceptable'][judged]}" in found[0]
+
 # What decides what is learned
 
 NUMBERS = [  # setting, values that work, values that don't
@@ -517,6 +585,57 @@ def test_every_rule_of_the_settings(name, fine, wrong):
     for value in fine: assert getattr(Config(**{name: value}), name) == value
     for value in [*wrong, *([math.nan] if name != "mixed_precision" else [])]:
         with pytest.raises(ColaError, match=f"^{name} is "): Config(**{name: value})
+
+def test_settings_have_their_values():
+    from cola_nbdev.settings import PLAIN, RECIPE
+    assert PLAIN == {"learning_rate": 2e-5, "warmup": 0, "layer_decay": 1, "corrupted_epochs": 0,
+                     "reinitialized_layers": 0, "frozen_embeddings": False}
+    assert RECIPE == {"learning_rate": 2e-4, "warmup": .1, "layer_decay": .85,
+                      "corrupted_epochs": 1, "reinitialized_layers": 2, "frozen_embeddings": True,
+                      "match_label_prior": True}
+    assert [Config(model=name).learning_rate for name in ("minilm", "tiny", "bert")] \
+           == [1e-4, 1e-3, 2e-5]
+    found = {name: value for name, value in vars(Config()).items() if value is not None}
+    assert found == {"model": "minilm", "epochs": 4, "corrupted_epochs": 0, "batch_size": 32,
+                     "learning_rate": 1e-4, "warmup": 0, "layer_decay": 1, "weight_decay": .01,
+                     "class_weight": 1, "label_smoothing": 0, "reinitialized_layers": 0,
+                     "frozen_embeddings": False, "match_label_prior": False, "adam_epsilon": 1e-8,
+                     "gradient_clip": 1, "max_length": 64, "validation_fraction": .1, "seed": 42,
+                     "mixed_precision": "no", "checkpoint_minutes": 1, "keep_checkpoints": 2}
+
+def test_the_baselines_settings():
+    from cola_nbdev.experiments import _answers, _setting
+    assert [_setting(what) for what in ("seed", "order")] == ["seed", "order_seed"]
+    rng = np.random.default_rng(0)
+    train = pd.DataFrame({"sentence": [f"{word} here" for word in ["good", "bad"] * 60],
+                          "label": [1, 0] * 60})
+    def vectors(sentences): return np.array([[float(each.startswith("good")), rng.random()]
+                                             for each in sentences])
+    found = _answers(train, train, vectors, 1, 6)
+    scores = {name: [mcc(train.label, run) for run in runs] for name, runs in found.items()}
+    assert scores["bag of words"] == scores["frozen encoder"] == [1]
+    assert scores["majority class"] == [0] and len(scores["shuffled labels"]) == 6
+    assert len(set(scores["shuffled labels"])) > 1, "each shuffle is another one"
+    assert abs(np.mean(scores["shuffled labels"])) < 1
+
+def test_pruning_compares_epochs_on_labels(monkeypatch):
+    import cola_nbdev.search as module
+    reported = []
+    trial: Any = SimpleNamespace(report=lambda *each: reported.append(each), number=3,
+                                 should_prune=lambda: False)
+    def fit(state, config, data, processes):
+        for epoch in range(1, 5):
+            state.epoch = epoch
+            state.history.append({"validation_mcc": epoch / 10})
+            yield "epoch"
+            yield "step"
+    state = SimpleNamespace(history=[], epoch=0, best_epoch=2)
+    monkeypatch.setattr(module, "fit", fit)
+    monkeypatch.setattr(module, "TrainState", SimpleNamespace(new=lambda *_: state))
+    for name in ("TrainingData", "Processes"): monkeypatch.setattr(module, name, Mock())
+    config = Config(model="tiny", corrupted_epochs=2)
+    score = module._train_trial(trial, None, config, SimpleNamespace(received=0))
+    assert reported == [(.3, 1), (.4, 2)] and score == .2
 
 def test_settings_of_a_command():
     settings = Config(frozen_embeddings=True, warmup=.1, seed=7, split_seed=1)
