@@ -263,9 +263,10 @@ class _Layout:
 
 def _layout(lines, format, name, wanted, delimiter, first):
     "How a table is written, from its first lines"
-    delimiter = delimiter or _delimiter(lines, format, name)
+    if format == "cola": return _Layout("\t", False, COLUMNS[:4], False)
+    delimiter = delimiter or _delimiter(lines[:1000], format, name)
     cells = _bare(lines[0]).split("\t")
-    if format == "cola" or delimiter == "\t" and len(cells) == 4 and cells[1] in ("0", "1"):
+    if delimiter == "\t" and len(cells) == 4 and cells[1] in ("0", "1"):
         return _Layout("\t", False, COLUMNS[:4], False)
     quotes = delimiter != "\t" or _tab_quotes(lines)
     rows = _fields(lines, delimiter, quotes)

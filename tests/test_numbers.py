@@ -551,7 +551,7 @@ def test_the_doctor_ends_what_cannot_come_back(losses, says):
 CHANCE = -.7 * math.log(.7) - .3 * math.log(.3)
 
 @pytest.mark.parametrize("late, mcc_score, judged, epoch, kinds, advice", [
-    (CHANCE * .995, .09, .8, 2, ["stuck"], False), (CHANCE * .985, .09, .8, 2, [], False),
+    (CHANCE * .995, .095, .8, 2, ["stuck"], False), (CHANCE * .985, .09, .8, 2, [], False),
     (CHANCE * .995, .11, .8, 2, [], False), (.3, .5, 1, 1, ["degenerate"], True),
     (.3, .5, 0, 2, ["degenerate"], False), (CHANCE, 0, 1, 1, ["degenerate", "stuck"], True)])
 def test_the_doctor_names_a_phase(late, mcc_score, judged, epoch, kinds, advice):
