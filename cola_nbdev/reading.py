@@ -263,9 +263,10 @@ class _Layout:
 
 def _layout(lines, format, name, wanted, delimiter, first):
     "How a table is written, from its first lines"
-    delimiter = delimiter or _delimiter(lines, format, name)
+    if format == "cola": return _Layout("\t", False, COLUMNS[:4], False)
+    delimiter = delimiter or _delimiter(lines[:1000], format, name)
     cells = _bare(lines[0]).split("\t")
-    if format == "cola" or delimiter == "\t" and len(cells) == 4 and cells[1] in ("0", "1"):
+    if delimiter == "\t" and len(cells) == 4 and cells[1] in ("0", "1"):
         return _Layout("\t", False, COLUMNS[:4], False)
     quotes = delimiter != "\t" or _tab_quotes(lines)
     rows = _fields(lines, delimiter, quotes)
@@ -316,12 +317,19 @@ class JsonRow(dict):
     "A row, the text it was read from, and a number in it that has more digits than a double"
     text, inexact = "", ""
 
+def _is_exact(text, value): return Decimal(text) in (Decimal(repr(value)), Decimal(value))
+
+def _exact(text):
+    value = float(text)
+    if _is_exact(text, value): return value
+    raise ValueError(f"the number {text:.40} has more digits than are kept; write JSON lines")
+
 def _json_row(line):
     inexact = []
 
     def number(text):
         value = float(text)
-        if Decimal(text) not in (Decimal(repr(value)), Decimal(value)): inexact.append(text)
+        if not _is_exact(text, value): inexact.append(text)
         return value
 
     try: row = json.loads(line, parse_float=number)
@@ -361,8 +369,8 @@ def _json_rows(lines, format, name):
         texts = iter(head)
         for line, text in head:
             if fault := _text_fault(text): raise ColaError(f"{name} line {line}: {fault}")
-        try: found = json.loads("\n".join(text for _, text in head))
-        except (ValueError, RecursionError) as error:
+        try: found = json.loads("\n".join(text for _, text in head), parse_float=_exact)
+        except (ArithmeticError, ValueError, RecursionError) as error:
             if head and head[0][1].strip()[:2] in ("[", "{", "[{"):
                 raise ColaError(f"{name}: no JSON ({str(error)[:80]})") from None
         else:

@@ -411,6 +411,15 @@ def test_json_keeps_every_digit(tmp_path):
                    "0.1000000000000000055511151231257827021181583404541015625"):
         scored(tmp_path, "a.jsonl", f'{{"sentence": "a", "n": {number}}}\n', "b.csv")
 
+def test_an_array_keeps_every_digit_or_is_refused(tmp_path):
+    out = scored(tmp_path, "a.json", '[{"sentence": "a", "n": 0.1, "m": 12345678901234567890}]',
+                 "b.jsonl")
+    assert json.loads(out.read_text())["m"] == 12345678901234567890
+    for number in ("0.12345678901234567890", "1e400", "1e99999999999999999999"):
+        for name in ("a.json", "a.jsonl"):
+            with pytest.raises(ColaError, match="no JSON"):
+                scored(tmp_path, name, f'[{{"sentence": "a", "n": {number}}}]', "b.jsonl")
+
 def test_a_later_row_may_not_hold_what_scoring_adds(tmp_path, monkeypatch):
     rows = ['{"sentence": "a"}'] * 300 + ['{"sentence": "a", "predicted": 7}']
     monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(rows)))
