@@ -386,9 +386,12 @@ def _picture(figure):
 
 def _grayed(table):
     "As HTML, with rows of few sentences in gray"
-    def style(row): return ["color:#8c8c8c" if row.n < SMALL else ""] * len(row)
-    styled = table.style.apply(style, axis=1).format(precision=3, na_rep="–", escape="html")
-    return styled.format_index(escape="html").set_uuid("").to_html()
+    page = table.to_html(na_rep="–", border=0, float_format="{:.3f}".format)
+    head, *rows = page.split("<tr>")
+    few = [False] * (len(rows) - len(table)) + list(table.n < SMALL)  # the header has rows, too
+    gray = ' style="opacity:.7"'  # of either theme
+    return head + "".join(f"<tr{gray if is_few else ''}>{row}"
+                          for row, is_few in zip(rows, few, strict=True))
 
 @dataclass(repr=False)
 class Report:
