@@ -34,7 +34,7 @@ from cola_nbdev.basics import (
 )
 from .checkpoints import Stopped, StopSignals, file_sha256, one_writer
 from .prediction import Judge, versions
-from .scoring import CHUNK, arrow, format_of, score_file
+from .scoring import CHUNK, arrow, format_written, score_file
 
 # %% auto #0
 __all__ = ['OURS', 'RECORD', 'JOB', 'TRIES', 'NO_RAY', 'Folder', 'score_shard', 'Worker', 'start_ray', 'by_ray', 'Incomplete',
@@ -142,7 +142,7 @@ def score_shard(judge: Judge,  # a fine-tuned model
             done = score_file(judge, path, made, job["column"], job["format"], True, False,
                               job["chunk"], job["batch_size"], lambda *bad: aside.append(bad))
             if aside: out.put(f"{OURS}/aside/{name}.jsonl", _lines(
-                {"shard": name, "row": row, "reason": reason} for row, reason in aside))
+                {"shard": name, "row": row, "reason": reason} for row, reason in sorted(aside)))
             if not out.local:
                 with out.reaching(): out.put_file(str(made), name)
             del done["earlier"]
@@ -166,7 +166,7 @@ def _list_shards(source, out, format=None):
         path_within(out.path if out.local else "/bucket", name)  # a store may have any
         if source.local and not Path(source.path, name).is_file():  # a pipe would be waited for
             raise ColaError(f"{source.shown}/{name} is no ordinary file; move it away")
-    if "parquet" in {format_of(name, format) for name in shards}: arrow()
+    if "parquet" in {format_written(name, format) for name in shards}: arrow()
     paths = [f"{source.path}/", f"{out.path}/"]
     if type(source.fs) is type(out.fs) and os.path.commonprefix(paths) in paths:
         raise ColaError(f"{source.shown} and {out.shown} lie one in the other; choose another OUT")

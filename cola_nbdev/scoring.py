@@ -50,7 +50,7 @@ from cola_nbdev.reading import (
 
 # %% auto #0
 __all__ = ['ADDED', 'CHUNK', 'TAKEN', 'sentence_column', 'survey', 'score_rows', 'own_names', 'add_scores', 'work_folder',
-           'check_files', 'score_file', 'glue_submission']
+           'format_written', 'check_files', 'score_file', 'glue_submission']
 
 # %% ../nbs/19_scoring.ipynb #choose-column
 ADDED = ["probability", "predicted", "truncated"]  # the columns that scoring adds
@@ -327,6 +327,15 @@ class _Work:
 # %% ../nbs/19_scoring.ipynb #check-files
 TAKEN = "{} exists already; choose another OUT, or add --overwrite to replace it"
 
+def format_written(out: str | Path,            # a file, or - for standard output
+                   format: str | None = None,  # as for `format_of`
+                  ) -> str:                    # `ColaError` if scores are not written so
+    "The format that scores are written in"
+    found = format_of(out, format)
+    if found in ("json", "xlsx") or Path(out).suffix.lower() in (".gz", ".zip"):
+        raise ColaError(f"{out}: scores are written as .txt, .csv, .tsv, .jsonl or .parquet")
+    return found
+
 def check_files(source: str | Path,         # a file, or - for standard input
                 out: str | Path,            # a file, or - for standard output
                 format: str | None = None,  # as for `format_of`
@@ -336,9 +345,7 @@ def check_files(source: str | Path,         # a file, or - for standard input
     if str(source) != "-" and Path(source).is_dir():
         raise ColaError(f"{source}: is a directory; check the path; for a folder of files, "
                         "add --engine process or --engine ray")
-    formats = format_of(source, format), format_of(out, format)
-    if formats[1] in ("json", "xlsx") or Path(out).suffix.lower() in (".gz", ".zip"):
-        raise ColaError(f"{out}: scores are written as .txt, .csv, .tsv, .jsonl or .parquet")
+    formats = format_of(source, format), format_written(out, format)
     if "parquet" in formats: arrow()
     try:
         kind = 0 if str(source) == "-" else Path(source).stat().st_mode

@@ -397,7 +397,7 @@ def test_broken_rows_and_shards_are_set_aside(tmp_path, model, cola, request, en
     reasons = {(one["shard"], one["row"]): one["reason"] for one in aside}
     assert (
         reasons["a.csv", 3] == "byte 0xe9 is not UTF-8; save the file as UTF-8"
-        and reasons["a.csv", 4] == "3 fields where the header has 2"
+        and reasons["a.csv", 4].startswith("3 fields where the header has 2")
         and reasons["b.jsonl", 2] == "'sentence' is int, not text"
     )
     assert "unexpected end of data; is a quote opened and not closed?" in reasons["e.csv", None]
@@ -438,7 +438,7 @@ def test_what_must_not_be_scored(cola, tmp_path, model, monkeypatch):
     go = lambda *arguments: cola("score", model, *arguments, "--engine", "process")
     refused(go("empty", "out"), "empty holds no file to score; check the path")
     refused(go("nowhere", "out"), "nowhere holds no file to score; check the path")
-    refused(go("odd", "out"), "a.csv.gz: its name does not say what it is; let it end in .txt")
+    refused(go("odd", "out"), "a.csv.gz: scores are written as .txt, .csv, .tsv, .jsonl or")
     refused(
         go("in/part-000.csv", "out"), "in/part-000.csv is a file; a folder of files is expected"
     )
