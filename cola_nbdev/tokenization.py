@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # %% auto #0
-__all__ = ['MODELS', 'MINILM_SHA256', 'TILES', 'TILE', 'find_minilm', 'model_folder', 'find_model', 'check_model_files',
+__all__ = ['MODELS', 'MINILM_SHA256', 'AGAIN', 'TILES', 'TILE', 'find_minilm', 'model_folder', 'find_model', 'check_model_files',
            'model_identity', 'from_pretrained', 'tiny_tokenizer', 'load_tokenizer', 'encode', 'lost_text', 'Tokens',
            'show_tokens', 'plot_token_lengths', 'LengthSampler', 'padding_waste', 'plot_batches', 'pad_batch',
            'make_batches']
@@ -103,6 +103,8 @@ def _loading(name):
             f"cannot load the model {str(name)!r}: use minilm, bert, tiny, a Hub id, or a folder "
             f"with config.json and model.safetensors ({reason})") from None
 
+AGAIN = "get the model again"
+
 def check_model_files(folder: str | Path):  # `ColaError` if one leads elsewhere or is too large
     "Look at the files of a model before they are opened"
     folder, most = Path(folder), 0
@@ -110,7 +112,7 @@ def check_model_files(folder: str | Path):  # `ColaError` if one leads elsewhere
         if path.exists() and not (path.is_file() or path.is_dir()):
             raise ColaError(f"{path} is no ordinary file; remove it")
     for path in folder.glob("*.safetensors.index.json"):
-        for name in read_record(path, weight_map=dict).get("weight_map", {}).values():
+        for name in read_record(path, AGAIN, weight_map=dict).get("weight_map", {}).values():
             if not re.fullmatch(r"[^/\\]+\.safetensors", str(name)):
                 raise ColaError(f"{path} names {name!r}; weights must be safetensors in {folder}")
     for path in folder.glob("*.safetensors"):
@@ -118,7 +120,8 @@ def check_model_files(folder: str | Path):  # `ColaError` if one leads elsewhere
             names = tensors.keys()
             shapes = [tensors.get_slice(name).get_shape() for name in names]
         most = max(most, len(shapes), *(size for shape in shapes for size in shape))
-    sizes = read_record(folder/"config.json") if most and (folder/"config.json").exists() else {}
+    path = folder/"config.json"
+    sizes = read_record(path, AGAIN) if most and path.exists() else {}
     for name, size in sizes.items():
         limit = most if re.search("(size|dim|layers?|embd|inner)$", name) else 2**24
         if isinstance(size, int) and size > limit:

@@ -227,7 +227,7 @@ def test_the_queue_of_the_page_is_limited_too(judge):
 
 @needs_gradio
 @pytest.mark.parametrize("arguments, message", [
-    (["no/such/folder"], "cannot load the model"),
+    (["no/such/folder"], "there is no folder no/such/folder; check the path"),
     (["{folder}", "--port", "{port}"], "port {port} can't be used (in use, perhaps by another "
                                        "cola serve); choose another with --port"),
     (["{folder}", "--port", "70000"], "port 70000 can't be used"),

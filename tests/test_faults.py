@@ -549,7 +549,7 @@ BROKEN = {  # what is wrong → what breaks a folder, and what is said
     "a missing layer": (lambda folder: change_weights(folder, missing_layer),
                         "has no trained head"),
     "a config that is no JSON": (lambda folder: (folder/"config.json").write_text("{"),
-                                 "cannot load the model"),
+                                 "config.json is damaged; get the model again"),
     "a config of an unknown kind": (lambda folder: change_json(folder/"config.json",
                                                                model_type="nothing"),
                                     "cannot load the model")}

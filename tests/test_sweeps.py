@@ -52,7 +52,7 @@ def run_search(begun, out, slow, storage, config):
 def run_seeds(begun, out, slow, storage, config):
     from cola_nbdev import experiments
 
-    def seed_to_train(corpus, config, out):
+    def seed_to_train(corpus, config, out, *rest):
         return None if (out/"metrics.json").exists() else config.seed
     experiments.fine_tune = noted(experiments.fine_tune, begun, slow, seed_to_train)
     experiments.run_seeds(small(), config, [1, 2, 3], out, False)
