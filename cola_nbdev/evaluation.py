@@ -421,7 +421,7 @@ class Report:
         "The interval of all sentences for other groups than these; empty if there are few"
         rows = self.predictions
         column = "phenomenon" if "phenomenon" in rows else "sentence_source"
-        groups = int(rows[column].nunique()) if column in rows else 0
+        groups = len(set(rows[column].dropna())) if column in rows else 0
         if groups < 5 or len(set(rows.label)) < 2: return ""
         return (f"for other sentences like these, see mcc_low and mcc_high; for another {column}: "
                 "MCC {:.3f}, 95% interval {:.3f} to {:.3f}".format(*mcc_beyond(rows, column)))
