@@ -173,6 +173,21 @@ def _run_seed(corpus, config, folder, progress):
         except Busy: return None
         return fine_tune(corpus, config, folder, None, progress, resume=True)
 
+def _recipes(corpus, config, seeds, out, what):
+    "Seed → its settings and its folder; `ColaError` if the seeds or what is there don't fit"
+    if len(set(seeds)) < max(2, len(seeds)):
+        raise ColaError(f"seeds are {seeds}; at least two are needed, each given once: "
+                        "one run says nothing about its luck")
+    if _setting(what) not in SEEDS:
+        raise ColaError(f"{what!r} has no seed of its own; choose seed, split, head or order")
+    recipes = {seed: (replace(config, **{_setting(what): seed}), out/f"{what}-{seed}")
+               for seed in seeds}
+    for own, folder in recipes.values():
+        if (folder/"metrics.json").exists():
+            check_recipe(read_metrics(folder), corpus, own, folder)
+    same_recipe(corpus, config, out, what)
+    return recipes
+
 def run_seeds(corpus: Corpus,                  # `train` to learn from, other splits to report on
               config: Config = Config(),       # the settings; its own seed doesn't matter
               seeds: Sequence[int] = (42, 43, 44, 45, 46),  # different ones, two at least
@@ -183,22 +198,12 @@ def run_seeds(corpus: Corpus,                  # `train` to learn from, other sp
              ) -> Seeds:                       # `ColaError` for one seed or runs of another recipe
     "Train one recipe with several seeds, alone or with other processes; resume what is there"
     seeds, out = list(seeds), Path(out)
-    if len(set(seeds)) < max(2, len(seeds)):
-        raise ColaError(f"seeds are {seeds}; at least two are needed, each given once: "
-                        "one run says nothing about its luck")
-    if _setting(what) not in SEEDS:
-        raise ColaError(f"{what!r} has no seed of its own; choose seed, split, head or order")
-    configs = {seed: replace(config, **{_setting(what): seed}) for seed in seeds}
-    folders = {seed: out/f"{what}-{seed}" for seed in seeds}
-    for seed, folder in folders.items():
-        if (folder/"metrics.json").exists():
-            check_recipe(read_metrics(folder), corpus, configs[seed], folder)
-    same_recipe(corpus, config, out, what)
+    recipes = _recipes(corpus, config, seeds, out, what)
     reports: dict[int, Report] = {}
     with progress_bar(total=len(seeds), description="seeds", unit="seed", show=progress) as bar:
         while left := [seed for seed in seeds if seed not in reports]:
             for seed in left:
-                try: report = _run_seed(corpus, configs[seed], folders[seed], progress)
+                try: report = _run_seed(corpus, *recipes[seed], progress)
                 except Stopped as error:
                     raise Stopped(f"stopped at seed {seed}, with {len(reports)} of {len(seeds)} "
                                   "done; give the same command again to resume",
@@ -281,8 +286,12 @@ def baselines(corpus: Corpus,              # `train` to learn from, other splits
     def vectors(sentences): return cls_vectors(encoder, tokenizer, sentences, progress=progress)
     answers = _answers(corpus.train, dev, vectors, seed, shuffles)
     mine = {name: np.array([run.predicted for run in runs]) for name, runs in given.items()}
+    return _scores_beside(answers, mine, dev, corpus.together)
+
+def _scores_beside(answers, mine, dev, together):
+    "A row for each, and how far the first of `mine` is ahead of each baseline"
     rows = {name: {} for name in answers | mine}
-    for split, inside in split_masks(dev, corpus.together).items():
+    for split, inside in split_masks(dev, together).items():
         labels = dev.label[inside]
         if labels.nunique() < 2: continue
         for name, runs in (answers | mine).items():

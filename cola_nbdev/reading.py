@@ -344,19 +344,23 @@ def _json_row(line):
     row.text, row.inexact = line.strip(), "".join(inexact[:1])
     return row
 
+def _named_rows(names, rows): return [dict(zip(names, row, strict=True)) for row in rows]
+
+def _of_groups(found):
+    "A key for every row (orient=\"index\"), or for every column, whose keys are row numbers"
+    rows = [*dict.fromkeys(key for group in found.values() for key in group)]
+    if not all(row.isdigit() for row in rows): return [*found.values()]
+    return [{name: column.get(row) for name, column in found.items()} for row in rows]
+
 def _records(found):
     "The rows of a JSON document, in any layout of pandas"
     if isinstance(found, list): return found
     data, names = found.get("data"), found.get("columns")
-    if isinstance(data, list):  # orient="split" or "table"
-        return [dict(zip(names, row, strict=True)) for row in data] if names else data
+    if isinstance(data, list): return _named_rows(names, data) if names else data
     values = [*found.values()]
-    if values and all(isinstance(value, dict) for value in values):
-        rows = [*dict.fromkeys(key for value in values for key in value)]
-        if not all(row.isdigit() for row in rows): return values  # orient="index"
-        return [{name: column.get(row) for name, column in found.items()} for row in rows]
-    if values and all(isinstance(value, list) for value in values):
-        return [dict(zip(found, row, strict=True)) for row in zip(*values, strict=True)]
+    def all_are(kind): return bool(values) and all(isinstance(value, kind) for value in values)
+    if all_are(dict): return _of_groups(found)
+    if all_are(list): return _named_rows(found, zip(*values, strict=True))
     return [found]
 
 def _json_rows(lines, format, name):

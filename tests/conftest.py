@@ -57,6 +57,13 @@ def tried(record_property):
     yield note
     for fault, count in counts.items(): record_property("fault", (fault, count))
 
+@pytest.fixture
+def counted(record_property, request):
+    "How many cases were made up, for the table of `make faults`"
+    yield
+    used = getattr(request.function, "_hypothesis_internal_use_settings", None)
+    record_property("cases", getattr(used, "max_examples", 0))
+
 def pytest_make_parametrize_id(val):
     "Contents make no name for a test: that of a gz file holds the time, which differs by process"
     if isinstance(val, bytes): return "bytes"

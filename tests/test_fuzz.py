@@ -27,7 +27,7 @@ from cola_nbdev.scoring import read_rows, score_file, work_folder
 from cola_nbdev.training import train
 
 LONG = bool(os.environ.get("COLA_NBDEV_LONG"))
-pytestmark = pytest.mark.xdist_group("fuzz")
+pytestmark = [pytest.mark.xdist_group("fuzz"), pytest.mark.usefixtures("counted")]
 
 def cases(short, long):
     "How many to make up; the same ones every time in `make test`"
@@ -35,13 +35,6 @@ def cases(short, long):
         return settings(max_examples=long if LONG else short, deadline=None, derandomize=not LONG,
                         database=None, suppress_health_check=list(HealthCheck))(test)
     return decorate
-
-@pytest.fixture(autouse=True)
-def counted(record_property, request):
-    "How many cases were made up, for the table of `make faults`"
-    yield
-    used = getattr(request.function, "_hypothesis_internal_use_settings", None)
-    record_property("cases", getattr(used, "max_examples", 0))
 
 def one_line(error):
     said = str(error)

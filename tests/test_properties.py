@@ -45,19 +45,13 @@ from cola_nbdev.tokenization import LengthSampler, encode, load_tokenizer, show_
 from cola_nbdev.vocabulary import split_word, word_table
 
 LONG = bool(os.environ.get("COLA_NBDEV_LONG"))
+pytestmark = pytest.mark.usefixtures("counted")
 FREQUENT, COSTLY = (3000, 1000) if LONG else (60, 25)
 
 def check(examples):
     slow: Any = list(HealthCheck)
     return settings(max_examples=examples, deadline=None, database=None, derandomize=not LONG,
                     suppress_health_check=slow, print_blob=False)
-
-@pytest.fixture(autouse=True)
-def counted(record_property, request):
-    "How many cases were made up, for the table of `make faults`"
-    yield
-    used = getattr(request.function, "_hypothesis_internal_use_settings", None)
-    record_property("cases", getattr(used, "max_examples", 0))
 
 # Unicode of every kind: lone surrogates, control characters, right to left, joiners, emoji, …
 ODD = ["\ud83d", "\x00", "\x1b", "\u202e", "שלום", "مرحبا", "\u200d", "👩‍👩‍👧", "🏳️‍🌈",

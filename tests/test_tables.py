@@ -25,18 +25,6 @@ from cola_nbdev.scoring import score_file
 
 LONG = bool(os.environ.get("COLA_NBDEV_LONG"))
 
-@pytest.fixture
-def cola(capsys, monkeypatch, tmp_path):
-    "The command in this process: what it printed to its two outputs, and its exit code"
-    monkeypatch.chdir(tmp_path)
-    def run(*arguments):
-        code = 0
-        try: cli.main([str(argument) for argument in arguments])
-        except SystemExit as stopped: code = stopped.code
-        printed = capsys.readouterr()
-        return printed.out, printed.err, code
-    return run
-
 def refused(outcome, message):
     _, error, code = outcome
     lines = error.strip().splitlines()
