@@ -211,10 +211,9 @@ def get_language() -> str:  # en or pt; `ColaError` if COLA_NBDEV_LANGUAGE is ne
 
 def set_language(language: str):  # en or pt; `ColaError` otherwise
     "Draw all plots from now on in this language"
-    with_language = {"COLA_NBDEV_LANGUAGE": language}
     if language not in LANGUAGES:
         raise ColaError(f"the language is {language!r}; plots are in en or pt")
-    os.environ.update(with_language)
+    os.environ["COLA_NBDEV_LANGUAGE"] = language
 
 # %% ../nbs/00_basics.ipynb #say
 @cache

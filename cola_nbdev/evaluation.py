@@ -386,8 +386,7 @@ def _picture(figure):
 
 def _grayed(table):
     "As HTML, with rows of few sentences in gray"
-    page = table.to_html(na_rep="–", border=0, float_format="{:.3f}".format)
-    head, *rows = page.split("<tr>")
+    head, *rows = table.to_html(na_rep="–", border=0, float_format="{:.3f}".format).split("<tr>")
     few = [False] * (len(rows) - len(table)) + list(table.n < SMALL)  # the header has rows, too
     gray = ' style="opacity:.7"'  # of either theme
     return head + "".join(f"<tr{gray if is_few else ''}>{row}"

@@ -174,7 +174,7 @@ def _run_seed(corpus, config, folder, progress):
         return fine_tune(corpus, config, folder, None, progress, resume=True)
 
 def _recipes(corpus, config, seeds, out, what):
-    "Seed → its settings and its folder; `ColaError` if the seeds or what is there don't fit"
+    "Seed → its settings and folder; `ColaError` if something doesn't fit"
     if len(set(seeds)) < max(2, len(seeds)):
         raise ColaError(f"seeds are {seeds}; at least two are needed, each given once: "
                         "one run says nothing about its luck")
@@ -286,26 +286,25 @@ def baselines(corpus: Corpus,              # `train` to learn from, other splits
     def vectors(sentences): return cls_vectors(encoder, tokenizer, sentences, progress=progress)
     answers = _answers(corpus.train, dev, vectors, seed, shuffles)
     mine = {name: np.array([run.predicted for run in runs]) for name, runs in given.items()}
-    return _scores_beside(answers, mine, dev, corpus.together)
+    return _scores(answers, mine, dev, corpus.together)
 
-def _scores_beside(answers, mine, dev, together):
-    "A row for each, and how far the first of `mine` is ahead of each baseline"
+def _scores(answers, mine, dev, together):
+    "A row each; the lead of the first of `mine` over each baseline"
     rows = {name: {} for name in answers | mine}
     for split, inside in split_masks(dev, together).items():
         labels = dev.label[inside]
         if labels.nunique() < 2: continue
         for name, runs in (answers | mine).items():
-            scores = mcc_of_seeds(labels, runs[:, inside])
-            rows[name] |= {(split, part): score for part, score in scores._asdict().items()}
-        for name, runs in answers.items() if mine else ():
-            lead = _lead(labels, runs[:, inside], next(iter(mine.values()))[:, inside])
-            rows[name] |= {(split, part): score for part, score in
-                           zip(("lead", "lead_low", "lead_high"), lead, strict=True)}
+            scores = mcc_of_seeds(labels, runs[:, inside])._asdict()
+            if mine and name in answers:
+                scores |= _lead(labels, runs[:, inside], next(iter(mine.values()))[:, inside])
+            rows[name] |= {(split, part): score for part, score in scores.items()}
     return pd.DataFrame(rows).T
 
 def _lead(labels, baseline, model):
     means = [mcc_of_runs(labels, runs).mean() for runs in (baseline, model)]
-    return interval_of(means[1] - means[0], paired_draws(labels, baseline, model))
+    lead = interval_of(means[1] - means[0], paired_draws(labels, baseline, model))
+    return dict(zip(("lead", "lead_low", "lead_high"), lead, strict=True))
 
 # %% ../nbs/23_experiments.ipynb #train-watching
 def train_with_dynamics(sentences: pd.DataFrame,     # to train on: `sentence` and `label`

@@ -347,13 +347,13 @@ def _json_row(line):
 def _named_rows(names, rows): return [dict(zip(names, row, strict=True)) for row in rows]
 
 def _of_groups(found):
-    "A key for every row (orient=\"index\"), or for every column, whose keys are row numbers"
-    rows = [*dict.fromkeys(key for group in found.values() for key in group)]
+    "A key for each row, or for each column, whose keys are row numbers"
+    rows = [*dict.fromkeys(chain(*found.values()))]
     if not all(row.isdigit() for row in rows): return [*found.values()]
     return [{name: column.get(row) for name, column in found.items()} for row in rows]
 
 def _records(found):
-    "The rows of a JSON document, in any layout of pandas"
+    "The rows of a JSON document in any layout of pandas"
     if isinstance(found, list): return found
     data, names = found.get("data"), found.get("columns")
     if isinstance(data, list): return _named_rows(names, data) if names else data

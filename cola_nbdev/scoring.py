@@ -327,7 +327,7 @@ class _Work:
 # %% ../nbs/19_scoring.ipynb #check-files
 TAKEN = "{} exists already; choose another OUT, or add --overwrite to replace it"
 
-def format_written(out: str | Path,            # a file, or - for standard output
+def format_written(out: str | Path,            # a file, or - for a pipe
                    format: str | None = None,  # as for `format_of`
                   ) -> str:                    # `ColaError` if scores are not written so
     "The format that scores are written in"

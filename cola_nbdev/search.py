@@ -228,8 +228,8 @@ def _sampler(config):
             super().before_trial(study, trial)
 
         def sample_independent(self, study, trial, param_name, param_distribution):
-            start = getattr(config, param_name) if trial.number == 0 else None
-            if start is not None: return start
+            start = getattr(config, param_name)
+            if trial.number == 0 and start is not None: return start
             return super().sample_independent(study, trial, param_name, param_distribution)
 
     return Sampler(seed=config.seed, constant_liar=True)

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -327,8 +327,6 @@ class LengthSampler:
     window: int = 50        # batches sorted together: more save padding, fewer mix better
     shuffle: bool = True    # if not: all examples, longest first (for evaluation)
     epoch: int = 0          # whose order comes next
-    start: int = 0          # the batch to begin with, to resume in the middle of an epoch
-    drop_last: ClassVar[bool] = False  # accelerate asks
 
     def __post_init__(self):
         if self.batch_size < 1:
@@ -353,7 +351,7 @@ class LengthSampler:
         batches = [order[start:start + self.batch_size].tolist()
                    for start in range(0, len(order), self.batch_size)]
         if self.shuffle: batches = [batches[i] for i in rng.permutation(len(batches))]
-        yield from batches[self.start:]
+        yield from batches
 
 # %% ../nbs/05_tokenization.ipynb #padding-waste
 def padding_waste(lengths: Sequence[int],        # tokens of each example
