@@ -6,6 +6,7 @@ each is here, with wider limits.
 """
 import json
 import math
+import re
 from types import SimpleNamespace
 from typing import Any, cast
 from unittest.mock import Mock
@@ -61,7 +62,8 @@ from cola_nbdev.evaluation import (
     split_metrics,
 )
 from cola_nbdev.experiments import Seeds, cartography
-from cola_nbdev.packing import Packed, accumulate, pack_batch
+from cola_nbdev.model import load_model, prepare_model
+from cola_nbdev.packing import Packed, accumulate, in_chunks, pack_batch, unpack_batch
 from cola_nbdev.pairs import wilson
 from cola_nbdev.search import expected_best
 from cola_nbdev.settings import Config, command_options
@@ -69,7 +71,9 @@ from cola_nbdev.training import (
     TrainingData,
     TrainState,
     learn,
+    make_optimizer,
     match_label_prior,
+    rate_factor,
     restore_state,
     save_state,
 )
@@ -766,3 +770,208 @@ def test_the_scaler_is_saved_and_restored(demo, processes, tmp_path, monkeypatch
 def test_a_batch_is_packed():
     batch = pack_batch([([1, 2, 3], 1), ([4, 5], 0)])
     assert batch["labels"].tolist() == [1, 0] and batch["offsets"].tolist() == [0, 3]
+
+def test_a_batch_is_packed_by_hand():
+    examples = [([1, 2, 3], 1), ([4], 0), ([5, 6], 1)]
+    batch = pack_batch(examples, multiple=4, longest=5)
+    assert {name: values.tolist() for name, values in batch.items() if name != "mask"} == {
+        "input_ids": [1, 2, 3, 4, 5, 6, 0, 0], "positions": [0, 1, 2, 0, 0, 1, 0, 0],
+        "flat_index": [0, 1, 2, 5, 10, 11, 15, 15], "offsets": [0, 3, 4], "labels": [1, 0, 1]}
+    assert batch["mask"].sum(1).tolist() == [3, 1, 2] and batch["mask"].shape == (3, 5)
+    assert unpack_batch(batch) == examples
+    assert set(pack_batch([([1, 2], None), ([3, 4], None)])) == {
+        "input_ids", "positions", "flat_index", "offsets"}
+    even = pack_batch([([1, 2], None), ([3, 4], None)], multiple=2)  # of one shape with the others
+    assert even["mask"].all() and unpack_batch(even) == [([1, 2], None), ([3, 4], None)]
+
+@pytest.mark.parametrize("lengths, shape", [([7, 3, 5], {}), ([4, 4], {}), ([6], {}),
+                                            ([7, 3, 5], {"multiple": 16, "longest": 9})])
+@pytest.mark.parametrize("way", ["packed", "padded", "by length", "with token types"])
+def test_a_packed_batch_has_the_same_logits(lengths, shape, way):
+    model = load_model("tiny").eval()
+    rows = [list(range(10, 10 + length)) for length in lengths]
+    packed = Packed(model).eval()
+    assert packed.is_packed and packed.pads
+    packed.is_packed, packed.pads = way == "packed", way == "padded"
+    if way == "with token types":
+        cast(Any, model).token_types = [0, 0], 1, [0]
+        plain = Packed(model)
+        assert not plain.is_packed and not plain.pads
+    with torch.no_grad():
+        found = packed(**pack_batch([(row, None) for row in rows], **shape))
+        for row, logits in zip(rows, found, strict=True):
+            inside = int(way == "with token types")
+            types = [0, 0, *[inside] * (len(row) - 3), 0]
+            alone = model(torch.tensor([row]), token_type_ids=torch.tensor([types])).logits[0]
+            assert logits.tolist() == near(alone.tolist(), abs=1e-6)
+
+@pytest.mark.parametrize("kind, settings, is_packed, pads", [
+    ("bert", {}, True, True), ("bert", {"is_decoder": True}, False, True),
+    ("roberta", {}, False, True), ("gpt2", {}, False, False)])
+def test_who_is_packed(kind, settings, is_packed, pads):
+    model: Any = torch.nn.Linear(1, 1)
+    model.config = SimpleNamespace(**{"model_type": kind, "is_decoder": False} | settings)
+    for types, plain in ((None, True), (([0], 0, []), True), (([1], 0, []), False),
+                         (([], 1, []), False), (([], 0, [1]), False)):
+        model.token_types = types
+        found = Packed(model)
+        assert (found.is_packed, found.pads) == (is_packed and plain, pads and plain)
+
+def test_memory_runs_out():
+    batch = pack_batch([([number], None) for number in range(7)])
+    sizes, resets = [], []
+    def work(part, room=2):
+        sizes.append(len(part["offsets"]))
+        if sizes[-1] > room: raise RuntimeError("CUDA out of memory.")
+        return part["input_ids"].tolist()
+    assert in_chunks(work, batch, 1, lambda: resets.append(1)) == ([[0, 1], [2, 3], [4, 5], [6]], 4)
+    assert sizes == [7, 4, 2, 2, 2, 1] and resets == [1, 1]
+    assert in_chunks(work, batch, 4)[1] == 4
+    with pytest.raises(ColaError, match="a single sentence"):
+        in_chunks(lambda part: work(part, 0), batch)
+    with pytest.raises(RuntimeError, match="another"): in_chunks(Mock(
+        side_effect=RuntimeError("another")), batch)
+
+def test_predictions_of_splits(monkeypatch):
+    import cola_nbdev.packing as module
+    given = {split: pd.DataFrame({"sentence": list(text)})
+             for split, text in (("one", "ab"), ("two", "c"))}
+    asked = Mock(return_value=np.array([[1, 1], [2, 1], [0, 2]], dtype=np.float32))
+    monkeypatch.setattr(module, "predict_logits", asked)
+    found = module.predict_splits(cast(Any, "m"), cast(Any, "t"), given, max_length=9)
+    assert found.split.tolist() == ["one", "one", "two"] and found.sentence.tolist() == list("abc")
+    assert found.logit.tolist() == [0, -1, 2] and found.predicted.tolist() == [1, 0, 1]
+    assert found.probability.tolist() == near([.5, 1 / (1 + math.e), 1 / (1 + math.exp(-2))])
+    (model, tokenizer, sentences), options = asked.call_args
+    assert (model, tokenizer, list(sentences)) == ("m", "t", list("abc"))
+    assert options == {"max_length": 9, "progress": False}
+
+def test_sentences_are_judged_in_their_order(monkeypatch):
+    import cola_nbdev.packing as module
+    returned, counts, model = Mock(), [], load_model("tiny").train()
+    monkeypatch.setattr(module, "return_memory", returned)
+    examples = [list(range(5, 6 + number % 9)) for number in range(1000)]
+    found = module.example_logits(model, examples, 30, done=counts.append)
+    assert model.training and not returned.called
+    assert sum(counts) == 1000 and max(counts) == 30
+    with torch.no_grad():
+        for row in (0, 4, 8): assert found[row].tolist() == near(
+            model.eval()(torch.tensor([examples[row]])).logits[0].tolist(), abs=1e-6)
+    assert found[4] == near(found[994], abs=1e-6) and found.dtype == np.float32
+    module.example_logits(model, [*examples, [5]])
+    assert not model.training and returned.call_count == 1
+
+# Training
+
+def test_the_rate_rises_and_falls():
+    def line(steps, rise): return np.interp(np.arange(steps), [0, rise, steps], [0, 1, 0])
+    found = [rate_factor(step, 24, .25, 8) for step in range(25)]
+    assert found == near([*line(8, 2), *line(16, 4), 0])
+    assert [rate_factor(step, 4) for step in range(6)] == [1, .75, .5, .25, 0, 0]
+    assert [rate_factor(step, 2, 1.) for step in range(3)] == [0, .5, 0]
+
+def test_the_optimizers_settings():
+    config = Config(model="tiny", epochs=4, corrupted_epochs=1, learning_rate=.01, layer_decay=.5,
+                    warmup=.25, weight_decay=.02, adam_epsilon=1e-6)
+    model = prepare_model(load_model("tiny"), frozen_embeddings=True)
+    optimizer, schedule = make_optimizer(model, config, 32)
+    rates = {id(weight): group["initial_lr"] for group in optimizer.param_groups
+             for weight in group["params"]}
+    layers = cast(Any, model.config).num_hidden_layers
+    for name, weight in model.named_parameters():
+        number = re.search(r"layer\.(\d+)\.", name)
+        if "embeddings" in name: assert id(weight) not in rates
+        else: assert rates.pop(id(weight)) == near(.01 * .5 ** (
+            layers - int(number[1]) if number else 0))
+    assert not rates
+    assert {(group["eps"], group["weight_decay"], group["fused"])
+            for group in optimizer.param_groups} == {(1e-6, .02, True)}
+    assert [schedule.lr_lambdas[0](step) for step in range(33)] \
+           == [rate_factor(step, 32, .25, 8) for step in range(33)]
+    plain, _ = make_optimizer(model, Config(model="tiny"), 32)
+    assert [group["initial_lr"] for group in plain.param_groups] == [1e-3]
+
+def test_the_scores_of_the_held_out(monkeypatch):
+    import cola_nbdev.training as training
+    rng = np.random.default_rng(0)
+    logits, labels = rng.normal(size=(40, 2)).astype(np.float32), rng.integers(0, 2, 40)
+    asked = Mock(return_value=logits)
+    monkeypatch.setattr(training, "distributed_logits", asked)
+    frame = pd.DataFrame({"sentence": "a", "label": labels})
+    found = training.validate(cast(Any, None), cast(Any, None), frame, 7)
+    odds = logits[:, 1].astype(float) - logits[:, 0]
+    assert found == near({
+        "validation_loss": np.logaddexp(0, np.where(labels == 1, -odds, odds)).mean(),
+        "validation_accuracy": ((odds > 0) == labels).mean(),
+        "validation_mcc": matthews_corrcoef(labels, odds > 0),
+        "validation_acceptable": (odds > 0).mean()}, abs=1e-6)
+    assert asked.call_args.kwargs == {"max_length": 7}
+
+def test_the_data_of_a_run(demo, processes):
+    config = Config(model="tiny", epochs=3, corrupted_epochs=1, batch_size=7, max_length=6)
+    data = TrainingData(demo, config, processes)
+    assert [len(data.train), len(data.held_out), data.steps] == [54, 6, 8]
+    assert data.acceptable == data.train.sentence[data.train.label == 1].tolist()
+    assert max(map(len, data.encoded)) == 6 and data.lesson(1) is data.train is data.lesson(2)
+    assert data.lost and len(data.lesson(0)) == 54 and data.lesson(0) is not data.train
+    def ids(epoch, *start): return [batch["input_ids"].tolist()
+                                    for batch, _ in data.batches(epoch, *start)]
+    for epoch in (0, 1): assert ids(epoch, 3) == ids(epoch)[3:] and len(ids(epoch)) == 8
+    assert ids(1) != ids(2)
+    filled = [batch for batch, _ in data.batches(1, few_shapes=True)]
+    assert {len(batch["input_ids"]) for batch in filled} == {128}
+    assert {batch["mask"].shape[1] for batch in filled} == {6}
+    everything = TrainingData(demo, Config(model="tiny", validation_fraction=0), processes)
+    assert everything.held_out is None and len(everything.train) == 60
+    assert everything.validate(cast(Any, None)) == {}
+
+def test_the_best_epoch_is_kept(demo, processes):
+    _, _, state = started(demo, processes)
+    weight = next(state.model.parameters())
+    rows = [  # MCC, loss, on labels?, last? → the best epoch so far, and whose weights are kept
+        (.9, .1, False, False, 0, None), (.3, .5, True, False, 2, 2), (.3, .6, True, False, 2, 2),
+        (.3, .4, True, False, 4, 4), (.2, .1, True, False, 4, 4), (.4, .9, True, True, 6, 4)]
+    for number, (score, loss, on_labels, last, best, kept) in enumerate(rows, 1):
+        with torch.no_grad(): weight.fill_(number)
+        for _ in range(2): state.record(torch.tensor(2.))
+        state.seconds = 3.
+        assert state.losses[:3].tolist() == [2, 2, 0] and state.step == 2
+        assert state.steps_done == (number - 1) * len(state.losses) + 2
+        state.end_epoch({"validation_mcc": score, "validation_loss": loss}, on_labels, last)
+        assert [state.epoch, state.step, state.seconds] == [number, 0, 0]
+        assert not state.losses.any() and len(state.history) == number
+        assert state.best_epoch == best
+        assert (state.best and next(iter(state.best.values())).max().item()) == kept
+    _, _, state = started(demo, processes)
+    for number in (1, 2):
+        state.end_epoch({}, True, False)
+        assert state.best_epoch == number
+
+def test_the_loop(demo, processes, monkeypatch):
+    import cola_nbdev.training as training
+    config = Config(model="tiny", epochs=2, batch_size=1, dropout=0., order_seed=5)
+    data = TrainingData(demo, config, processes)
+    state = TrainState.new(config, data, processes)
+    checked, seeded, check = [], [], training.check_state
+    def note(state, *rest):
+        checked.append(state.step)
+        return check(state, *rest)
+    monkeypatch.setattr(training, "check_state", note)
+    monkeypatch.setattr(training, "diagnose", Mock(return_value=["odd"]))
+    fake: Any = Mock(wraps=processes, accelerator=processes.accelerator, world_size=1,
+                     uses_graphs=lambda _: False)
+    fake.seed = lambda *given: seeded.append(given)
+    events = []
+    for event in training.fit(state, config, data, fake):
+        events.append(event)
+        if event == "step":
+            assert state.packed.training and state.schedule.last_epoch == len(seeded)
+            assert state.losses[state.step - 1] > 0 and state.seconds > 0
+    assert events == (["step"] * 54 + ["epoch"]) * 2
+    assert checked == [20, 40, 54] * 2 and seeded == [(5, step) for step in range(108)]
+    assert [row["epoch"] for row in state.history] == [1, 2]
+    assert state.findings == [[1, "odd"], [2, "odd"]]
+    row, losses, labels, _, names = training.diagnose.call_args.args
+    assert row is state.history[1] and len(losses) == len(labels) == 54
+    assert row["training_loss"] == near(losses.mean().item()) and names[1] == "acceptable"
+    assert {"validation_mcc", "validation_seconds", "training_seconds"} < set(row)
