@@ -6,7 +6,10 @@ each is here, with wider limits.
 """
 import json
 import math
+import os
 import re
+import signal
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any, cast
 from unittest.mock import Mock
@@ -742,14 +745,16 @@ def test_a_split_batch_has_the_same_gradient(demo, processes):
 def test_the_label_prior_is_matched(monkeypatch):
     import cola_nbdev.training as training
     odds = np.array([-2, -1, .5, 1, 3])
-    monkeypatch.setattr(training, "distributed_logits",
-                        lambda *_, **__: np.stack([-odds / 2, odds / 2], 1))
-    model: Any = torch.nn.Sequential(torch.nn.Linear(3, 2))
-    before = model[0].bias.detach().clone()
+    asked = Mock(return_value=np.stack([-odds / 2, odds / 2], 1))
+    monkeypatch.setattr(training, "distributed_logits", asked)
+    model: Any = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Linear(2, 2),
+                                     torch.nn.Linear(2, 3))
+    before = model[1].bias.detach().clone()
     held_out = pd.DataFrame({"sentence": list("abcde"), "label": [1, 1, 1, 0, 0]})
-    shift = match_label_prior(model, cast(Any, None), held_out)
+    shift = match_label_prior(model, cast(Any, None), held_out, 9)
+    assert asked.call_args.kwargs == {"max_length": 9}
     assert np.quantile(odds, .4) == near(-.1) and shift == near(.1)  # from the cut at −.1 to 0
-    moved = (model[0].bias - before).detach().tolist()
+    moved = (model[1].bias - before).detach().tolist()
     assert moved == near([-.05, .05], abs=1e-6)
 
 def test_the_scaler_is_saved_and_restored(demo, processes, tmp_path, monkeypatch):
@@ -766,6 +771,18 @@ def test_the_scaler_is_saved_and_restored(demo, processes, tmp_path, monkeypatch
     assert json.loads(json.dumps(facts["scaler"])) == {"scale": 1024.}
     restore_state(state, tensors, facts, fake)
     scaler.load_state_dict.assert_called_once_with({"scale": 1024.})
+    tensors["loop"]["losses"] += 1
+    for rank in (0, 1):  # they are added up over the processes
+        fake.rank, fake.accelerator.scaler = rank, None
+        restore_state(state, tensors, facts, fake)
+        assert set(state.losses.tolist()) == {1 - rank}
+    before = latest_checkpoint(tmp_path)
+    save_state(tmp_path, state, {}, fake)  # the second process writes nothing
+    fake.rank, state.step = 0, 1
+    save_state(tmp_path, state, {}, fake, keep=1)
+    newest = latest_checkpoint(tmp_path)
+    assert newest and newest != before and read_checkpoint(newest)[1]["scaler"] is None
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
 
 def test_a_batch_is_packed():
     batch = pack_batch([([1, 2, 3], 1), ([4, 5], 0)])
@@ -975,3 +992,411 @@ def test_the_loop(demo, processes, monkeypatch):
     assert row is state.history[1] and len(losses) == len(labels) == 54
     assert row["training_loss"] == near(losses.mean().item()) and names[1] == "acceptable"
     assert {"validation_mcc", "validation_seconds", "training_seconds"} < set(row)
+
+# Search and experiments
+
+def test_what_a_search_may_try():
+    from cola_nbdev.search import SPACE
+    trial: Any = SimpleNamespace(
+        suggest_float=lambda name, low, high, log=False: (name, low, high, log),
+        suggest_int=lambda *given: given, suggest_categorical=lambda *given: given)
+    config = Config(model="tiny", epochs=3, learning_rate=.004, batch_size=8)
+    found = [ask(trial, config) for ask in SPACE.values()]
+    assert found == [
+        ("learning_rate", .001, .016, True), ("warmup", 0, .3, False),
+        ("layer_decay", .7, 1, False), ("corrupted_epochs", 0, 2), ("class_weight", 1, 2, False),
+        ("label_smoothing", 0, .2, False), ("dropout", 0, .2, False),
+        ("reinitialized_layers", 0, 2), ("weight_decay", .001, .1, True),
+        ("batch_size", [8, 16, 32, 64])]
+    assert list(SPACE) == [name for name, *_ in found]
+
+def test_the_table_of_a_search():
+    optuna = pytest.importorskip("optuna")
+    from cola_nbdev.search import Search
+    study = optuna.create_study(direction="maximize")
+    rates = {"learning_rate": optuna.distributions.FloatDistribution(0, 1)}
+    with pytest.raises(ColaError, match="no trial was completed"): _ = Search(study, Config()).best
+    assert list(Search(study, Config()).table()) == ["state", "validation_mcc", "seconds"]
+    for rate, state, value, epochs in (
+            (.1, "COMPLETE", .3, {}), (.2, "COMPLETE", .5, {}), (.3, "PRUNED", .9, {1: .9}),
+            (.4, "FAIL", None, {1: .8, 2: .7}), (.5, "COMPLETE", .4, {}), (.6, "FAIL", None, {})):
+        study.add_trial(optuna.trial.create_trial(
+            state=getattr(optuna.trial.TrialState, state), value=value, distributions=rates,
+            params={"learning_rate": rate}, intermediate_values=epochs))
+    found = Search(study, Config(model="tiny", warmup=.2))
+    assert (found.best.learning_rate, found.best.warmup) == (.2, .2)
+    assert found.command() == "--learning-rate 0.2 --warmup 0.2"
+    table = found.table()
+    assert table.index.tolist() == [1, 4, 0, 2, 3, 5]
+    assert table.validation_mcc.tolist() == near([.5, .4, .3, .9, .8, math.nan], nan_ok=True)
+    assert table.learning_rate.tolist() == [.2, .5, .1, .3, .4, .6]
+
+def test_trials_are_counted_and_started_again():
+    optuna = pytest.importorskip("optuna")
+    from cola_nbdev.checkpoints import Stopped
+    from cola_nbdev.search import _run_trials
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study, stop = optuna.create_study(direction="maximize"), SimpleNamespace(received=2)
+    answers = iter([.1, ColaError("it ran away"), Stopped("stopped in trial 2", 2), .3, .2])
+    asked = []
+    def work(trial):
+        asked.append(trial.suggest_float("warmup", 0, 1))
+        answer = next(answers)
+        if isinstance(answer, Exception): raise answer
+        return answer
+    bar = SimpleNamespace(n=0)
+    def update(more): bar.n += more
+    bar.update = update
+    with pytest.raises(Stopped, match="^stopped in trial 2, with 2 of 3 done; give") as found:
+        _run_trials(study, work, 3, stop, bar)
+    assert found.value.code == 130 and bar.n == 2
+    _run_trials(study, work, 3, stop, bar)
+    assert bar.n == 3 and len(asked) == 4 and asked[3] == asked[2], "it is tried again"
+    _run_trials(study, work, 3, stop, bar)
+    _run_trials(study, work, 4, stop, bar)
+    assert bar.n == 4 and len(asked) == 5
+    assert [trial.state.name for trial in study.trials] == [
+        "COMPLETE", "PRUNED", "FAIL", "COMPLETE", "COMPLETE"]
+    assert study.trials[1].user_attrs == {"error": "it ran away"}
+    def mistaken(trial): raise ValueError("a mistake")
+    with pytest.raises(ValueError, match="a mistake"): _run_trials(study, mistaken, 9, stop, bar)
+
+def test_the_first_trial_starts_where_it_should():
+    optuna = pytest.importorskip("optuna")
+    from cola_nbdev.search import SPACE, _sampler
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    def tried(seed):
+        config = Config(model="tiny", seed=seed)
+        study = optuna.create_study(sampler=_sampler(config), direction="maximize")
+        def work(trial): return [SPACE[name](trial, config) for name in ("warmup", "dropout")][0]
+        study.optimize(work, n_trials=4)
+        return [trial.params for trial in study.trials]
+    first = tried(1)
+    assert first == tried(1) and first[1:] != tried(2)[1:]
+    assert first[0]["warmup"] == 0 != first[0]["dropout"], "dropout None is the model's own"
+    assert first[2] == tried(2)[1], "what a trial tries depends on its number alone"
+
+def test_a_database_that_is_made_twice(monkeypatch):
+    pytest.importorskip("optuna")
+    import cola_nbdev.search as module
+    waited, failed = Mock(), Mock(side_effect=ValueError("database is locked"))
+    monkeypatch.setattr(module.time, "sleep", waited)
+    monkeypatch.setattr(module, "_open_database", failed)
+    with pytest.raises(ColaError, match="cannot be used"): module._open_study("x", "y", 1, "x")
+    assert failed.call_count == 5 and [call.args for call in waited.call_args_list] == [(.5,)] * 4
+    failed.side_effect = ValueError("odd")
+    with pytest.raises(ColaError, match="cannot be used"): module._open_study("x", "y", 1, "x")
+    assert failed.call_count == 6
+
+@pytest.mark.parametrize("settings, trials, vary, says", [
+    ({}, 1, ["warmup"], ""), ({}, 0, ["warmup"], "nothing to search"),
+    ({}, 1, [], "nothing to search"), ({}, 1, ["warmup", "odd"], "odd cannot be varied"),
+    ({"validation_fraction": 0}, 1, ["warmup"], "nothing to choose by")])
+def test_what_a_search_needs(settings, trials, vary, says):
+    from cola_nbdev.search import _check_search
+    if not says: return _check_search(Config(**settings), trials, vary)
+    with pytest.raises(ColaError, match=says): _check_search(Config(**settings), trials, vary)
+
+def test_the_table_of_seeds():
+    runs = {7: frame_of(np.random.default_rng(1)), 9: frame_of(np.random.default_rng(2))}
+    runs[9] = runs[9].assign(predicted=runs[9].predicted.where(runs[9].split == "one", 0))
+    table = Seeds({seed: report_of(run) for seed, run in runs.items()}).table()
+    assert table.seed.tolist() == [7] * 3 + [9] * 3
+    assert table.split.tolist() == ["one", "other", "all_dev"] * 2
+    assert table.degenerate.tolist() == [False] * 4 + [True, False]
+    assert table.mcc[2] == near(matthews_corrcoef(runs[7].label, runs[7].predicted))
+    single = Seeds({7: report_of(runs[7])}).summary().loc["all_dev"]
+    assert single.seeds == 1 and np.isnan(single["seed sd"]) and single.low < single["mean"]
+    alike = Seeds({seed: report_of(run.assign(predicted=1)) for seed, run in runs.items()}, True)
+    found = alike.summary().loc["all_dev"]
+    assert found.dropped == 2 and found[["mean", "low", "seed sd"]].isna().all()
+
+def test_a_lead_over_baselines():
+    from cola_nbdev.experiments import _scores
+    dev = frame_of(np.random.default_rng(1))
+    dev = dev.assign(label=dev.label.where(dev.split == "one", 1))  # a split of one class
+    rng = np.random.default_rng(2)
+    runs = [np.where(rng.random((3, 600)) < right, dev.label, 1 - dev.label) for right in (.6, .8)]
+    table = _scores({"base": runs[0]}, {"mine": runs[1], "other": runs[0]}, dev, "both")
+    assert {split for split, _ in table} == {"one", "both"}
+    labels, one = dev.label[:200], [each[:, :200] for each in runs]
+    scores = [[matthews_corrcoef(labels, run) for run in each] for each in one]
+    base, mine = table.loc["base", "one"], table.loc["mine", "one"]
+    assert mine[["mcc", "low", "high"]].tolist() == near(mcc_of_seeds(labels, one[1]))
+    assert base.lead == near(np.mean(scores[1]) - np.mean(scores[0]))
+    draws = paired_draws(labels, one[0], one[1])
+    assert [base.lead_low, base.lead_high] == near(np.quantile(draws, [.025, .975]))
+    assert np.isnan(mine.lead)
+    assert "lead" not in _scores({"base": runs[0]}, {}, dev, "both")["one"]
+
+def test_vectors_of_first_tokens():
+    from cola_nbdev.experiments import cls_vectors, first_half
+    from cola_nbdev.tokenization import load_tokenizer
+    model, tokenizer = load_model("tiny").eval(), load_tokenizer("tiny")
+    sentences = ["He left.", "The cat that I saw sleeps on the mat.", "Go!", "Who?", "We ate it"]
+    found = cls_vectors(model, tokenizer, sentences, batch_size=2)
+    with torch.no_grad():
+        for sentence, vector in zip(sentences, found, strict=True):
+            ids = torch.tensor([tokenizer(sentence)["input_ids"]])
+            alone = cast(Any, model).bert(ids).last_hidden_state[0, 0]
+            assert vector.tolist() == near(alone.tolist(), abs=1e-5)
+    assert first_half("a b c d e") == "a b" and first_half("a b c d") == "a b"
+    assert first_half("a") == "a" and first_half("") == ""
+
+def test_a_watched_training(demo):
+    from cola_nbdev.experiments import train_with_dynamics
+    from cola_nbdev.packing import predict_logits
+    config = Config(model="tiny", epochs=2, batch_size=8, validation_fraction=0)
+    run, dynamics = train_with_dynamics(demo, demo[:9], config, progress=False)
+    logits = predict_logits(run.model, run.tokenizer, demo.sentence[:9]).astype(float)
+    odds = logits[:, 1] - logits[:, 0]
+    p = 1 / (1 + np.exp(-odds))
+    assert dynamics.shape == (2, 9)
+    assert dynamics[1] == near(np.where(demo.label[:9] == 1, p, 1 - p), abs=1e-6)
+
+def test_seeds_that_another_process_has(demo, tmp_path, monkeypatch):
+    import cola_nbdev.experiments as module
+    from cola_nbdev.checkpoints import Stopped
+    report, waited, tried = report_of(frame_of(np.random.default_rng(1))), Mock(), []
+    corpus: Any = SimpleNamespace(fingerprint="x", train=demo)
+    answers = iter([None, None, report, None, report])
+    def turn(corpus, config, folder, progress):
+        tried.append((config.seed, folder.name))
+        answer = next(answers)
+        if isinstance(answer, Exception): raise answer
+        return answer
+    monkeypatch.setattr(module, "_run_seed", turn)
+    monkeypatch.setattr(module.time, "sleep", waited)
+    config = Config(model="tiny")
+    found = module.run_seeds(corpus, config, [3, 5], tmp_path, False)
+    assert list(found.reports) == [3, 5] and (tmp_path/"summary.json").exists()
+    assert [seed for seed, _ in tried] == [3, 5, 3, 5, 5] and tried[0][1] == "seed-3"
+    assert [call.args for call in waited.call_args_list] == [(.5,)]
+    answers = iter([report, Stopped("", 15)])
+    with pytest.raises(Stopped, match="stopped at seed 5, with 1 of 2 done") as stopped:
+        module.run_seeds(corpus, config, [3, 5], tmp_path, False)
+    assert stopped.value.code == 128 + 15
+    for seeds, says in (([3], "at least two"), ([3, 3, 4], "each given once")):
+        with pytest.raises(ColaError, match=says): module.run_seeds(corpus, config, seeds, tmp_path)
+
+class OnGPU(torch.Tensor):
+    "Not on a GPU, but it takes it for one"
+    def to(self, device, copy):
+        assert device == "cuda" and copy
+        return self.clone()
+
+def test_a_step_is_captured_the_second_time(monkeypatch):
+    import cola_nbdev.packing as module
+    recording, optimizer = [], SimpleNamespace(param_groups=[{"lr": .1}, {"lr": .2}])
+    class Graph:
+        def replay(self): self.work()
+    @contextmanager
+    def record(graph, pool):
+        assert pool == "pool"
+        recording.append(graph)
+        yield
+        recording.clear()
+    cuda = SimpleNamespace(graph_pool_handle=lambda: "pool", CUDAGraph=Graph, graph=record)
+    monkeypatch.setattr(module, "torch", SimpleNamespace(
+        cuda=cuda, zeros=lambda shape, device: torch.zeros(shape)))
+    captured = []
+    def step(batch):
+        loss, rates = torch.zeros(()), [group["lr"] for group in optimizer.param_groups]
+        def work(): loss.fill_(batch["x"].sum().item() * sum(map(float, rates)))
+        if recording:
+            captured.append([group["capturable"] for group in optimizer.param_groups])
+            recording[0].work = work
+        else: work()
+        return loss
+    graphed, losses = module.GraphedStep(step, cast(Any, optimizer)), []
+    for values, rates in (([1., 2], (.1, .2)), ([3., 4], (.5, .5)), ([5., 6], (.25, .75)),
+                          ([1., 1, 1], (1., 1.))):
+        for group, rate in zip(optimizer.param_groups, rates, strict=True): group["lr"] = rate
+        losses.append(graphed({"x": torch.tensor(values).as_subclass(OnGPU)}))
+        assert [group["lr"] for group in optimizer.param_groups] == [*rates]
+        assert not any(group.get("capturable") for group in optimizer.param_groups)
+    assert [loss.item() for loss in losses] == near([.9, 7, 11, 6])
+    assert captured == [[True, True]], "the second batch of its shape, and no other"
+
+# What is saved
+
+@pytest.fixture
+def clock(monkeypatch):
+    "The seconds that training thinks have passed, and what it would have saved"
+    import cola_nbdev.training as training
+    found = SimpleNamespace(seconds=0., save=Mock())
+    monkeypatch.setattr(training, "time", SimpleNamespace(monotonic=lambda: found.seconds))
+    monkeypatch.setattr(training, "save_state", found.save)
+    return found
+
+def test_when_a_run_is_saved(demo, processes, tmp_path, clock):
+    from cola_nbdev.training import CheckpointFolder
+    config, _, state = started(demo, processes, checkpoint_minutes=2., keep_checkpoints=3)
+    folder = tmp_path/"a"/"run"
+    with CheckpointFolder(folder, config, {"a": 1}, False) as saved:
+        assert folder.is_dir()
+        for clock.seconds, due in ((0, False), (119.9, False), (120, True)):
+            assert saved.due("step") is due and saved.due("epoch")
+        saved.save(state, processes)
+        assert not clock.save.called, "no step has been done"
+        state.record(torch.tensor(.5))
+        saved.save(state, processes)
+        clock.save.assert_called_once_with(folder, state, {"a": 1}, processes, 3)
+        assert saved.saved_step == 1
+        for clock.seconds, due in ((239, False), (240, True)): assert saved.due("step") is due
+        saved.save(state, processes)
+        assert clock.save.call_count == 1
+    with CheckpointFolder(None, config, {}, False) as saved:
+        assert not saved.due("epoch")
+        saved.save(state, processes)
+        saved.restore(state, processes)
+    assert clock.save.call_count == 1
+
+def test_what_is_never_saved(demo, processes, tmp_path, clock, capsys):
+    from cola_nbdev.training import CheckpointFolder
+    config, _, state = started(demo, processes, checkpoint_minutes=2.)
+    with CheckpointFolder(tmp_path/"run", config, {}, False) as saved:
+        for error, stays in ((ColaError("it is full"), ""), (None, ""),
+                             (ColaError("it is full"), ", and the previous checkpoint stays")):
+            clock.save.side_effect = error
+            for _ in range(2):
+                clock.seconds += 120
+                state.record(torch.tensor(.5))
+                saved.save(state, processes)
+                assert not saved.due("step"), "it is tried again, but not at once"
+            said = capsys.readouterr().err  # once
+            assert said == (f"it is full; training continues{stays}\n" if error else "")
+            assert saved.saved_step == (4 if stays else 0 if error else state.steps_done)
+        state.record(torch.tensor(math.nan))
+        with pytest.raises(ColaError, match="became nan at step 7"): saved.save(state, processes)
+        state.losses[6] = .5
+        with torch.no_grad(): next(state.model.parameters())[0, 0] = math.inf
+        with pytest.raises(ColaError, match="no longer numbers by step 7"):
+            saved.save(state, processes)
+    assert clock.save.call_count == 6
+
+def test_a_run_is_resumed(demo, processes, tmp_path):
+    from cola_nbdev.training import CheckpointFolder, fit, settings_of
+    config, data, state = started(demo, processes, warmup=.1)
+    identity, folder = settings_of(demo, config), tmp_path/"run"
+    assert identity != settings_of(demo[1:], config)
+    def steps(state, count):
+        for _ in zip(range(count), fit(state, config, data, processes), strict=False): pass
+    with CheckpointFolder(folder, config, identity, True) as saved:
+        saved.restore(state, processes)
+        for _ in range(2):
+            steps(state, 3)
+            saved.save(state, processes)
+    damaged, staging = folder/"step-00000006"/"facts.json", folder/".cola-staging-x"
+    damaged.write_text("{}")
+    staging.mkdir()
+    with CheckpointFolder(folder, config, identity, True) as saved:
+        resumed = TrainState.new(config, data, processes)
+        saved.restore(resumed, processes)
+        assert resumed.step == saved.saved_step == 3 and isinstance(resumed.best_score, tuple)
+        assert [path.name for path in folder.iterdir()] == ["step-00000003"]
+    steps(resumed, 3)
+    assert resumed.losses.tolist() == state.losses.tolist()
+    assert all(torch.equal(one, other) for one, other in zip(
+        resumed.model.parameters(), state.model.parameters(), strict=True))
+    for settings, resume, says in ((identity, False, "holds the checkpoints of a run"),
+                                   (identity | {"seed": 7}, True, "another run: seed 42")):
+        with CheckpointFolder(folder, config, settings, resume) as saved, \
+                pytest.raises(ColaError, match=says): saved.restore(resumed, processes)
+
+@pytest.mark.parametrize("matched, stopped, called", [
+    (False, 0, False), (True, 0, True), (True, 2, False)])
+def test_a_run_is_finished(demo, processes, monkeypatch, matched, stopped, called):
+    import cola_nbdev.training as training
+    match = Mock()
+    monkeypatch.setattr(training, "match_label_prior", match)
+    config, data, state = started(demo, processes, match_label_prior=matched)
+    for best_epoch, weight in ((1, 7), (2, 5)):
+        state.best = {name: torch.full_like(each, 7)
+                      for name, each in state.model.state_dict().items()}
+        for each in state.model.parameters(): torch.nn.init.constant_(each, 5)
+        state.best_epoch, state.step = best_epoch, 3
+        state.model.train()
+        run = training.finish(state, config, data, stopped, 9)
+        assert not run.model.training
+        assert {each.item() for each in next(run.model.parameters())[0]} == {weight}
+        assert (run.stopped, run.saved, run.step, run.best_epoch) == (stopped, 9, 3, best_epoch)
+    assert match.called is called
+    if called: match.assert_called_with(state.model, data.tokenizer, data.held_out, 64)
+
+def test_a_loss_that_is_no_number_is_at_its_step(demo, processes):
+    from cola_nbdev.training import check_state
+    config, _, state = started(demo, processes)
+    state.epoch, state.step = 2, 4
+    state.losses[:] = torch.tensor([.5, .5, .5, .5, *[math.nan] * (len(state.losses) - 4)])
+    assert check_state(state, config, processes).tolist() == [.5] * 4
+    state.step = 5
+    with pytest.raises(ColaError, match=f"at step {2 * len(state.losses) + 5};"):
+        check_state(state, config, processes)
+
+def test_checkpoints_have_names(tmp_path):
+    from cola_nbdev.checkpoints import checkpoints
+    for name in ("step-00000009", "step-00000010", "step-100000000", "step-1", "step-0000000x",
+                 "best", "step-00000001.old"): (tmp_path/name).mkdir()
+    assert [path.name for path in checkpoints(tmp_path)] == [
+        "step-100000000", "step-00000010", "step-00000009"]
+
+def test_a_checkpoint_is_written_whole(tmp_path, monkeypatch):
+    import cola_nbdev.checkpoints as module
+    folder = tmp_path/"a"/"b"
+    shared, table = torch.arange(4.), torch.arange(6.).view(2, 3).t()
+    tensors = {"model": {"one": shared, "other": shared, "table": table,
+                         "empty": torch.zeros(0), "none": torch.zeros(0)}}
+    first = module.save_checkpoint(folder, 7, tensors, {"a": 1})
+    found, facts = module.read_checkpoint(first)
+    assert first.name == "step-00000007" and facts == {"a": 1}
+    assert sorted(found["model"]) == ["empty", "none", "one", "table"]
+    assert torch.equal(found["model"]["table"], table) and found["model"]["one"].tolist() == [
+        0, 1, 2, 3]
+    again = module.save_checkpoint(folder, 7, tensors, {"a": 2})
+    assert module.read_checkpoint(again)[1] == {"a": 1}, "it is there already"
+    (first/"facts.json").write_text("{}")
+    assert module.find_corruption(first) == "facts.json is damaged"
+    module.save_checkpoint(folder, 7, tensors, {"a": 2})
+    assert module.read_checkpoint(first)[1] == {"a": 2}, "a damaged one is replaced"
+    for step in (8, 9): module.save_checkpoint(folder, step, tensors, {})
+    assert [path.name[-1] for path in module.checkpoints(folder)] == ["9", "8"]
+    monkeypatch.setattr(module, "_write", Mock(side_effect=OSError(28, "No space left")))
+    with pytest.raises(ColaError, match=r"^the checkpoint of step 10 .*\(no space left\)"):
+        module.save_checkpoint(folder, 10, tensors, {})
+    assert len([*folder.iterdir()]) == 2, "nothing is left behind"
+    told = []
+    (folder/"step-00000009"/"manifest.json").write_text("{}")
+    assert module.latest_checkpoint(folder, told.append) == folder/"step-00000008"
+    assert told == ["skipping the checkpoint step-00000009: manifest.json is damaged"]
+    assert module.latest_checkpoint(tmp_path/"none") is None
+
+def test_a_lock_that_is_not_ours_is_left_alone(tmp_path):
+    from cola_nbdev.checkpoints import Busy, one_writer
+    def is_refused():
+        try:
+            with one_writer(tmp_path/"run"): return False
+        except ColaError as error: return "was not made by this command" in str(error)
+    for name, fine, foreign in ((".run.lock", [b"", b"12\nhost"], [b"x", b"1" * 200, b"\n"]),
+                                (".run.pid", [b"", b"1" * 20], [b"x", b"1" * 21, b"1\n2"])):
+        for content in fine + foreign:
+            (tmp_path/name).write_bytes(content)
+            assert is_refused() is (content in foreign), content
+            assert (tmp_path/name).exists() is (content in foreign)
+        (tmp_path/name).unlink(missing_ok=True)
+    with one_writer(tmp_path/"run"):
+        assert (tmp_path/".run.pid").read_text() == str(os.getpid())
+        with pytest.raises(Busy, match=f"process {os.getpid()}"), one_writer(tmp_path/"run"): pass
+    assert not [*tmp_path.iterdir()]
+
+def test_signals_are_noted():
+    from cola_nbdev.checkpoints import Stopped, StopSignals
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with StopSignals() as stop:
+        assert stop.received == 0
+        for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT):
+            signal.raise_signal(number)
+            assert stop.received == number
+        with pytest.raises(KeyboardInterrupt): signal.raise_signal(signal.SIGINT)
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+    assert (Stopped("so", 15).code, str(Stopped("so", 15))) == (143, "so")
