@@ -12,6 +12,7 @@ benchmarks/results/mutants.json is written when it is done; `make mutants` runs 
 import argparse
 import ast
 import copy
+import gc
 import importlib
 import importlib.util
 import json
@@ -26,10 +27,18 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT/"benchmarks"/"results"/"mutants.json"
-MODULES = {  # module → its page
-    "evaluation": "15", "calibration": "16", "comparison": "17", "pairs": "21", "experiments": "23",
-    "search": "24", "settings": "10", "packing": "08", "training": "14", "doctor": "13",
-    "checkpoints": "11"}
+MODULES = {  # module → its page, and words in the names of the tests to try first
+    "evaluation": ("15", "mcc|draw|interval|shrink|group|holm|report|errors|mistakes|read_again"),
+    "calibration": ("16", "calibr|temperature|platt|threshold|before|abstain"),
+    "comparison": ("17", "seeds|p_values|run_can|planned|variance|compared|recipe"),
+    "pairs": ("21", "wilson|pairs"),
+    "experiments": ("23", "seeds|lead|vectors|watched|baselines|lies"),
+    "search": ("24", "search|best_of|trial|database|pruning"),
+    "settings": ("10", "setting"),
+    "packing": ("08", "packed|batch|memory|predictions_of|judged|captured|smoothed"),
+    "training": ("14", "run|rate|loop|epoch|optimizer|held_out|saved|loss|decides|clip|prior"),
+    "doctor": ("13", "doctor"),
+    "checkpoints": ("11", "checkpoint|lock|signal|bit|scaler")}
 TESTS = ["tests/test_numbers.py", "tests/test_properties.py", "-k"]
 OTHERS = "any_ or split_as or is_read_again"  # tests about other modules
 SIMULATED = "holds_the_truth or told_apart or p_is_small or mean_of_seeds or are_measured"
@@ -125,10 +134,17 @@ def changed_cells(module, tree):
         cells[text[start - 1].split("#")[-1]] = f"#| export\n{code}"
     return cells
 
-def run_tests(arguments):
+class Order:
+    "Tests whose names say that they are about the module come first"
+    def __init__(self, words): self.words = re.compile(words)
+    def pytest_collection_modifyitems(self, items):
+        items.sort(key=lambda item: not self.words.search(item.name))
+
+def run_tests(arguments, words="."):
     import pytest
     for number in (1, 2): os.dup2(os.open(os.devnull, os.O_WRONLY), number)
-    return pytest.main([*arguments, "-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"])
+    options = ["-x", "-q", "-p", "no:cacheprovider", "--assert=plain"]
+    return pytest.main([*arguments, *options], plugins=[Order(words)])
 
 def run_page(module, tree):
     import nbdev.process
@@ -138,7 +154,7 @@ def run_page(module, tree):
         for each in notebook.cells: each.source = cells.get(each.get("id"), each.source)
         return notebook
     nbdev.process.read_nb = changed
-    return run_tests(["tests/test_notebooks.py", "-k", f"test_notebook and {MODULES[module]}_"])
+    return run_tests(["tests/test_notebooks.py", "-k", f"test_notebook and {MODULES[module][0]}_"])
 
 def attempt(work, seconds):
     "What a fork says: 0 if all tests pass; anything else if one fails, or they take too long"
@@ -161,14 +177,15 @@ def attempt(work, seconds):
 
 HEAVY = ("torch", "transformers", "accelerate.utils", "pandas", "scipy.stats", "sklearn.pipeline",
          "sklearn.linear_model", "matplotlib.pyplot", "hypothesis", "nbdev.test", "optuna.storages",
-         "execnb.shell", "transformers.models.bert.modeling_bert")  # imported once, before any fork
+         "execnb.shell", "transformers.models.bert.modeling_bert", "pytest", "sklearn.calibration",
+         "transformers.models.bert.tokenization_bert", "seaborn")  # imported once, before any fork
 
 def try_tree(module, tree, pages):
     "What notices that a module is another one: tests, page, or nothing"
     left_out = OTHERS if module in STATISTICS else f"{OTHERS} or {SIMULATED}"
     def fast_tests():
         sys.meta_path.insert(0, Finder(module, tree))
-        return run_tests([*TESTS, f"not ({left_out})"])
+        return run_tests([*TESTS, f"not ({left_out})"], MODULES[module][1])
     def its_page():
         sys.meta_path.insert(0, Finder(module, tree))
         return run_page(module, tree)
@@ -204,9 +221,11 @@ def main():
     parser.add_argument("--no-pages", action="store_true", help="only the fast tests")
     parser.add_argument("--seed", type=int, default=0, help="decides which")
     options = parser.parse_args()
-    os.environ |= {"HF_HUB_OFFLINE": "1", "MPLBACKEND": "agg", "TQDM_DISABLE": "1"}
+    os.environ |= {"HF_HUB_OFFLINE": "1", "MPLBACKEND": "agg", "TQDM_DISABLE": "1",
+                   "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     sys.path[:0] = [str(ROOT), str(ROOT/"tests")]
     for name in HEAVY: importlib.import_module(name)
+    gc.freeze()
     for module in options.modules or MODULES:
         rows = list(try_module(module, options.each, options.seed, not options.no_pages))
         if not options.no_pages: print(keep(module, options.seed, rows), flush=True)

@@ -51,18 +51,25 @@ from cola_nbdev.comparison import (
 from cola_nbdev.data import load_corpus, occurs_in
 from cola_nbdev.evaluation import (
     Report,
+    batch_mcc,
     bootstrap_mcc,
     draw_mcc,
+    error_map,
     holm,
     interval_of,
+    length_of,
     mcc,
     mcc_beyond,
+    mcc_by,
     mcc_of_counts,
     mcc_of_groups,
+    read_predictions,
     shrink,
     split_difference,
     split_masks,
     split_metrics,
+    worst_mistakes,
+    write_predictions,
 )
 from cola_nbdev.experiments import Seeds, cartography
 from cola_nbdev.model import load_model, prepare_model
@@ -252,6 +259,115 @@ def test_other_groups():
     low, high = ttest_1samp(scores, 0).confidence_interval(.95)
     assert found == near((np.mean(scores), low, high), abs=.02)
     with pytest.raises(ColaError, match="group has one value"): mcc_beyond(parts[0], "group")
+
+def test_a_row_of_a_table():
+    frame = pd.DataFrame(dict(zip(("label", "predicted"), SMALL))).assign(
+        group="all", odd=["x"] * 30 + ["y"] * 70)
+    row = mcc_by(frame, "group").loc["all"]
+    assert row.tolist() == near([100, *bootstrap_mcc(*SMALL), .82, .6, .62])
+    alone = mcc_by(frame.assign(label=1), "group").loc["all"]
+    assert alone[["mcc", "mcc_low", "mcc_high"]].isna().all() and alone.accuracy == near(.62)
+    with pytest.raises(ColaError, match="no column 'none'"): mcc_by(frame, "none")
+
+def test_groups_are_drawn_to_their_mean():
+    frame = frame_of(np.random.default_rng(8), 900, groups=4)
+    frame.loc[frame.group == 3, "label"] = 1  # of one class
+    table = mcc_of_groups(frame, "group").sort_index()
+    noise = len(frame) * draw_mcc(frame.label, frame.predicted).var()
+    parts, rest = ([frame[same(frame.group, value)] for value in range(3)]
+                   for same in (pd.Series.eq, pd.Series.ne))
+    n = np.array([len(part) for part in parts])
+    scores, others = (np.array([matthews_corrcoef(part.label, part.predicted) for part in each])
+                      for each in (parts, rest))
+    shrunk, error = shrink(scores, noise / n)
+    assert table.shrunk[:3].tolist() == near(shrunk)
+    assert table.shrunk_low[:3].tolist() == near(shrunk - 1.959964 * error)
+    assert table.shrunk_high[:3].tolist() == near(shrunk + 1.959964 * error)
+    z = (scores - others) / np.sqrt(noise / n + noise / (900 - n))
+    p = [math.erfc(abs(each) / math.sqrt(2)) for each in z]
+    assert table.differs[:3].tolist() == holm(p).tolist()
+    assert np.isnan(table.shrunk[3]) and not table.differs[3]
+
+def test_where_the_errors_live():
+    counts = [5, 6, 8, 9, 11, 12, 15, 16, 40]
+    names = ["1 to 5 words", "6 to 8", "9 to 11", "12 to 15", "16 and more"]
+    lengths = length_of(pd.Series([" ".join("a" * count) for count in counts]))
+    assert lengths.tolist() == [names[each] for each in (0, 1, 1, 2, 2, 3, 3, 4, 4)]
+    frame = frame_of(np.random.default_rng(0), 64)
+    frame = frame.assign(
+        sentence=[" ".join("a" * (1 + number % 8)) for number in range(64)], sentence_source="x",
+        phenomenon=["b"] * 4 + ["a"] * 5 + ["c"] * 55, label_notes=["*"] * 20 + [""] * 44)
+    frame.loc[4:8, "predicted"] = 1 - frame.label
+    table = error_map(frame)
+    assert set(table.index[:2]) == {("phenomenon", "a"), ("phenomenon", "c")}
+    assert table.n["length"].to_dict() == {names[0]: 40, names[1]: 24}
+    assert set(table.loc["label_notes"].index) == {"*", "no mark"}
+    assert "sentence_source" not in table.index.get_level_values(0)
+    assert ("phenomenon", "b") in error_map(frame, 4).index
+    worst = table.loc["phenomenon"]
+    assert worst.mcc.is_monotonic_increasing
+    same = frame[["split", "label", "predicted"]].assign(sentence="a")
+    assert error_map(same).empty
+
+def test_the_worst_mistakes():
+    frame = pd.DataFrame({"sentence": list("abcdef"), "label": [1, 1, 0, 0, 1, 0],
+                          "predicted": [0, 1, 1, 1, 0, 1], "logit": [-1., 9, 3, 1, -4, 1],
+                          "more": 0})
+    assert worst_mistakes(frame).sentence.tolist() == ["e", "c", "a", "d", "f"]
+    assert worst_mistakes(frame, 2).to_dict("list") == {"sentence": ["e", "c"], "label": [1, 0]}
+
+def test_the_mcc_of_batches():
+    frame = pd.DataFrame({"label": [0, 1, 1, 0, 1, 1, 0], "predicted": [0, 1, 0, 1, 1, 1, 0]})
+    assert batch_mcc(frame, 2) == near([1, -1, math.nan, math.nan], nan_ok=True)
+    assert len(batch_mcc(pd.concat([frame] * 5))) == 2
+
+def test_what_a_report_says():
+    frame = frame_of(np.random.default_rng(0), groups=5).assign(logit=0., sentence_source="x")
+    frame["probability"] = np.where(frame.predicted == 1, .9, .1)
+    frame.loc[:99, "probability"] = .5
+    report = Report(frame, {"lost": ["something"], "abstain": {"limit": .2, "risk": .07}})
+    assert report.names == ("unacceptable", "acceptable") and report.warning == "something"
+    answered = frame[100:]
+    wrong = (answered.label != answered.predicted).sum() / 600
+    score = matthews_corrcoef(answered.label, answered.predicted)
+    assert report.abstaining == (
+        f"if it may abstain (at most 7% wrong verdicts): 83% answered, MCC of these {score:.3f}, "
+        f"wrong verdicts {wrong:.1%} of all")
+    alone = Report(frame.assign(probability=np.where(frame.label == 1, frame.probability, .5)),
+                   report.facts)
+    assert "MCC of these –" in alone.abstaining
+    assert Report(frame).abstaining == "" == Report(frame.assign(label=1), report.facts).abstaining
+    assert report.beyond == "" == Report(frame.assign(phenomenon=frame.group, label=1)).beyond
+    for column in ("phenomenon", "sentence_source"):
+        grouped = frame.drop(columns="sentence_source").assign(**{column: frame.group})
+        found = mcc_beyond(grouped, column)
+        assert f"for another {column}: " in Report(grouped).beyond
+        assert "MCC {:.3f}, 95% interval {:.3f} to {:.3f}".format(*found) in Report(grouped).beyond
+        assert Report(grouped[grouped.group < 4]).beyond == ""
+    alike = Report(frame.assign(predicted=frame.predicted.where(frame.split == "one", 1)),
+                   {"names": ["bad", "good"]})
+    assert alike.degenerate == ["other"] and alike.names == ("bad", "good")
+    assert alike.warning.startswith("degenerate: all sentences of other were")
+    found = Report(frame.assign(label=frame.label.where(frame.split == "one", 1))).to_dict()
+    assert found["splits"]["other"]["mcc"] is None and found["splits"]["one"]["degenerate"] is False
+
+def test_predictions_are_read_again(tmp_path):
+    frame = frame_of(np.random.default_rng(0), 9).assign(logit=.5, probability=.7, note=None)
+    frame.loc[3, "sentence"] = 'a "b",\nNA'
+    write_predictions(frame, tmp_path/"p.csv")
+    found = read_predictions(tmp_path/"p.csv")
+    assert found.drop(columns="note").equals(frame.drop(columns="note").astype(found.dtypes.drop(
+        "note"))) and set(found.note) == {""}
+    for column, wrong in (("label", 2), ("predicted", "x"), ("logit", math.inf),
+                          ("probability", "")):
+        odd = frame.astype({column: object})
+        odd.loc[[4, 6], column] = wrong
+        write_predictions(odd, tmp_path/"odd.csv")
+        with pytest.raises(ColaError, match=f"the {column} in row 4 is "):
+            read_predictions(tmp_path/"odd.csv")
+    for odd, says in ((frame[:0], "holds no predictions"), (frame[["split"]], "no column label")):
+        write_predictions(odd, tmp_path/"odd.csv")
+        with pytest.raises(ColaError, match=says): read_predictions(tmp_path/"odd.csv")
 
 # Several seeds, and two recipes
 
@@ -978,6 +1094,11 @@ def test_the_loop(demo, processes, monkeypatch):
     fake: Any = Mock(wraps=processes, accelerator=processes.accelerator, world_size=1,
                      uses_graphs=lambda _: False)
     fake.seed = lambda *given: seeded.append(given)
+    ended, end = [], TrainState.end_epoch
+    def note_end(state, row, on_labels, last):
+        ended.append((on_labels, last))
+        end(state, row, on_labels, last)
+    monkeypatch.setattr(TrainState, "end_epoch", note_end)
     events = []
     for event in training.fit(state, config, data, fake):
         events.append(event)
@@ -985,6 +1106,7 @@ def test_the_loop(demo, processes, monkeypatch):
             assert state.packed.training and state.schedule.last_epoch == len(seeded)
             assert state.losses[state.step - 1] > 0 and state.seconds > 0
     assert events == (["step"] * 54 + ["epoch"]) * 2
+    assert ended == [(True, False), (True, True)]
     assert checked == [20, 40, 54] * 2 and seeded == [(5, step) for step in range(108)]
     assert [row["epoch"] for row in state.history] == [1, 2]
     assert state.findings == [[1, "odd"], [2, "odd"]]
