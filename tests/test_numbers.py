@@ -9,6 +9,7 @@ import math
 import os
 import re
 import signal
+import time
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any, cast
@@ -38,7 +39,9 @@ from cola_nbdev.calibration import (
 )
 from cola_nbdev.comparison import (
     Variances,
+    check_same,
     compare,
+    load_predictions,
     majority,
     mcc_of_seeds,
     mcnemar,
@@ -456,6 +459,83 @@ def test_what_one_run_can_say():
     names = [run.assign(predicted=run.label) for run in (frame, frame)]
     assert compare(names, names, paired=True).table.difference.tolist() == [0, 0, 0]
 
+def test_runs_that_cannot_be_compared():
+    frame = frame_of(np.random.default_rng(0), 9)
+    odd = frame.assign(predicted=frame.predicted.astype(float))
+    odd.loc[[4, 6], "predicted"] = math.nan
+    check_same(frame, frame, "one", "other")
+    for other, says in (
+            (frame.drop(columns="label"), "^other has no column label"),
+            (frame[:0], "^other holds no predictions"), (odd, "^other has no prediction .* row 4;"),
+            (frame.assign(label=2), "^other has no label of 0 or 1 in row 0"),
+            (frame[:8], "^one has predictions for 9 sentences and other for 8;"),
+            (frame.assign(sentence=[*frame.sentence[:7], "x", "y"]), "differ in row 7: sentence"),
+            (frame.assign(split=["x", *frame.split[1:]]), "differ in row 0: split 'one' and 'x'"),
+            (frame.assign(label=1 - frame.label), "differ in row 0: label")):
+        with pytest.raises(ColaError, match=says): check_same(frame, other, "one", "other")
+    for names, says in ((("a", "a"), "two other names"), (("a", "split"), "two other names")):
+        with pytest.raises(ColaError, match=says): compare(frame, frame, names)
+    with pytest.raises(ColaError, match="^B holds no predictions"): compare(frame, [])
+    for one, other in (([1, 2], [2, 1]), ([1, 2], [1])):
+        runs = [[frame.copy() for _ in seeds] for seeds in (one, other)]
+        for each, seeds in zip(runs, (one, other), strict=True):
+            for run, seed in zip(each, seeds, strict=True): run.attrs["config"] = {"seed": seed}
+        with pytest.raises(ColaError, match="paired runs need the same seeds"):
+            compare(*runs, paired=True)
+
+def test_runs_are_loaded(tmp_path):
+    frame = frame_of(np.random.default_rng(0), 9).assign(logit=.5, probability=.7)
+    def save(name, facts, rows=frame):
+        (tmp_path/name).mkdir(parents=True)
+        write_predictions(rows, tmp_path/name/"predictions.csv")
+        (tmp_path/name/"metrics.json").write_text(json.dumps(facts))
+    facts = {"splits": {"one": {}, "other": {}, "glue_dev": {}, "more": {}}, "corpus": "cola"}
+    for name, seed in (("a/1", 1), ("a/2", 2), ("a/.3", 3), ("a/4.unfinished", 4)):
+        save(name, facts | {"config": {"seed": seed, "keep_checkpoints": seed, "epochs": 2}})
+    save("b", {})
+    runs = load_predictions(tmp_path/"a")
+    assert [run.attrs["config"]["seed"] for run in runs] == [1, 2]
+    assert (runs[0].attrs["together"], runs[0].attrs["corpus"]) == ("glue_dev", "cola")
+    for path in (tmp_path/"b", tmp_path/"b"/"predictions.csv"):
+        (alone,) = load_predictions(path)
+        assert alone.attrs == {"together": "all_dev", "config": {}, "corpus": "demo"}
+    save("a/5", {"config": {"epochs": 3, "warmup": 0}})
+    with pytest.raises(ColaError, match=r"differ in epochs, warmup\)"):
+        load_predictions(tmp_path/"a")
+    save("c/1", {})
+    save("c/2", {}, frame[:5])
+    with pytest.raises(ColaError, match="9 sentences and .* for 5"): load_predictions(tmp_path/"c")
+    with pytest.raises(ColaError, match="there are no predictions"): load_predictions(tmp_path/"x")
+
+def test_what_is_compared():
+    rng = np.random.default_rng(0)
+    frames = [frame_of(rng) for _ in range(3)]
+    one, *others = [each.assign(label=frames[0].label) for each in frames]
+    others.append(others[0].assign(predicted=others[0].predicted.where(one.split == "one", 1)))
+    one.attrs = {"config": {"model": "tiny", "epochs": 3, "odd": 1}, "corpus": "cola"}
+    found = compare(one, others, ("first", "second"), "whole", draws=500)
+    assert found.table.index.tolist() == ["one", "other", "whole"]
+    row = found.table.loc["whole"]
+    scores = [matthews_corrcoef(one.label, each.predicted) for each in (one, *others)]
+    assert [row["MCC first"], row["MCC second"]] == near([scores[0], np.mean(scores[1:])])
+    assert row.difference == near(np.mean(scores[1:]) - scores[0])
+    draws = paired_draws(one.label, [one.predicted], [each.predicted for each in others], 500)
+    assert found.draws.tolist() == near(draws)
+    assert [row.low, row.high] == near(np.quantile(draws, [.025, .975]))
+    assert row["p, these models"] == p_of_draws(draws)
+    assert row["draws above 0"] == near((draws > 0).mean())
+    assert found.table["degenerate second"].tolist() == [0, 1, 0]
+    votes = np.mean([each.predicted for each in others], axis=0) >= .5
+    assert found.changed.sentence.tolist() == one.sentence[votes != one.predicted].tolist()
+    assert row.changed == len(found.changed) and list(found.changed) == [
+        "split", "sentence", "label", "first", "second"]
+    assert ("train several: cola seeds --data cola --model tiny --epochs 3 --out first-seeds"
+            in found.note) and "second-seeds" not in found.note
+    whole = one.assign(label=one.label.where(one.split == "one", 1))
+    assert compare(whole, whole).table.loc["other"].dropna().to_dict() == {"n": 400}
+    same = compare(whole, whole).table.loc["one"]
+    assert same["draws above 0"] == .5 and same["p, these models"] == 1
+
 def test_what_is_planned_is_enough():
     known = Variances(.02 ** 2, .5, .1)
     total, freedom = known.total(5, 1043)
@@ -658,6 +738,23 @@ def test_pairs_are_neighbors():
                                      "good": ["a", "d"], "bad": ["b", "c"]}
     for wrong in (rows[:3], rows.assign(label=1), rows.assign(sentence_source=list("xyzz"))):
         with pytest.raises(ColaError): pairs_of(wrong)
+
+def test_pairs_are_read(tmp_path):
+    from cola_nbdev.pairs import load_pairs
+    def write(name, text): (tmp_path/name).write_text(text)
+    write("b.csv", "field,UID,sentence_good,sentence_bad\nf,u,A.,B.\n,,C.,D.\n")
+    write("a.jsonl", '{"sentence_good": "E.", "sentence_bad": "F."}\n')
+    write("notes.txt", "no pairs")
+    assert load_pairs(tmp_path).to_dict("list") == {
+        "field": ["", "f", ""], "phenomenon": ["a", "u", "b"], "good": ["E.", "A.", "C."],
+        "bad": ["F.", "B.", "D."]}
+    write("c.csv", "sentence_good,sentence_bad\nA.,B.\nC., \n")
+    with pytest.raises(ColaError, match="c.csv .* 3: sentence_bad is no sentence"):
+        load_pairs(tmp_path)
+    write("c.csv", "sentence_good,sentence_bad\n")
+    assert len(load_pairs(tmp_path)) == 3
+    for path in (tmp_path/"c.csv", tmp_path.parent):
+        with pytest.raises(ColaError, match="no pairs in"): load_pairs(path)
 
 @pytest.mark.parametrize("losses, says", [
     ([6.] * 20, "the loss ran away: 6 nats by step 107"), ([4.9] * 20, ""),
@@ -1099,12 +1196,13 @@ def test_the_loop(demo, processes, monkeypatch):
         ended.append((on_labels, last))
         end(state, row, on_labels, last)
     monkeypatch.setattr(TrainState, "end_epoch", note_end)
-    events = []
+    events, began = [], time.perf_counter()
     for event in training.fit(state, config, data, fake):
         events.append(event)
         if event == "step":
             assert state.packed.training and state.schedule.last_epoch == len(seeded)
-            assert state.losses[state.step - 1] > 0 and state.seconds > 0
+            assert state.losses[state.step - 1] > 0
+            assert 0 < state.seconds < time.perf_counter() - began
     assert events == (["step"] * 54 + ["epoch"]) * 2
     assert ended == [(True, False), (True, True)]
     assert checked == [20, 40, 54] * 2 and seeded == [(5, step) for step in range(108)]
