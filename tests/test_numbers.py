@@ -13,7 +13,7 @@ import time
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any, cast
-from unittest.mock import Mock
+from unittest.mock import MagicMock, Mock
 
 import numpy as np
 import pandas as pd
@@ -51,7 +51,7 @@ from cola_nbdev.comparison import (
     plan,
     seed_variance,
 )
-from cola_nbdev.data import load_corpus, occurs_in
+from cola_nbdev.data import Corpus, load_corpus, occurs_in
 from cola_nbdev.evaluation import (
     Report,
     batch_mcc,
@@ -1091,6 +1091,18 @@ def test_sentences_are_judged_in_their_order(monkeypatch):
     module.example_logits(model, [*examples, [5]])
     assert not model.training and returned.call_count == 1
 
+@pytest.mark.parametrize("progress", [True, False])
+def test_a_split_is_told_once_and_kept(monkeypatch, progress):
+    import cola_nbdev.packing as module
+    bar, asked = MagicMock(), []
+    def in_chunks(judge, batch, chunks):
+        asked.append(chunks)
+        return [torch.zeros(len(batch["offsets"]), 2)], 4
+    monkeypatch.setattr(module, "progress_bar", lambda **_: bar)
+    monkeypatch.setattr(module, "in_chunks", in_chunks)
+    module.example_logits(load_model("tiny"), [[1, 2]] * 5, 2, progress)
+    assert asked == [1, 4, 4] and bar.update.call_count == 3 and bar.write.call_count == progress
+
 # Training
 
 def test_the_rate_rises_and_falls():
@@ -1308,6 +1320,32 @@ def test_a_database_that_is_made_twice(monkeypatch):
     with pytest.raises(ColaError, match="cannot be used"): module._open_study("x", "y", 1, "x")
     assert failed.call_count == 6
 
+def test_a_search_is_written_down(demo, tmp_path, monkeypatch):
+    pytest.importorskip("optuna")
+    import cola_nbdev.search as module
+    tried, corpus = [], Corpus("demo", {"train": demo})
+    def train_trial(trial, sentences, config, stop):
+        assert sentences is demo and stop.received == 0
+        tried.append(config.warmup)
+        return 1 - abs(config.warmup - .2)
+    monkeypatch.setattr(module, "_train_trial", train_trial)
+    def search(trials, **settings):
+        return module.search(corpus, Config(model="tiny", **settings), trials, tmp_path/"a"/"b",
+                             ("warmup", "dropout"), progress=False)
+    for trials in (4, 7): found = search(trials)
+    scores = [1 - abs(warmup - .2) for warmup in tried]
+    table = pd.read_csv(tmp_path/"a"/"b"/"trials.csv")
+    assert table.validation_mcc.tolist() == near(sorted(scores, reverse=True))
+    assert len(tried) == 7 and tried[0] == 0
+    best = json.loads((tmp_path/"a"/"b"/"best.json").read_text())
+    assert Config(**best) == found.best and best["warmup"] == tried[int(np.argmax(scores))]
+    assert found.study.user_attrs["fixed"]["vary"] == ["dropout", "warmup"]
+    assert vars(found.study.pruner)["_n_startup_trials"] == 5
+    with pytest.raises(ColaError, match="another search: epochs 4"): search(7, epochs=3)
+    (tmp_path/"file").write_text("")
+    with pytest.raises(ColaError, match="cannot be written"):
+        module.search(corpus, Config(), out=tmp_path/"file")
+
 @pytest.mark.parametrize("settings, trials, vary, says", [
     ({}, 1, ["warmup"], ""), ({}, 0, ["warmup"], "nothing to search"),
     ({}, 1, [], "nothing to search"), ({}, 1, ["warmup", "odd"], "odd cannot be varied"),
@@ -1330,6 +1368,22 @@ def test_the_table_of_seeds():
     alike = Seeds({seed: report_of(run.assign(predicted=1)) for seed, run in runs.items()}, True)
     found = alike.summary().loc["all_dev"]
     assert found.dropped == 2 and found[["mean", "low", "seed sd"]].isna().all()
+
+def test_runs_of_one_recipe(tmp_path):
+    from cola_nbdev.experiments import same_recipe
+    corpus: Any = SimpleNamespace(fingerprint="x")
+    for seed in (1, 2):  # neither the seed nor how often it is saved matters
+        same_recipe(corpus, Config(model="tiny", seed=seed, keep_checkpoints=seed), tmp_path/"a")
+    known = json.loads((tmp_path/"a"/"recipe.json").read_text())
+    assert known["corpus"] == "x" and known["varies"] == "seed" and known["head_seed"] is None
+    assert "seed" not in known and "keep_checkpoints" not in known
+    for what, settings, says in (("head", {}, "varies seed .now head"), ("seed", {"epochs": 3},
+                                 "another recipe: epochs 4 .now 3")):
+        with pytest.raises(ColaError, match=says):
+            same_recipe(corpus, Config(model="tiny", **settings), tmp_path/"a", what)
+    (tmp_path/"file").write_text("")
+    with pytest.raises(ColaError, match="cannot be written"):
+        same_recipe(corpus, Config(), tmp_path/"file"/"x")
 
 def test_a_lead_over_baselines():
     from cola_nbdev.experiments import _scores
@@ -1523,6 +1577,25 @@ def test_a_run_is_resumed(demo, processes, tmp_path):
                                    (identity | {"seed": 7}, True, "another run: seed 42")):
         with CheckpointFolder(folder, config, settings, resume) as saved, \
                 pytest.raises(ColaError, match=says): saved.restore(resumed, processes)
+
+def test_a_stopped_run_goes_on(demo, tmp_path, monkeypatch):
+    import cola_nbdev.training as training
+    learn, learned = training.learn, []
+    def interrupted(*given):
+        learned.append(1)
+        if len(learned) == 3: signal.raise_signal(signal.SIGTERM)
+        return learn(*given)
+    config, folder = Config(model="tiny", epochs=2, batch_size=8), tmp_path/"run"
+    whole = training.train(demo, config, progress=False)
+    monkeypatch.setattr(training, "learn", interrupted)
+    first = training.train(demo, config, folder, progress=False)
+    assert (first.stopped, first.step, first.saved, len(learned)) == (signal.SIGTERM, 3, 3, 3)
+    rest = training.train(demo, config, folder, resume=True, progress=False, names=("bad", "good"))
+    assert (rest.stopped, rest.step, rest.saved, len(learned)) == (0, 14, 14, 14)
+    assert cast(Any, rest.model.config).id2label == {0: "bad", 1: "good"}
+    assert rest.base == whole.base != "" and rest.best_epoch == whole.best_epoch
+    for one, other in zip(rest.model.parameters(), whole.model.parameters(), strict=True):
+        assert torch.equal(one, other)
 
 @pytest.mark.parametrize("matched, stopped, called", [
     (False, 0, False), (True, 0, True), (True, 2, False)])
