@@ -1037,7 +1037,7 @@ def test_a_packed_batch_has_the_same_logits(lengths, shape, way):
 
 @pytest.mark.parametrize("kind, settings, is_packed, pads", [
     ("bert", {}, True, True), ("bert", {"is_decoder": True}, False, True),
-    ("roberta", {}, False, True), ("gpt2", {}, False, False)])
+    ("roberta", {}, True, True), ("albert", {}, False, True), ("gpt2", {}, False, False)])
 def test_who_is_packed(kind, settings, is_packed, pads):
     model: Any = torch.nn.Linear(1, 1)
     model.config = SimpleNamespace(**{"model_type": kind, "is_decoder": False} | settings)
@@ -1045,6 +1045,7 @@ def test_who_is_packed(kind, settings, is_packed, pads):
                          (([], 1, []), False), (([], 0, [1]), False)):
         model.token_types = types
         found = Packed(model)
+        assert bool(found.notes) is not found.is_packed
         assert (found.is_packed, found.pads) == (is_packed and plain, pads and plain)
 
 def test_memory_runs_out():
@@ -1520,11 +1521,18 @@ def test_when_a_run_is_saved(demo, processes, tmp_path, clock):
         for clock.seconds, due in ((239, False), (240, True)): assert saved.due("step") is due
         saved.save(state, processes)
         assert clock.save.call_count == 1
+        def slow(*_): clock.seconds += 10
+        clock.save.side_effect = slow
+        state.record(torch.tensor(.5))
+        saved.save(state, processes)  # at second 240: it takes 10, which may be 2% of the time
+        for clock.seconds, due in ((749, False), (750, True)): assert saved.due("step") is due
+        saved.config = Config(checkpoint_minutes=0)
+        assert saved.due("step")
     with CheckpointFolder(None, config, {}, False) as saved:
         assert not saved.due("epoch")
         saved.save(state, processes)
         saved.restore(state, processes)
-    assert clock.save.call_count == 1
+    assert clock.save.call_count == 2
 
 def test_what_is_never_saved(demo, processes, tmp_path, clock, capsys):
     from cola_nbdev.training import CheckpointFolder
