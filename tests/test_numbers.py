@@ -4,6 +4,8 @@ The constants come from independent tools (R, statsmodels 0.14, scikit-learn, by
 package. What needs thousands of simulated experiments is a slow cell of the pages; a short form of
 each is here, with wider limits.
 """
+import importlib
+import inspect
 import json
 import math
 import os
@@ -588,6 +590,9 @@ def test_where_a_sentence_lies():
     table = cartography(pd.DataFrame({"sentence": ["a"], "label": [1]}), [[.9], [.6], [.2]])
     found = table.iloc[0][["confidence", "variability", "correctness"]].astype(float)
     assert found.tolist() == near([.566667, .286744, .666667], abs=1e-6)
+    for dynamics, says in (([[.9, .1]] * 2, "of shape .2, 2."), ([.9, .1], "of shape .2,."),
+                           ([[.9]], "for at least 2")):
+        with pytest.raises(ColaError, match=says): cartography(table, dynamics)
 
 def test_the_best_of_many():
     scores = [.3, .1, .2, .25]
@@ -970,6 +975,26 @@ def test_the_label_prior_is_matched(monkeypatch):
     moved = (model[1].bias - before).detach().tolist()
     assert moved == near([-.05, .05], abs=1e-6)
 
+def test_a_graph_keeps_its_weight_of_a_class(demo, processes, monkeypatch):
+    import cola_nbdev.training as training
+    config = Config(model="tiny", epochs=4, corrupted_epochs=1, batch_size=30, class_weight=3.,
+                    dropout=0.)
+    data, state, captured = TrainingData(demo, config, processes), None, []
+    def graphed_step(step, optimizer):
+        captured.append([state.epoch])
+        def run(batch):
+            captured[-1].append(state.packed.class_weight)
+            assert batch["mask"].shape[1] == max(map(len, data.encoded)) or not state.epoch
+            return step(batch)
+        return run
+    monkeypatch.setattr(training, "GraphedStep", graphed_step)
+    fake: Any = Mock(wraps=processes, accelerator=processes.accelerator, world_size=1, rank=0,
+                     device=processes.device, uses_graphs=lambda is_bert: is_bert)
+    state = TrainState.new(config, data, fake)
+    for event in training.fit(state, config, data, fake):
+        if event == "epoch" and state.epoch == 3: state.chunks = 2  # memory ran out: no graphs
+    assert captured == [[0, 1., 1.], [1, 3., 3., 3., 3.]]
+
 def test_the_scaler_is_saved_and_restored(demo, processes, tmp_path, monkeypatch):
     from cola_nbdev.checkpoints import latest_checkpoint, read_checkpoint
     _, _, state = started(demo, processes)
@@ -1263,6 +1288,7 @@ def test_the_table_of_a_search():
     assert table.index.tolist() == [1, 4, 0, 2, 3, 5]
     assert table.validation_mcc.tolist() == near([.5, .4, .3, .9, .8, math.nan], nan_ok=True)
     assert table.learning_rate.tolist() == [.2, .5, .1, .3, .4, .6]
+    assert table.seconds.tolist() == near([0] * 6, abs=9), "seconds, even if it is none at all"
 
 def test_trials_are_counted_and_started_again():
     optuna = pytest.importorskip("optuna")
@@ -1308,6 +1334,18 @@ def test_the_first_trial_starts_where_it_should():
     assert first == tried(1) and first[1:] != tried(2)[1:]
     assert first[0]["warmup"] == 0 != first[0]["dropout"], "dropout None is the model's own"
     assert first[2] == tried(2)[1], "what a trial tries depends on its number alone"
+
+def test_a_heart_beats_on(tmp_path, monkeypatch):
+    optuna = pytest.importorskip("optuna")
+    from cola_nbdev.search import _open_database
+    storage, beat = _open_database(tmp_path/"a%b?.db", 7), Mock()
+    assert (tmp_path/"a%b?.db").exists()
+    assert (storage.heartbeat_interval, storage.grace_period) == (7, 28)
+    monkeypatch.setattr(optuna.storages.RDBStorage, "record_heartbeat", beat)
+    for error in (None, optuna.exceptions.StorageInternalError()):
+        beat.side_effect = error
+        storage.record_heartbeat(3)
+    assert [call.args for call in beat.call_args_list] == [(3,)] * 2
 
 def test_a_database_that_is_made_twice(monkeypatch):
     pytest.importorskip("optuna")
@@ -1581,6 +1619,12 @@ def test_a_run_is_resumed(demo, processes, tmp_path):
     assert resumed.losses.tolist() == state.losses.tolist()
     assert all(torch.equal(one, other) for one, other in zip(
         resumed.model.parameters(), state.model.parameters(), strict=True))
+    (folder/"step-00000003"/"facts.json").write_text("{}")
+    with CheckpointFolder(folder, config, identity, True) as saved:
+        anew = TrainState.new(config, data, processes)
+        saved.restore(anew, processes)
+        assert anew.step == saved.saved_step == 0 and not [*folder.iterdir()]
+        saved.save(state, processes)
     for settings, resume, says in ((identity, False, "holds the checkpoints of a run"),
                                    (identity | {"seed": 7}, True, "another run: seed 42")):
         with CheckpointFolder(folder, config, settings, resume) as saved, \
@@ -1604,6 +1648,12 @@ def test_a_stopped_run_goes_on(demo, tmp_path, monkeypatch):
     assert rest.base == whole.base != "" and rest.best_epoch == whole.best_epoch
     for one, other in zip(rest.model.parameters(), whole.model.parameters(), strict=True):
         assert torch.equal(one, other)
+
+@pytest.mark.parametrize("progress", [True, False])
+def test_what_is_lost_is_told(demo, capsys, progress):
+    import cola_nbdev.training as training
+    training.train(demo[:20], Config(model="tiny", epochs=1, max_length=6), progress=progress)
+    assert ("more than 6 tokens" in capsys.readouterr().out) is progress
 
 @pytest.mark.parametrize("matched, stopped, called", [
     (False, 0, False), (True, 0, True), (True, 2, False)])
@@ -1662,6 +1712,14 @@ def test_a_checkpoint_is_written_whole(tmp_path, monkeypatch):
     assert module.read_checkpoint(first)[1] == {"a": 2}, "a damaged one is replaced"
     for step in (8, 9): module.save_checkpoint(folder, step, tensors, {})
     assert [path.name[-1] for path in module.checkpoints(folder)] == ["9", "8"]
+    removed = Mock(wraps=module.shutil.rmtree)
+    monkeypatch.setattr(module.shutil, "rmtree", removed)
+    module.remove_checkpoint(first.with_name("step-00000008"))
+    assert [call.args[0].parent for call in removed.call_args_list] == [folder], "on the same disk"
+    module.save_checkpoint(folder, 8, tensors, {})
+    (folder/".cola-staging-x").write_text("no folder")
+    module.clear_staging(folder)
+    (folder/".cola-staging-x").unlink()
     monkeypatch.setattr(module, "_write", Mock(side_effect=OSError(28, "No space left")))
     with pytest.raises(ColaError, match=r"^the checkpoint of step 10 .*\(no space left\)"):
         module.save_checkpoint(folder, 10, tensors, {})
@@ -1678,7 +1736,8 @@ def test_a_lock_that_is_not_ours_is_left_alone(tmp_path):
         try:
             with one_writer(tmp_path/"run"): return False
         except ColaError as error: return "was not made by this command" in str(error)
-    for name, fine, foreign in ((".run.lock", [b"", b"12\nhost"], [b"x", b"1" * 200, b"\n"]),
+    for name, fine, foreign in ((".run.lock", [b"", b"1\n" + b"x" * 197],
+                                 [b"x", b"1", b"1\n" + b"x" * 198]),
                                 (".run.pid", [b"", b"1" * 20], [b"x", b"1" * 21, b"1\n2"])):
         for content in fine + foreign:
             (tmp_path/name).write_bytes(content)
@@ -1688,6 +1747,9 @@ def test_a_lock_that_is_not_ours_is_left_alone(tmp_path):
     with one_writer(tmp_path/"run"):
         assert (tmp_path/".run.pid").read_text() == str(os.getpid())
         with pytest.raises(Busy, match=f"process {os.getpid()}"), one_writer(tmp_path/"run"): pass
+        (tmp_path/".run.pid").write_text("")
+        with pytest.raises(Busy, match="another process"), one_writer(tmp_path/"run"): pass
+        (tmp_path/".run.pid").unlink()
     assert not [*tmp_path.iterdir()]
 
 def test_signals_are_noted():
@@ -1701,3 +1763,21 @@ def test_signals_are_noted():
         with pytest.raises(KeyboardInterrupt): signal.raise_signal(signal.SIGINT)
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
     assert (Stopped("so", 15).code, str(Stopped("so", 15))) == (143, "so")
+
+def test_a_word_means_the_same_everywhere():
+    found: dict = {}
+    for name in ("calibration", "checkpoints", "comparison", "evaluation", "experiments",
+                 "packing", "pairs", "search", "training"):
+        module = importlib.import_module(f"cola_nbdev.{name}")
+        for each in module.__all__:
+            if not inspect.isfunction(getattr(module, each)): continue
+            for word, given in inspect.signature(getattr(module, each)).parameters.items():
+                if type(given.default) in (int, float, bool):
+                    found.setdefault(word, set()).add(given.default)
+    assert found == {
+        "draws": {2000, 10_000}, "level": {.05, .95}, "bins": {10}, "seed": {0, 42}, "power": {.8},
+        "mid": {False}, "paired": {False}, "drop_degenerate": {False}, "shuffles": {10},
+        "batch_size": {32, 64}, "max_length": {64}, "multiple": {1}, "longest": {0}, "chunks": {1},
+        "chunk": {2048}, "most": {40}, "least": {5}, "count": {5}, "progress": {False, True},
+        "trials": {20}, "heartbeat": {15}, "warmup": {0}, "exercises": {0}, "share": {1},
+        "stopped": {0}, "saved": {0}, "resume": {False}, "keep": {2}}
