@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from scipy.stats import binomtest, ttest_1samp
+from scipy.stats import binom, binomtest, ttest_1samp
 from sklearn.calibration import calibration_curve
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss, matthews_corrcoef
@@ -648,6 +648,7 @@ def test_calibration_error():
     assert calibration_error(labels, p) == near((table.n * np.abs(mean - share)).sum() / 500)
     assert calibration_error([0, 1, 1, 1], [.2, .4, .7, .9], 2) == near(.2)
     tied = reliability([0, 1, 1, 0], [.3, .3, .3, .8], 2)
+    assert reliability([0, 1], [0., 1.], 2).n.tolist() == [1, 1]
     assert tied.n.tolist() == [3, 1] or tied.n.tolist() == [1, 3]
 
 def test_what_chance_does_to_a_calibration_error():
@@ -663,7 +664,9 @@ def test_what_chance_does_to_a_calibration_error():
     labels = (np.arange(4000) < .6 * 4000).astype(int)
     off = miscalibration(labels, p)
     assert [off.error, off.debiased] == near([.1, math.sqrt(.01 - .24 / 3999)])
-    assert [off.low, off.high] == near([.085, .115], abs=.004)
+    ends = binom.ppf([.025, .975], 4000, .6) / 4000  # of the share; the interval is turned around
+    off = miscalibration(labels, p, draws=40_000)
+    assert [off.low, off.high] == near(np.sqrt(.02 - (.7 - ends) ** 2), abs=2e-4)
     assert off.floor == near(math.sqrt(.21 / 4000 * 2 / math.pi), rel=.05)  # of a half normal
 
 def test_before_and_after():
@@ -714,7 +717,7 @@ def test_wilson(successes, count, interval):
 
 def test_pairs_are_asked(monkeypatch):
     import cola_nbdev.pairs as module
-    asked = pd.DataFrame({"phenomenon": ["a"] * 6 + ["b"] * 4, "good": list("ABCDEFGHIJ"),
+    asked = pd.DataFrame({"phenomenon": ["z"] * 6 + ["b"] * 4, "good": list("ABCDEFGHIJ"),
                           "bad": list("abcdefghij")})
     odds = dict(zip("ABCDEFGHIJ", [1, 1, 1, 0, -1, 1, 1, 0, 0, -2]))  # those of the bad ones are 0
     def logits(model, tokenizer, sentences, **_):
@@ -725,14 +728,14 @@ def test_pairs_are_asked(monkeypatch):
     for chunk in (1, 3, 100):
         assert module.prefer_good(judge, asked, chunk).tolist() == expected
     table = module.evaluate_pairs(judge, asked)
-    assert table.index.tolist() == ["a", "b", "all", "other phenomena"]
+    assert table.index.tolist() == ["z", "b", "all", "other phenomena"]
     assert table.pairs.tolist() == [6, 4, 10, 10]
     assert table.accuracy.tolist() == near([.75, .5, .65, .625])
     assert (table.low["all"], table.high["all"]) == near(wilson(6.5, 10))
     low, high = ttest_1samp([.75, .5], 0).confidence_interval(.95)
     assert low < 0 and (table.low.iloc[3], table.high.iloc[3]) == (0, 1)
     alone = module.evaluate_pairs(judge, asked[:6])
-    assert alone.index.tolist() == ["a", "all"]
+    assert alone.index.tolist() == ["z", "all"]
 
 def test_pairs_are_neighbors():
     from cola_nbdev.pairs import pairs_of
@@ -753,6 +756,7 @@ def test_pairs_are_read(tmp_path):
     assert load_pairs(tmp_path).to_dict("list") == {
         "field": ["", "f", ""], "phenomenon": ["a", "u", "b"], "good": ["E.", "A.", "C."],
         "bad": ["F.", "B.", "D."]}
+    assert load_pairs(tmp_path).index.tolist() == [0, 1, 2]
     write("c.csv", "sentence_good,sentence_bad\nA.,B.\nC., \n")
     with pytest.raises(ColaError, match="c.csv .* 3: sentence_bad is no sentence"):
         load_pairs(tmp_path)
@@ -789,6 +793,10 @@ def test_the_doctor_names_a_phase(late, mcc_score, judged, epoch, kinds, advice)
     assert any("A first epoch often" in line for line in found) is advice
     if advice: assert "often" not in "".join(diagnose(row, losses, [1, 0], Config(epochs=1)))
     if judged in (0, 1): assert f"judged {['unacceptable', 'acceptable'][judged]}" in found[0]
+
+def test_the_doctor_has_nothing_to_say_of_one_class():
+    from cola_nbdev.doctor import diagnose
+    assert diagnose({"epoch": 2}, torch.zeros(4), [1, 1], Config()) == []  # chance is 0, too
 
 # What decides what is learned
 
