@@ -171,11 +171,11 @@ RAW = [f"cola_public/raw/{name}" for name, _ in data.COLA_FILES.values()]
 
 @pytest.mark.parametrize("name, message", [
     ("missing.zip", "cannot download CoLA from"),
-    ("page.zip", "damaged or not a zip file"),
-    ("cut.zip", "damaged or not a zip file"),
+    ("page.zip", "damaged or not the zip file"),
+    ("cut.zip", "damaged or not the zip file"),
     ("changed.zip", "wrong checksum"),
-    ("other.zip", "It is not the zip file of CoLA"),
-    ("outside.zip", "It is not the zip file of CoLA"),
+    ("other.zip", "damaged or not the zip file of CoLA"),
+    ("outside.zip", "damaged or not the zip file of CoLA"),
     ("bomb.zip", "wrong checksum"),
 ])
 def test_a_download_that_is_not_cola_leaves_nothing(cola, tmp_path, server, name, message):
