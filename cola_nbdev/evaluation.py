@@ -416,12 +416,13 @@ class Report:
         return "\n".join(notes)
 
     @property
-    def _groups(self): return "phenomenon" if "phenomenon" in self.predictions else "sentence_source"
+    def _column(self):
+        return "phenomenon" if "phenomenon" in self.predictions else "sentence_source"
 
     @property
     def beyond(self) -> str:
         "The interval of all sentences for other groups than these; empty if there are few"
-        rows, column = self.predictions, self._groups
+        rows, column = self.predictions, self._column
         if column not in rows or rows[column].nunique() < 5 or rows.label.nunique() < 2: return ""
         return (f"for other sentences like these, see mcc_low and mcc_high; for another {column}: "
                 "MCC {:.3f}, 95% interval {:.3f} to {:.3f}".format(*mcc_beyond(rows, column)))
@@ -470,7 +471,7 @@ class Report:
         axes["batch_mcc"].set_title(
             translate("MCC of every batch of {count}, {split}", count=32, split=split))
         titles = {"phenomenon": "MCC by phenomenon", "sentence_source": "MCC by sentence source"}
-        column = self._groups
+        column = self._column
         if len(set(rows[column])) > 1:
             table = mcc_of_groups(rows, column).sort_values(["shrunk", "mcc"], ascending=False)
             axes[f"mcc_by_{column}"] = plot_mcc(table, translate(titles[column]))

@@ -50,8 +50,7 @@ PIPED = ("text", "csv", "tsv", "jsonl")  # what a pipe can hold
 
 def _member(archive, name):
     "The only file in a zip"
-    members = [each for each in archive.namelist()
-               if not each.endswith("/") and not each.startswith("__MACOSX/")]
+    members = [name for name in archive.namelist() if not re.search("/$|^__MACOSX/", name)]
     if len(members) == 1: return members[0]
     raise ColaError(f"{name} holds {len(members)} files ({', '.join(members)}); "
                     "unpack it and give one of them")
@@ -191,7 +190,6 @@ def _word(label):
     "A label as a word: ' 1', 1.0 and 1 are the same; empty if it is missing, None if it's no label"
     if pd.api.types.is_scalar(label) and pd.isna(label): return ""
     if pd.api.types.is_bool(label): return str(label).lower()
-    if isinstance(label, numbers.Real) and float(label).is_integer(): return f"{label:.0f}"
     if not isinstance(label, (str, numbers.Real)): return None
     return re.sub(r"(?<=\d)\.0*$", "", str(label).strip())
 
@@ -205,8 +203,8 @@ def _is_label(values):
 
 def _is_text(values):
     "Is it a column of text? Chinese and Japanese have no blanks"
-    return sum(bool(re.search(r"[^\W\d]\s+\S|[\u2e80-\U000fffff]", value)) for value in values) \
-        > len(values) / 2
+    texts = [each for each in values if re.search(r"[^\W\d]\s+\S|[\u2e80-\U000fffff]", each)]
+    return len(texts) > len(values) / 2
 
 def _is_header(first, rows, wanted):
     "Are these the names of the columns? None: it can't be told"
@@ -218,10 +216,9 @@ def _is_header(first, rows, wanted):
     if {*map(_plain, first)} & (_KNOWN | wanted): return True
     if any(re.fullmatch(_NUMBER, name) for name in first): return False
     if labels: return True
-    if any(re.search(r"[.!?。！？]\W*$", name) or len(name.split()) > 3 for name in first):
-        return False
-    one_word = all(len(name.split()) == 1 for name in first)
-    return True if one_word and any(map(_is_text, columns)) else None
+    words = [len(name.split()) for name in first]
+    if max(words) > 3 or any(re.search(r"[.!?。！？]\W*$", name) for name in first): return False
+    return True if {*words} == {1} and any(map(_is_text, columns)) else None
 
 def _by_content(rows):
     "Names for columns that have none: sentence, label, column_3"
@@ -244,8 +241,8 @@ def _name_columns(rows, wanted, where, by_r=False):
         raise ColaError(f"{where}: names of columns, or a row? It says {', '.join(first)!r:.80}; "
                         "write the names above it, for example sentence and label")
     if not header: return _by_content(rows), False
-    if by_r and rest and [row[:1] for row in rest] == [[str(n)] for n in range(1, len(rest) + 1)] \
-            and {*map(len, rest)} == {len(first) + 1}: first = ["row", *first]
+    is_numbered = [row[:1] for row in rest] == [[str(number + 1)] for number in range(len(rest))]
+    if by_r and is_numbered and {*map(len, rest)} == {len(first) + 1}: first = ["row", *first]
     return first, True
 
 # %% ../nbs/01_reading.ipynb #table-rows
