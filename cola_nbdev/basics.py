@@ -213,18 +213,17 @@ def is_distributed() -> bool:
 # %% ../nbs/00_basics.ipynb #chosen
 LANGUAGES = ("en", "pt")
 
+def _known(language, what):
+    if language in LANGUAGES: return language
+    raise ColaError(f"{what} is {language!r}; plots are in en or pt")
+
 def get_language() -> str:  # en or pt; `ColaError` if COLA_NBDEV_LANGUAGE is neither
     "The language of plots"
-    language = os.environ.get("COLA_NBDEV_LANGUAGE") or "en"
-    if language not in LANGUAGES:
-        raise ColaError(f"COLA_NBDEV_LANGUAGE is {language!r}; plots are in en or pt")
-    return language
+    return _known(os.environ.get("COLA_NBDEV_LANGUAGE") or "en", "COLA_NBDEV_LANGUAGE")
 
 def set_language(language: str):  # en or pt; `ColaError` otherwise
     "Draw all plots from now on in this language"
-    if language not in LANGUAGES:
-        raise ColaError(f"the language is {language!r}; plots are in en or pt")
-    os.environ["COLA_NBDEV_LANGUAGE"] = language
+    os.environ["COLA_NBDEV_LANGUAGE"] = _known(language, "the language")
 
 # %% ../nbs/00_basics.ipynb #say
 @cache
