@@ -20,8 +20,11 @@ from importlib.resources import files
 from numbers import Number
 from pathlib import Path
 from string import Formatter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 
@@ -247,10 +250,10 @@ def translate(text: str,  # English, with `{places}` for the values
     return _LocalNumbers().format(found, **values) if values else found
 
 # %% ../nbs/00_basics.ipynb #commas
-def new_axes(ax: Any,        # axes of matplotlib, or None
-             width: float,   # of new ones, in inches
-             height: float,  # of new ones, in inches
-            ) -> Any:
+def new_axes(ax: Axes | None,  # where to draw, if that is given
+             width: float,     # of new axes, in inches
+             height: float,    # of new axes, in inches
+            ) -> Axes:
     "The axes to draw on: new ones, unless some are given"
     if ax is not None: return ax
     import matplotlib.pyplot as plt  # slow to import, and only needed here

@@ -165,10 +165,11 @@ class Corpus:
 
     def examples(self, count: int = 5) -> pd.DataFrame:  # sentence, label by its name, split
         "A few sentences, drawn at random, to see that the file was understood"
-        rows = self._rows()
-        rows = rows.sample(min(count, len(rows)), random_state=0)[["sentence", "label", "split"]]
+        rows = self._rows().filter(["sentence", "label", "split"])
+        rows = rows.sample(min(count, len(rows)), random_state=0)
         rows["sentence"] = rows.sentence.str.replace(r"\s+", " ", regex=True).str.slice(0, 60)
-        return rows.replace({"label": dict(enumerate(self.names))})
+        rows["label"] = rows.label.map(dict(enumerate(self.names)))
+        return rows
 
     def counts(self) -> pd.DataFrame:  # a row per split
         "How many sentences there are of each label"
@@ -221,6 +222,7 @@ def split_sentences(sentences: pd.DataFrame,  # with a column `label`
     rows = sentences[~copies.duplicated()]
     def lack(parts): return any(part.label.nunique() < 2 for part in parts)
 
+    parts: Any
     try: parts = train_test_split(rows, test_size=fraction, random_state=seed, stratify=rows.label)
     except ValueError: parts = _one_of_each(rows, fraction, seed)
     if lack(parts): parts = _one_of_each(rows, fraction, seed)

@@ -291,7 +291,7 @@ def plot_mcc(table: pd.DataFrame,     # from `mcc_by`, `mcc_of_groups` or `split
     if is_shrunk: ax.scatter(table.mcc, rows, facecolors="none", edgecolors=[*colors], s=20)
     for row in rows[table.mcc.isna()]:
         ax.text(0, row, f" – {translate('one class only')}", va="center", color="#6e6e6e")
-    stars = np.where(table.get("differs", False), " *", "")
+    stars = np.where(table.differs if "differs" in table else False, " *", "")
     names = table.index.astype(str) + table.n.map(" ({})".format) + stars
     ax.set_yticks(rows, names.str.replace("$", r"\$"))  # a bare $ would begin a formula
     ax.axvline(0, color="grey", linewidth=1)
@@ -348,8 +348,8 @@ def worst_mistakes(predictions: pd.DataFrame,  # with the columns `label`, `pred
                   ) -> pd.DataFrame:           # the most confident first
     "The mistakes that were made with the most confidence"
     wrong = predictions[predictions.label != predictions.predicted]
-    worst = wrong.sort_values("logit", key=lambda logit: -abs(logit), kind="stable")[:count]
-    return worst.filter(["split", "phenomenon", "sentence", "label", "probability"])
+    order = np.argsort(-np.abs(wrong.logit.to_numpy()), kind="stable")[:count]
+    return wrong.iloc[order].filter(["split", "phenomenon", "sentence", "label", "probability"])
 
 # %% ../nbs/15_evaluation.ipynb #report
 PAGE = """<!doctype html><html lang="{language}"><meta charset="utf-8">
@@ -423,7 +423,8 @@ class Report:
     def beyond(self) -> str:
         "The interval of all sentences for other groups than these; empty if there are few"
         rows, column = self.predictions, self._column
-        if column not in rows or rows[column].nunique() < 5 or rows.label.nunique() < 2: return ""
+        groups = len(set(rows[column].dropna())) if column in rows else 0
+        if groups < 5 or rows.label.nunique() < 2: return ""
         return (f"for other sentences like these, see mcc_low and mcc_high; for another {column}: "
                 "MCC {:.3f}, 95% interval {:.3f} to {:.3f}".format(*mcc_beyond(rows, column)))
 

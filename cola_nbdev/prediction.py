@@ -315,7 +315,8 @@ Says whether a text is *{1}* (label 1) or *{0}* (label 0). Meant for a first loo
 person then reads.""", """The labels are those of its corpus, with whatever is wrong or one-sided in
 them; on texts of another kind it may be much worse. Do not use it to grade people."""
 
-BASE_MODELS = {"minilm": "sentence-transformers/all-MiniLM-L6-v2",  # both under Apache 2.0
+BASE_MODELS = {"minilm": "sentence-transformers/all-MiniLM-L6-v2",  # all under Apache 2.0
+               "mpnet": "sentence-transformers/all-mpnet-base-v2",
                "bert": "google-bert/bert-base-uncased"}
 
 def model_card(report: Report,  # of the run

