@@ -437,9 +437,10 @@ class Report:
         answered = rows[fits[0] != fits[1]]
         score = "–"
         if answered.label.nunique() == 2: score = f"{mcc(answered.label, answered.predicted):.3f}"
-        return (f"if it may abstain (at most {known['risk']:.0%} wrong verdicts): "
-                f"{len(answered) / len(rows):.0%} answered, MCC of these {score}, wrong verdicts "
-                f"{(answered.label != answered.predicted).sum() / len(rows):.1%} of all")
+        wrong = (answered.label != answered.predicted).sum() / len(rows)
+        return (f"if it may abstain, set for at most {known['risk']:.0%} wrong verdicts on "
+                f"sentences like those held out: {len(answered) / len(rows):.0%} answered here, "
+                f"MCC of these {score}, {wrong:.1%} of all judged wrongly")
 
     @property
     def names(self) -> tuple[str, str]:

@@ -149,7 +149,7 @@ def _check_path(name):
     hint = f"did you mean {path.parent/near[0]}?" if near else "check the path"
     raise ColaError(f"there is no folder {name}; {hint}")
 
-def find_model(name: str | Path,  # minilm, bert, a Hub id, a folder of a model or of its run
+def find_model(name: str | Path,  # minilm, mpnet, bert, a Hub id, a folder of a model or of its run
               ) -> str:           # a folder; an error of huggingface_hub if it can't be downloaded
     "The folder of a model; one from the Hub is downloaded once and then taken from the cache"
     if name == "minilm": return find_minilm()
@@ -188,7 +188,7 @@ def check_model_files(folder: str | Path):  # `ColaError` if one leads elsewhere
         if isinstance(size, int) and size > limit:
             raise ColaError(f"{path} has {name} {size:,}; its weights hold less")
 
-def model_identity(name: str | Path, # minilm, bert, a Hub id, or a folder; tiny has no files
+def model_identity(name: str | Path, # minilm, mpnet, bert, a Hub id, or a folder; tiny has no files
                    onnx: str = "",   # the file in onnx/ that is asked instead of the weights
                   ) -> str:          # 16 hexadecimal digits; `ColaError` if it can't be loaded
     "Which model exactly this is: a hash of every file that its verdicts depend on"
@@ -202,7 +202,7 @@ def model_identity(name: str | Path, # minilm, bert, a Hub id, or a folder; tiny
     return hashlib.sha256(listed.encode()).hexdigest()[:16]
 
 def from_pretrained(loader: Any,       # a class of transformers that has `from_pretrained`
-                    name: str | Path,  # minilm, bert, a Hub id, or a folder
+                    name: str | Path,  # minilm, mpnet, bert, a Hub id, or a folder
                     **options: Any,    # passed on to the loader
                    ) -> Any:           # what it loads; `ColaError` if it can't
     "Load by name, without ever running code that comes with a model"
@@ -222,7 +222,7 @@ def tiny_tokenizer() -> BertTokenizer:  # about 300 tokens
     return BertTokenizer(vocab={token: number for number, token in enumerate(tokens)})
 
 # %% ../nbs/05_tokenization.ipynb #load-tokenizer
-def load_tokenizer(model: str | Path = "minilm",  # minilm, bert, tiny, a Hub id, or a folder
+def load_tokenizer(model: str | Path = "minilm",  # minilm, mpnet, bert, tiny, a Hub id, or a folder
                   ) -> PreTrainedTokenizerBase:   # `ColaError` if there is none that can pad
     "The tokenizer that belongs to a model"
     if model == "tiny": return tiny_tokenizer()
