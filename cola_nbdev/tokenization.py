@@ -211,7 +211,7 @@ def from_pretrained(loader: Any,       # a class of transformers that has `from_
         check_model_files(folder)
         return loader.from_pretrained(folder, trust_remote_code=False, **options)
 
-# %% ../nbs/05_tokenization.ipynb #tiny-tokenizer
+# %% ../nbs/05_tokenization.ipynb #load-tokenizer
 def tiny_tokenizer() -> BertTokenizer:  # about 300 tokens
     "A WordPiece tokenizer that knows the words of the demo corpus and single characters"
     sentences = [row[3].lower() for rows in demo_corpus().values() for row in rows]
@@ -221,7 +221,6 @@ def tiny_tokenizer() -> BertTokenizer:  # about 300 tokens
               *(f"##{c}" for c in characters), *sorted(words - set(characters))]
     return BertTokenizer(vocab={token: number for number, token in enumerate(tokens)})
 
-# %% ../nbs/05_tokenization.ipynb #load-tokenizer
 def load_tokenizer(model: str | Path = "minilm",  # minilm, mpnet, bert, tiny, a Hub id, or a folder
                   ) -> PreTrainedTokenizerBase:   # `ColaError` if there is none that can pad
     "The tokenizer that belongs to a model"
@@ -443,7 +442,7 @@ def plot_batches(lengths: Sequence[int],        # tokens of each example
     ax.invert_yaxis()
     return localize_axes(ax)
 
-# %% ../nbs/05_tokenization.ipynb #pad-batch
+# %% ../nbs/05_tokenization.ipynb #make-batches
 def pad_batch(batch: list[tuple[list[int], int | None]],  # pairs (ids, label or None)
               pad_id: int = 0,                            # the id of [PAD]
              ) -> dict[str, torch.Tensor]:                # shapes (batch, longest); labels (batch,)
@@ -454,7 +453,6 @@ def pad_batch(batch: list[tuple[list[int], int | None]],  # pairs (ids, label or
                "attention_mask": pad_sequence([*map(torch.ones_like, rows)], True)}
     return tensors if labels[0] is None else {**tensors, "labels": torch.tensor(labels)}
 
-# %% ../nbs/05_tokenization.ipynb #make-batches
 def make_batches(examples: list[list[int]],         # from `encode`
                  sampler: Iterable[list[int]],      # which examples share a batch
                  labels: Iterable[int] | None = None,  # label of each example, 0 or 1

@@ -75,7 +75,7 @@ def test_odd_sentences_are_kept_as_text(tmp_path):
      "there is no corpus 'nowhere.tsv'; say demo, demo-pt, cola, or the path"),
     (["data", "."], "holds no corpus; expected in_domain_train.tsv"),
     (["train", "--out", "run", "--model", "no/such-model"],
-     "cannot load the model 'no/such-model': use minilm, bert, tiny, a Hub id, or a folder"),
+     "cannot load the model 'no/such-model': use minilm, mpnet, bert, tiny, a Hub id, or a"),
     (["train", "--out", "run", "--learning-rate", "0"], "learning_rate is 0.0; it must be above 0"),
     (["train", "--out", "run", "--learning-rate", "nan"],
      "learning_rate is nan; it must be above 0"),
