@@ -58,7 +58,7 @@ audit: .venv/.dev ## look up the pinned versions in the advisory databases (need
 	@echo "Looking up the versions of constraints.txt"
 	@$(install) pip-audit==2.10.1 && .venv/bin/pip-audit -r constraints.txt --no-deps --disable-pip
 
-mutants: .venv/.dev ## break the modules that make numbers on purpose, and count what the tests miss (about 40 minutes)
+mutants: .venv/.dev ## break the modules that make numbers on purpose, and count what the tests miss (about 20 minutes)
 	@echo "Breaking a sample of lines, one at a time, into benchmarks/results/mutants.json"
 	@OMP_NUM_THREADS=1 .venv/bin/python tests/mutants.py $(args)
 
