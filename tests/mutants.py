@@ -184,25 +184,30 @@ HEAVY = ("torch", "transformers", "accelerate.utils", "pandas", "scipy.stats", "
          "execnb.shell", "transformers.models.bert.modeling_bert", "pytest", "sklearn.calibration",
          "transformers.models.bert.tokenization_bert", "seaborn")  # imported once, before any fork
 
-def try_tree(module, tree, pages):
-    "What notices that a module is another one: tests, page, or nothing"
+def tests_fail(module, tree):
     left_out = OTHERS if module in STATISTICS else f"{OTHERS} or {SIMULATED}"
-    def fast_tests():
+    def work():
         sys.meta_path.insert(0, Finder(module, tree))
         return run_tests([*TESTS, f"not ({left_out})"], MODULES[module][1])
-    def its_page():
+    return attempt(work, 60)
+
+def page_fails(module, tree):
+    def work():
         sys.meta_path.insert(0, Finder(module, tree))
         return run_page(module, tree)
-    if attempt(fast_tests, 60): return "tests"
-    return "page" if pages and attempt(its_page, 150) else ""
+    return attempt(work, 150)
 
 def try_module(module, each, seed, pages=True):
     tree = ast.parse((ROOT/"cola_nbdev"/f"{module}.py").read_text(encoding="utf-8"))
-    found = places(tree)
-    if by := try_tree(module, tree, pages): sys.exit(f"{module}: the {by} fail as it is")
+    found, page_is_fine = places(tree), False
+    if tests_fail(module, tree): sys.exit(f"{module}: the tests fail as it is")
     for index, number in random.Random(seed).sample(found, min(each, len(found))):
         mutant, node, words = mutate(tree, index, number)
-        by = try_tree(module, mutant, pages)
+        by = "tests" if tests_fail(module, mutant) else ""
+        if pages and not by:
+            page_is_fine = page_is_fine or not page_fails(module, tree)
+            if not page_is_fine: sys.exit(f"{module}: its page fails as it is")
+            by = "page" if page_fails(module, mutant) else ""
         row = {"line": getattr(node, "lineno", 1), "change": words, "killed by": by}
         print(f"{by or 'SURVIVED':8} {module}:{row['line']} {words}", flush=True)
         yield row if by else row | {"reason": REASONS.get(f"{module}: {words}", "")}
