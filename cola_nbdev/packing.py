@@ -160,15 +160,17 @@ class Packed(torch.nn.Module):
                 flat_index: torch.Tensor,            # of each token in a padded table
                 offsets: torch.Tensor,               # where each sentence begins
                 mask: torch.Tensor | None = None,    # which places of the table are taken
-                labels: torch.Tensor | None = None,  # 0 or 1, shape (sentences,)
+                labels: torch.Tensor | None = None,  # 0, 1, or a probability; shape (sentences,)
                ) -> torch.Tensor:  # mean cross-entropy, or logits (sentences, 2) without labels
         "Classify every sentence of a packed batch"
         if self.is_packed: logits = self._packed(input_ids, positions, flat_index, offsets, mask)
         else: logits = self._padded(input_ids, flat_index, offsets, mask)
         if labels is None: return logits
-        losses = cross_entropy(logits.float(), labels, label_smoothing=self.label_smoothing,
+        soft = labels.is_floating_point()  # what a teacher thinks
+        target = torch.stack([1 - labels, labels], 1) if soft else labels
+        losses = cross_entropy(logits.float(), target, label_smoothing=self.label_smoothing,
                                reduction="none")
-        if self.class_weight != 1: losses = torch.where(labels == 0, self.class_weight, 1.) * losses
+        if self.class_weight != 1: losses = (labels + self.class_weight * (1 - labels)) * losses
         return losses.mean()
 
     def _packed(self, input_ids, positions, flat_index, offsets, mask):
@@ -309,7 +311,7 @@ def example_logits(model: PreTrainedModel,           # from `load_model`
                   ) -> np.ndarray:                   # shape (examples, 2), in their order
     "The two logits of sentences that are encoded; column 1 is for acceptable"
     sampler = LengthSampler([len(ids) for ids in examples], batch_size, shuffle=False)
-    packed, was_training = Packed(model).eval(), model.training
+    was_training, packed = model.training, Packed(model).eval()
     logits = np.empty((len(examples), 2), dtype=np.float32)
     chunks = 1
 

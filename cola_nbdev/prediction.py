@@ -575,6 +575,7 @@ def fine_tune(corpus: Corpus,                 # train to learn from, other split
               overwrite: bool | None = False, # replace an earlier run, finished or not
               progress: bool = True,          # show progress bars and a line per epoch
               resume: bool = False,           # continue an interrupted run, if there is one
+              taught: pd.DataFrame | None = None, # as for `train`
              ) -> Report:                     # `ColaError` if it fails, `Stopped` by a signal
     "Train, evaluate, report and save: everything or nothing"
     from cola_nbdev.distributed import on_main_process, rank  # slow
@@ -588,7 +589,7 @@ def fine_tune(corpus: Corpus,                 # train to learn from, other split
             if report is not None: return report
             try:
                 run = train(corpus.train, config, folder=work/"checkpoints", resume=resume,
-                            progress=progress, names=corpus.names)
+                            progress=progress, names=corpus.names, taught=taught)
                 if run.stopped: raise Stopped(_stop_message(run, work), run.stopped)
                 report = on_main_process(lambda: write_results(run, corpus, work, progress))
                 on_main_process(lambda: _publish(out))

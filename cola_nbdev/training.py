@@ -48,7 +48,7 @@ from cola_nbdev.checkpoints import (
     snapshot,
 )
 from .corruption import real_and_corrupted
-from .data import fingerprint, split_sentences
+from .data import fingerprint, occurs_in, split_sentences
 from cola_nbdev.distributed import (
     Processes,
     check_same_settings,
@@ -153,6 +153,7 @@ class TrainingData:
     def __init__(self, sentences: pd.DataFrame,  # to train on, with `sentence` and `label`
                  config: Config,                 # the settings
                  processes: Processes,           # who trains together
+                 taught: pd.DataFrame | None = None, # as for `train`
                 ):
         self.config, self.processes = config, processes
         self.train, self.held_out = sentences, None
@@ -161,6 +162,10 @@ class TrainingData:
                                                         config.seed_of("split"))
         self.acceptable = self.train.sentence[self.train.label == 1].tolist()
         if config.corrupted_epochs: real_and_corrupted(self.acceptable, 1)  # can they be corrupted?
+        if taught is not None:
+            held_out = [] if self.held_out is None else self.held_out.sentence
+            known = occurs_in(taught.sentence, held_out)
+            self.train = taught[~np.array(known, dtype=bool)].reset_index(drop=True)
         processes.check_sizes(config.batch_size, len(self.train))
         self.steps = math.ceil(len(self.train) / config.batch_size)  # per epoch
         self.tokenizer = on_all_processes(lambda: load_tokenizer(config.model))
@@ -366,10 +371,14 @@ def restore_state(state: TrainState,    # new; gets everything that was saved
 
 def settings_of(sentences: pd.DataFrame,  # to train on
                 config: Config,           # the settings
+                taught: pd.DataFrame | None = None, # as for `train`
                ) -> dict:                 # name → value
     "Everything that decides how a run goes: it resumes only if this is the same"
-    return learning_settings(config) | {"sentences": fingerprint({"train": sentences}),
-                                        "base": model_identity(config.model)}
+    known = learning_settings(config) | {"sentences": fingerprint({"train": sentences}),
+                                         "base": model_identity(config.model)}
+    if taught is None: return known
+    # who taught, and what; the last digit of a probability is not the same on every machine
+    return known | {"taught": fingerprint({"taught": taught.assign(label=taught.teacher)})}
 
 # %% ../nbs/14_training.ipynb #checkpoint-folder
 class CheckpointFolder:
@@ -579,13 +588,15 @@ def train(sentences: pd.DataFrame,           # to train on, with `sentence` and 
           resume: bool = False,              # resume from the newest checkpoint, if there is one
           progress: bool = True,             # show a progress bar and a line per epoch
           names: tuple[str, str] = (LABELS[0], LABELS[1]),  # what label 0 and label 1 are called
+          taught: pd.DataFrame | None = None, # learn from this: sentence, label (a probability),
+                                              # teacher (its fingerprint)
          ) -> Run:  # `ColaError` if the loss runs away, or the checkpoints are of another run
     "Fine-tune a model to tell acceptable sentences from unacceptable ones"
-    identity = on_all_processes(lambda: settings_of(sentences, config))
+    identity = on_all_processes(lambda: settings_of(sentences, config, taught))
     check_same_settings(identity | {"a folder for checkpoints": bool(folder)})
     with CheckpointFolder(folder, config, identity, resume) as saved, StopSignals() as stop:
         processes = Processes(config.mixed_precision)
-        data = TrainingData(sentences, config, processes)
+        data = TrainingData(sentences, config, processes, taught)
         state = TrainState.new(config, data, processes)
         name_classes(state.model.config, names)
         if progress and processes.rank == 0:
