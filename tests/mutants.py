@@ -47,6 +47,8 @@ REASONS = {  # line → why no test can tell that it was changed
     "@dataclass(repr=False)": "a class keeps the __repr__ that it defines, whatever this says",
     "done = [t for t in self.study.get_trials(deepcopy=False) if t.state.name == \"COMPLETE\"]":
         "copies of the trials take time and are equal",
+    "self.__init__(seed=config.seed + trial.number, constant_liar=True)":
+        "this is Optuna's default since version 5; older ones need it",
     "study.get_trials(deepcopy=False)  # all of it can be read":
         "copies of the trials take time and are equal"}
 SHOWN = re.compile(r"plot|^_?(repr|show|describe|picture|grayed|note|headline|fonts|has_letters)"
