@@ -29,6 +29,7 @@ from cola_nbdev.basics import (
     COLUMNS,
     LABELS,
     ColaError,
+    check_free,
     localize_axes,
     path_within,
     translate,
@@ -202,9 +203,7 @@ class Corpus:
                  for split, frame in self.splits.items()}
         if len(files) < len(self.splits):
             raise ColaError(f"two of the splits {', '.join(self.splits)} would be one file")
-        for file in files:
-            if file.exists():
-                raise ColaError(f"{file} exists already; choose another folder or remove it")
+        check_free(*files)
         for file in files: file.parent.mkdir(parents=True, exist_ok=True)
         for file, frame in files.items():
             text = frame[COLUMNS[:4]].astype(str).replace(r"[\t\r\n]+", " ", regex=True)
@@ -294,7 +293,6 @@ def load_corpus(source: str | Path = "demo",  # demo, demo-pt, cola, a file, a f
         rows = demo_corpus(language=DEMOS[name])
         return Corpus(name, {split: pd.DataFrame(rows[split], columns=COLUMNS) for split in rows})
     if name == "cola": return Corpus(name, read_cola())
-    if (path/"raw").is_dir(): path = path/"raw"  # as in the unpacked folder cola_public
     if path.is_dir(): return _load_folder(path, columns, positive)
     if path.is_file(): return _load_file(path, dev_fraction, columns, positive)
     raise ColaError(f"there is no corpus {name!r}; say {', '.join(DEMOS)}, cola, "

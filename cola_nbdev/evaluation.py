@@ -428,16 +428,17 @@ class Report:
     @property
     def abstaining(self) -> str:
         "What it would answer if it may abstain; empty if nothing says when (see `calibration`)"
-        known = self.facts.get("abstain")
-        if not known or self.predictions.label.nunique() < 2: return ""
-        rows = self.predictions
-        fits = np.stack([rows.probability, 1 - rows.probability]) <= known["limit"]
+        known, rows = self.facts.get("abstain"), self.predictions
+        if rows.label.nunique() < 2: return ""
+        try:
+            fits = np.stack([rows.probability, 1 - rows.probability]) <= known["limit"]
+            said = f"if it may abstain (at most {known['risk']:.0%} wrong verdicts): "
+        except (LookupError, TypeError, ValueError): return ""  # nothing, or it is damaged
         answered = rows[fits[0] != fits[1]]
         score = "–"
         if answered.label.nunique() == 2: score = f"{mcc(answered.label, answered.predicted):.3f}"
-        return (f"if it may abstain (at most {known['risk']:.0%} wrong verdicts): "
-                f"{len(answered) / len(rows):.0%} answered, MCC of these {score}, wrong verdicts "
-                f"{(answered.label != answered.predicted).sum() / len(rows):.1%} of all")
+        return (f"{said}{len(answered) / len(rows):.0%} answered, MCC of these {score}, wrong "
+                f"verdicts {(answered.label != answered.predicted).sum() / len(rows):.1%} of all")
 
     @property
     def names(self) -> tuple[str, str]:
@@ -529,7 +530,9 @@ def write_predictions(predictions: pd.DataFrame, # from `predict_splits`
 def read_predictions(path: str | Path,  # predictions.csv of a run
                     ) -> pd.DataFrame:  # `ColaError` if it's missing or has other columns
     "Read the predictions of a run, as `predict_splits` made them"
-    try: predictions = pd.read_csv(io.BytesIO(read_bytes(path)), keep_default_na=False)
+    text = dict.fromkeys(("split", "sentence"), str)  # 007 is not 7
+    try:
+        predictions = pd.read_csv(io.BytesIO(read_bytes(path)), keep_default_na=False, dtype=text)
     except ValueError as error:
         raise ColaError(f"{path}: cannot be read ({error})") from None
     needed = {"split", "sentence", "label", "logit", "probability", "predicted"}

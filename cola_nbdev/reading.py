@@ -52,7 +52,8 @@ def _inner_name(path):
     "The name without .gz, or the one inside a .zip"
     path = Path(path)
     if path.suffix.lower() == ".gz": return path.stem
-    if path.suffix.lower() != ".zip" or not zipfile.is_zipfile(path): return path.name
+    if not (path.suffix.lower() == ".zip" and path.is_file() and zipfile.is_zipfile(path)):
+        return path.name
     with zipfile.ZipFile(path) as archive: return _member(archive, path.name)
 
 def format_of(path: str | Path,           # a file, or - for a pipe
@@ -108,6 +109,8 @@ def _text_lines(file, name):
                 if len(line) == LONGEST:
                     raise ColaError(f"{name} line {number}: more than {LONGEST >> 20} MB without "
                                     "an end; is this a text file?")
+                if old_mac and "\n" in line:
+                    raise ColaError(f"{name} line {number}: its lines end in two ways; save anew")
                 yield line
     finally:
         with suppress(ValueError): text.detach()  # or the file would be closed with it
@@ -125,7 +128,7 @@ def _text_fault(text):
 # %% ../nbs/01_reading.ipynb #delimiter
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
 _QUOTED = r'"(?:[^"]|"")*+"'
-_NUMBER = r"\s*[-+]?(?:\d+[.,]?\d*|[.,]\d+)(?:[eE][-+]?\d+)?\s*"
+_NUMBER = r"\s*[-+]?(?:\d++[.,]?\d*|[.,]\d+)(?:[eE][-+]?\d+)?\s*"
 
 def _fields(lines, delimiter, quotes=True):
     "The rows of some lines, up to the first that can't be read"
@@ -207,11 +210,11 @@ def _is_header(first, rows, wanted):
     for name, values in labels:
         words = {str(_word(value)).casefold() for value in values}
         word = str(_word(name)).casefold()
-        if word in words or any(words | {word} <= {*pair} for pair in WORDS): return False
+        if word and word in words or any(words | {word} <= {*pair} for pair in WORDS): return False
     if {*map(_plain, first)} & (_KNOWN | wanted): return True
     if any(re.fullmatch(_NUMBER, name) for name in first): return False
     if labels: return True
-    if any(re.search(r"[.!?。！？]\W*$", name) or len(name.split()) > 3 for name in first):
+    if any(re.search(r"[.!?。！？]\W*$", name[-99:]) or len(name.split()) > 3 for name in first):
         return False
     one_word = all(len(name.split()) == 1 for name in first)
     return True if one_word and any(map(_is_text, columns)) else None
@@ -319,6 +322,10 @@ class JsonRow(dict):
 
 def _is_exact(text, value): return Decimal(text) in (Decimal(repr(value)), Decimal(value))
 
+def _unique(pairs):
+    if len(row := dict(pairs)) == len(pairs): return row
+    raise ValueError("a name occurs twice in an object")
+
 def _exact(text):
     value = float(text)
     if _is_exact(text, value): return value
@@ -332,7 +339,7 @@ def _json_row(line):
         if not _is_exact(text, value): inexact.append(text)
         return value
 
-    try: row = json.loads(line, parse_float=number)
+    try: row = json.loads(line, parse_float=number, object_pairs_hook=_unique)
     except (ArithmeticError, ValueError, RecursionError) as error:
         return f"no JSON ({str(error)[:80]})"
     if not isinstance(row, dict): return "a JSON object is expected, with the names of columns"
@@ -373,7 +380,8 @@ def _json_rows(lines, format, name):
         texts = iter(head)
         for line, text in head:
             if fault := _text_fault(text): raise ColaError(f"{name} line {line}: {fault}")
-        try: found = json.loads("\n".join(text for _, text in head), parse_float=_exact)
+        text = "\n".join(text for _, text in head)
+        try: found = json.loads(text, parse_float=_exact, object_pairs_hook=_unique)
         except (ArithmeticError, ValueError, RecursionError) as error:
             if head and head[0][1].strip()[:2] in ("[", "{", "[{"):
                 raise ColaError(f"{name}: no JSON ({str(error)[:80]})") from None
@@ -393,9 +401,12 @@ def _excel_rows(file, name, wanted):
     sheets = {}
     try:
         for sheet in openpyxl.load_workbook(file, read_only=True, data_only=True).worksheets:
-            rows = [(line, ["" if cell is None else str(cell) for cell in row])
-                    for line, row in enumerate(sheet.iter_rows(values_only=True), 1)]
-            sheets[sheet.title] = [(line, row) for line, row in rows if any(row)]
+            sheet.reset_dimensions()  # what it says of its size may be wrong
+            rows = [["" if cell is None else str(cell) for cell in row]
+                    for row in sheet.iter_rows(max_row=2**20, values_only=True)]
+            width = max(map(len, rows), default=0)
+            sheets[sheet.title] = [(line, row + [""] * (width - len(row)))
+                                   for line, row in enumerate(rows, 1) if any(row)]
     except Exception as error:  # damaged workbooks raise errors of many kinds
         raise ColaError(f"{name}: no workbook of Excel ({str(error)[:80]}); is it text?") from None
     sheets = {title: rows for title, rows in sheets.items() if rows}
@@ -750,10 +761,13 @@ def _split_files(folder):
         if split in SPLITS: files.setdefault(split, []).append(path)
         else: others.append(path.name)
     for split, paths in files.items():
-        if len(paths) > 1 and not all(re.search(r"-\d{5}-of-\d{5}\.", path.name) for path in paths):
-            names = " and ".join(path.name for path in paths)
-            raise ColaError(f"{folder} has {names}: two files for {split}; remove one")
-    return files, others
+        names = [path.name for path in paths]
+        counts = {int("".join(re.findall(r"-\d{5}-of-(\d{5})\.", name)) or 1) for name in names}
+        if counts != {len(names)}:
+            raise ColaError(f"{folder} has {' and '.join(names)}: one file for {split}, or all of "
+                            "its parts, are expected")
+    inside = [folder/name for name in ("raw", "data") if (folder/name).is_dir()]
+    return _split_files(inside[0]) if inside and not files else (files, others)
 
 def read_corpus_folder(folder: str | Path,           # with a file per split
                        columns: dict | None = None,  # as for `take_columns`
@@ -762,7 +776,6 @@ def read_corpus_folder(folder: str | Path,           # with a file per split
     "The splits of a corpus, known by the names of their files; `ColaError` without a dev set"
     folder = Path(folder)
     files, left_out = _split_files(folder)
-    if not files and (folder/"data").is_dir(): files, left_out = _split_files(folder/"data")
     splits = {}
     for split in SPLITS:
         parts = []

@@ -108,7 +108,7 @@ AGAIN = "get the model again"
 def check_model_files(folder: str | Path):  # `ColaError` if one leads elsewhere or is too large
     "Look at the files of a model before they are opened"
     folder, most = Path(folder), 0
-    for path in folder.iterdir():
+    for path in [*folder.iterdir(), *folder.glob("onnx/*")]:
         if path.exists() and not (path.is_file() or path.is_dir()):
             raise ColaError(f"{path} is no ordinary file; remove it")
     for path in folder.glob("*.safetensors.index.json"):
@@ -120,11 +120,13 @@ def check_model_files(folder: str | Path):  # `ColaError` if one leads elsewhere
             names = tensors.keys()
             shapes = [tensors.get_slice(name).get_shape() for name in names]
         most = max(most, len(shapes), *(size for shape in shapes for size in shape))
+    path = folder/"tokenizer_config.json"  # which could name a file elsewhere as its vocabulary
+    if path.exists(): read_record(path, AGAIN, vocab=dict, merges=list)
     path = folder/"config.json"
     sizes = read_record(path, AGAIN) if most and path.exists() else {}
     for name, size in sizes.items():
         limit = most if re.search("(size|dim|layers?|embd|inner)$", name) else 2**24
-        if isinstance(size, int) and size > limit:
+        if isinstance(size, int) and (size > limit or size < 0 and limit == most):
             raise ColaError(f"{folder}/config.json has {name} {size:,}; its weights hold less")
 
 def model_identity(name: str | Path, # minilm, bert, a Hub id, or a folder; tiny has no files
@@ -134,10 +136,11 @@ def model_identity(name: str | Path, # minilm, bert, a Hub id, or a folder; tiny
     if name == "tiny": return "tiny"
     with _loading(name):
         folder, kinds = Path(find_model(name)), (".json", ".txt", ".model")
+        check_model_files(folder)
         if not onnx: kinds += (".safetensors",)
         files = sorted(path for path in folder.iterdir() if path.suffix in kinds)
-        found = hashlib.sha256()
-        for path in [*files, *([folder/"onnx"/onnx] if onnx else [])]:
+        found = hashlib.sha256(onnx.encode())
+        for path in [*files, *(sorted(folder.glob("onnx/*")) if onnx else [])]:
             with open(path, "rb") as file: digest = hashlib.file_digest(file, "sha256")
             found.update(f"{path.name} {digest.hexdigest()}\n".encode())
         return found.hexdigest()[:16]

@@ -140,8 +140,8 @@ def ends_as_undisturbed(model, undisturbed, folder, kind):
         f"out.{kind}",
         "printed.txt",
         "calls.txt",
-        f".out.{kind}.lock",
-        f".out.{kind}.pid",
+        f".out.{kind}.cola.lock",
+        f".out.{kind}.cola.pid",
     }  # a lock that nobody holds stays if death comes after the end
     assert not left, f"left behind: {left}"
 
