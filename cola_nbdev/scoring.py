@@ -175,8 +175,8 @@ def _row_fault(row, column, formats):
     values = {"tsv": row.values(), "text": [sentence]}.get(format, [])
     unfit = "[\n\r]" if format == "text" else '[\t\n\r]' if source == "tsv" else '[\t\n\r]|^"'
     if any(re.search(unfit, _cell(value)) for value in values):
-        return ("a tab or a line end inside a field, or a quote at its start, which "
-                f"{format} cannot hold; write .csv or .jsonl")
+        return (f"a tab or a line end inside a field, which {format} cannot hold, or a quote at "
+                "its start; write .csv or .jsonl")
 
 # %% ../nbs/19_scoring.ipynb #survey
 @dataclass

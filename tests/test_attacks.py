@@ -1181,7 +1181,7 @@ def test_a_corpus_without_one_of_its_parts(cola, tmp_path, names):
 def test_lines_that_end_in_two_ways(cola, model, tmp_path):
     mac, unix = (end.join(f"Line {n} of this text." for n in range(500)) for end in ("\r", "\n"))
     (tmp_path/"a.txt").write_text(f"{mac}\r{unix}\n")
-    refused(cola("score", model, "a.txt", "a.csv"), "a.txt line 501: its lines end in two ways")
+    refused(cola("score", model, "a.txt", "a.csv"), "a.txt line 501: lines end in two ways")
     (tmp_path/"b.txt").write_text(f"{mac}\r")
     assert cola("score", model, "b.txt", "b.csv")[0].startswith("scored in b.csv: 500 rows")
 
