@@ -170,11 +170,12 @@ def _row_fault(row, column, format):
     if format != "jsonl" and getattr(row, "inexact", ""):
         return (f"the number {row.inexact:.40} has more digits than can be kept in {format}; "
                 "write .jsonl, or write it as text")
-    values = {"tsv": row.values(), "text": [sentence]}.get(format, [])
-    ends = "\n\r" if format == "text" else "\t\n\r"
-    if any(end in _cell(value) for value in values for end in ends):
-        return (f"a tab or a line end inside a field, which {format} cannot hold; "
-                "write .csv or .jsonl")
+    values = [sentence] if format == "text" else row.values()
+    for mark in {"csv": "\0", "tsv": "\0\t\n\r", "text": "\0\n\r"}.get(format, ""):
+        if any(mark in _cell(value) for value in values):
+            what, other = "a tab or a line end", ".csv or .jsonl"
+            if mark == "\0": what, other = "a NUL character", ".jsonl"
+            return f"{what} inside a field, which {format} cannot hold; write {other}"
 
 # %% ../nbs/19_scoring.ipynb #survey
 @dataclass
