@@ -172,11 +172,14 @@ def _row_fault(row, column, formats):
     if format != "jsonl" and getattr(row, "inexact", ""):
         return (f"the number {row.inexact:.40} has more digits than can be kept in {format}; "
                 "write .jsonl, or write it as text")
-    values = {"tsv": row.values(), "text": [sentence]}.get(format, [])
-    unfit = "[\n\r]" if format == "text" else '[\t\n\r]' if source == "tsv" else '[\t\n\r]|^"'
-    if any(re.search(unfit, _cell(value)) for value in values):
-        return (f"a tab or a line end inside a field, which {format} cannot hold, or a quote at "
-                "its start; write .csv or .jsonl")
+    values = [sentence] if format == "text" else row.values()
+    for mark in {"csv": "\0", "tsv": "\0\t\n\r", "text": "\0\n\r"}.get(format, ""):
+        if any(mark in _cell(value) for value in values):
+            what, other = "a tab or a line end", ".csv or .jsonl"
+            if mark == "\0": what, other = "a NUL character", ".jsonl"
+            return f"{what} inside a field, which {format} cannot hold; write {other}"
+    if source != format == "tsv" and any(_cell(value).startswith('"') for value in values):
+        return "a quote at the start of a field, which tsv cannot hold; write .csv or .jsonl"
 
 # %% ../nbs/19_scoring.ipynb #survey
 @dataclass

@@ -452,7 +452,7 @@ def test_odd_sentences_go_through_every_kind_of_file(judge, tmp_path):
         "".join(sentence + "\n" for sentence in sentences), encoding="utf-8"
     )
     (tmp_path / "quote.txt").write_text('"unbalanced\n')
-    with pytest.raises(ColaError, match="a quote at its start"):
+    with pytest.raises(ColaError, match="a quote at the start"):
         score_file(judge, tmp_path / "quote.txt", tmp_path / "quote.tsv", progress=False)
     first, kinds = "a.txt", ["csv", "tsv", "jsonl", "parquet", "txt"]
     if not importlib.util.find_spec("pyarrow"):
