@@ -382,11 +382,11 @@ def cola_serve(
     serve(model, port, positive, abstain)
 
 # %% ../nbs/28_cli.ipynb #with-help
-COMMANDS = {"train": cola_train, "distill": cola_distill, "evaluate": cola_evaluate,
-            "predict": cola_predict, "score": cola_score, "serve": cola_serve,
-            "data": cola_data, "seeds": cola_seeds, "search": cola_search,
-            "compare": cola_compare, "plan": cola_plan, "pairs": cola_pairs,
-            "glue": cola_glue, "controls": cola_controls, "export": cola_export, "push": cola_push}
+COMMANDS = {"train": cola_train, "evaluate": cola_evaluate, "predict": cola_predict,
+            "score": cola_score, "serve": cola_serve, "data": cola_data, "seeds": cola_seeds,
+            "search": cola_search, "distill": cola_distill, "compare": cola_compare,
+            "plan": cola_plan, "pairs": cola_pairs, "glue": cola_glue,
+            "controls": cola_controls, "export": cola_export, "push": cola_push}
 
 def with_help(command: Callable,  # a function with a comment behind each parameter
              ) -> Callable:       # the same, with the comments in its docstring
