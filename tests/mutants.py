@@ -44,6 +44,8 @@ OTHERS = "any_ or split_as or is_read_again"  # tests about other modules
 SIMULATED = "holds_the_truth or told_apart or p_is_small or mean_of_seeds or are_measured"
 STATISTICS = ("evaluation", "calibration", "comparison")  # modules that need these, too
 REASONS = {  # line → why no test can tell that it was changed
+    "if config.corrupted_epochs: real_and_corrupted(self.acceptable, 1)  # can they be corrupted?":
+        "one sentence or two: it only raises an error where there is nothing to corrupt",
     "bar.update()": "it moves a progress bar, which is only displayed",
     "@dataclass(repr=False)": "a class keeps the __repr__ that it defines, whatever this says",
     "done = [t for t in self.study.get_trials(deepcopy=False) if t.state.name == \"COMPLETE\"]":

@@ -82,6 +82,7 @@ from cola_nbdev.packing import Packed, accumulate, in_chunks, pack_batch, unpack
 from cola_nbdev.pairs import wilson
 from cola_nbdev.search import expected_best
 from cola_nbdev.settings import Config, command_options
+from cola_nbdev.tokenization import encode
 from cola_nbdev.training import (
     TrainingData,
     TrainState,
@@ -1218,6 +1219,11 @@ def test_the_data_of_a_run(demo, processes):
                                     for batch, _ in data.batches(epoch, *start)]
     for epoch in (0, 1): assert ids(epoch, 3) == ids(epoch)[3:] and len(ids(epoch)) == 8
     assert ids(1) != ids(2)
+    for epoch in (0, 1):
+        lesson = data.lesson(epoch)
+        rows = zip(encode(lesson.sentence, data.tokenizer, 6), lesson.label, strict=True)
+        dealt = [pair for batch, _ in data.batches(epoch) for pair in unpack_batch(batch)]
+        assert sorted(dealt) == sorted((list(ids), label) for ids, label in rows)
     filled = [batch for batch, _ in data.batches(1, few_shapes=True)]
     assert {len(batch["input_ids"]) for batch in filled} == {128}
     assert {batch["mask"].shape[1] for batch in filled} == {6}
