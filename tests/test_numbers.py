@@ -656,6 +656,7 @@ def test_threshold():
     assert threshold == near(.6)
     assert mcc(labels, logit >= threshold) == near(.774597, abs=1e-6)
     assert best_threshold([0, 1, 0], [1., 1., 0.]) == near(.5)
+    assert best_threshold([1, 0], [0., 1.]) == -1, "all acceptable: better than the other way round"
 
 def test_calibration_error():
     rng = np.random.default_rng(0)
@@ -792,7 +793,9 @@ def test_pairs_are_read(tmp_path):
 
 @pytest.mark.parametrize("losses, says", [
     ([6.] * 20, "the loss ran away: 6 nats by step 107"), ([4.9] * 20, ""),
-    ([6.] * 20 + [4.9] * 20, ""), ([1.] * 40 + [5.1] * 20, "ran away: 5 nats by step 147"),
+    ([6.] * 20 + [4.9] * 20, ""), ([101.] + [0.] * 20, ""),  # of the last twenty, neither more
+    ([101.] + [0.] * 19, "ran away: 5 nats by step 107"),    # nor fewer
+    ([1.] * 40 + [5.1] * 20, "ran away: 5 nats by step 147"),
     ([1., math.nan], "became nan at step 89"), ([math.inf, 1.], "became inf at step 88")])
 def test_the_doctor_ends_what_cannot_come_back(losses, says):
     from cola_nbdev.doctor import check_losses
@@ -843,6 +846,12 @@ def test_every_rule_of_the_settings(name, fine, wrong):
     for value in fine: assert getattr(Config(**{name: value}), name) == value
     for value in [*wrong, *([math.nan] if name != "mixed_precision" else [])]:
         with pytest.raises(ColaError, match=f"^{name} is "): Config(**{name: value})
+
+@pytest.mark.parametrize("settings, says", [
+    ({"epochs": 2, "corrupted_epochs": 2}, "corrupted_epochs is 2"),
+    ({"match_label_prior": True, "validation_fraction": 0}, "match_label_prior is True")])
+def test_settings_that_do_not_go_together(settings, says):
+    with pytest.raises(ColaError, match=f"^{says}; it must be"): Config(**settings)
 
 def test_settings_have_their_values():
     from cola_nbdev.settings import PLAIN, RECIPE
