@@ -1326,3 +1326,10 @@ def test_what_is_hardly_an_address_is_shown_without_secrets_too(tmp_path, addres
         search(small(), TINY, 1, tmp_path, ("warmup",), address, progress=False)
     assert "secret" not in str(error.value)
     assert without_password("/home/a@b/c?d") == "/home/a@b/c?d"
+
+def test_an_error_of_any_kind_ends_no_folder(tmp_path, model, monkeypatch):
+    (tmp_path/"in").mkdir()
+    (tmp_path/"in"/"a.csv").write_text(GOOD)
+    monkeypatch.setattr(engine, "score_file", lambda *_: 1 / 0)
+    with pytest.raises(engine.Incomplete, match="a.csv: division by zero"):
+        engine.score_folder(model, tmp_path/"in", tmp_path/"out", progress=False)
