@@ -30,6 +30,7 @@ from . import __version__
 from cola_nbdev.basics import (
     ColaError,
     environment_number,
+    explain,
     get_language,
     is_distributed,
     printable,
@@ -59,7 +60,8 @@ class Source:
             ):                          # a `Corpus`
         "The corpus; what was taken from its files is printed"
         from cola_nbdev.data import load_corpus
-        columns = {name: column for name in ("text", "label") if (column := getattr(self, name))}
+        given = {"text": self.text, "label": self.label}
+        columns = {name: column for name, column in given.items() if column}
         corpus = load_corpus(self.data, dev_fraction, columns, self.positive)
         if title: _say(f"corpus {corpus.name}, fingerprint {corpus.fingerprint}")
         if corpus.format: _say("\n".join([f"taken: {corpus.format}", *corpus.notes]))
@@ -382,7 +384,7 @@ def explain_error(error: BaseException,  # raised again if it means nothing to t
     if isinstance(error, KeyboardInterrupt): return 130, "interrupted"
     if isinstance(error, BrokenPipeError): return 141, ""
     if isinstance(error, OSError):
-        return 2, f"{error.filename or 'the disk'}: {(error.strerror or str(error)).lower()}"
+        return 2, f"{error.filename or 'the disk'}: {explain(error).lower()}"
     if isinstance(error, RuntimeError):
         from cola_nbdev.distributed import peer_lost
         if peer_lost(error):
