@@ -34,10 +34,9 @@ from .prediction import Judge, read_metrics
 from .reading import FORMATS, TEXT, check_columns, choose_column, read_rows
 
 # %% auto #0
-__all__ = ['POLICY', 'ADDRESSES', 'WANTED', 'SHOWN', 'QUIET', 'TRY', 'CLOSED', 'Limits', 'Refused', 'read_body', 'check_paths',
-           'Gate', 'view', 'compared', 'pair_view', 'example_pairs', 'twin', 'read_upload', 'results_view',
-           'about_scores', 'model_card', 'Answers', 'load_gradio', 'build_page', 'judge_route', 'find_port', 'served',
-           'serve']
+__all__ = ['POLICY', 'ADDRESSES', 'WANTED', 'SHOWN', 'QUIET', 'TRY', 'Limits', 'Refused', 'read_body', 'check_paths', 'Gate',
+           'view', 'compared', 'pair_view', 'example_pairs', 'twin', 'read_upload', 'results_view', 'about_scores',
+           'model_card', 'Answers', 'load_gradio', 'build_page', 'judge_route', 'find_port', 'served', 'serve']
 
 # %% ../nbs/27_app.ipynb #limits-class
 @dataclass(frozen=True)
@@ -471,10 +470,6 @@ def find_port(port: int = 7860,  # 0 takes any that is free
                     "(0 takes any that is free)")
 
 # %% ../nbs/27_app.ipynb #served
-CLOSED = {"share": False, "inbrowser": False, "inline": False, "ssr_mode": False, "pwa": False,
-          "mcp_server": False, "run_history": False, "enable_monitoring": False,
-          "show_error": False, "footer_links": [], "quiet": True, "prevent_thread_lock": True}
-
 @contextlib.contextmanager
 def served(judge: Judge,              # that answers
            model: str | Path = "",    # what it was loaded from
@@ -496,11 +491,15 @@ def served(judge: Judge,              # that answers
         gate = Middleware(Gate, limits=limits, uploads=uploads)
         made = build_page(answers, model)
         try:
-            made.launch(server_name="127.0.0.1", server_port=find_port(port), theme=theme,
-                        css_paths=[str(files("cola_nbdev")/"app.css")], **CLOSED,
-                        allowed_paths=[str(uploads)], max_file_size=limits.upload,
-                        app_kwargs={"middleware": [gate], "routes": [judge_route(answers)],
-                                    "docs_url": None, "redoc_url": None, "openapi_url": None})
+            made.launch(
+                server_name="127.0.0.1", server_port=find_port(port), theme=theme,
+                css_paths=[str(files("cola_nbdev")/"app.css")], allowed_paths=[str(uploads)],
+                max_file_size=limits.upload, quiet=True, prevent_thread_lock=True,
+                share=False, inbrowser=False, inline=False, ssr_mode=False, pwa=False,
+                mcp_server=False, run_history=False, enable_monitoring=False, show_error=False,
+                footer_links=[],
+                app_kwargs={"middleware": [gate], "routes": [judge_route(answers)],
+                            "docs_url": None, "redoc_url": None, "openapi_url": None})
             made.server.config.timeout_graceful_shutdown = 1  # a browser may listen for ever
             yield f"http://127.0.0.1:{made.server_port}"
         finally:
