@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, NamedTuple
 
-import matplotlib.pyplot as plt
 import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from torch import Tensor, nn
 
-from .basics import ColaError, localize_axes, translate
+from .basics import ColaError, in_one_line, localize_axes, new_axes, translate
 from .model import part_of
 
 # %% auto #0
@@ -61,27 +60,25 @@ def hooked(model: nn.Module,  # any model of torch
           ) -> Iterator[None]:
     "Call `note` whenever a block has done its work"
     def hook_of(block): return lambda module, inputs, output: note(block, first_tensor(output))
-    handles = [block.module.register_forward_hook(hook_of(block)) for block in blocks(model)]
-    try: yield
-    finally:
-        for handle in handles: handle.remove()
+    with contextlib.ExitStack() as hooks:
+        for block in blocks(model):
+            hooks.enter_context(block.module.register_forward_hook(hook_of(block)))
+        yield
 
 def run_batch(model: nn.Module,                     # any model of torch
               batch: Tensor | Mapping[str, Tensor], # one tensor, or what `make_batches` yields
              ) -> Any:                              # `ColaError` if the batch doesn't fit
     "Send a batch through a model, on the model's device"
-    tensors = {"": batch} if isinstance(batch, Tensor) else batch
-    if (not isinstance(tensors, Mapping) or not tensors
-            or not all(isinstance(values, Tensor) for values in tensors.values())):
+    tensors = batch if isinstance(batch, Mapping) else {"": batch}
+    if not tensors or not all(isinstance(values, Tensor) for values in tensors.values()):
         raise ColaError(f"a batch of tensors is expected, not {type(batch).__name__}; "
                         "write tokenizer(sentences, padding=True, return_tensors='pt')")
     device = next((values.device for values in model.parameters()), torch.device("cpu"))
     moved = {name: values.to(device) for name, values in tensors.items()}
-    try: return model(moved[""]) if "" in moved else model(**moved)
-    except (IndexError, RuntimeError, TypeError, ValueError) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)[:140]
-        raise ColaError(f"this model can't read this batch ({reason}); use its own tokenizer, and "
-                        "sentences no longer than it has positions") from None
+    advice = "; use its own tokenizer, and sentences no longer than it has positions"
+    with in_one_line("this model can't read this batch", advice, IndexError, RuntimeError,
+                     TypeError, ValueError):
+        return model(moved[""]) if "" in moved else model(**moved)
 
 # %% ../nbs/09_anatomy.ipynb #trace-forward
 class _Measured:
@@ -115,12 +112,14 @@ def trace_forward(model: nn.Module,                      # any model of torch
                  ) -> Trace:  # `ColaError` if the batch doesn't fit or the model has no parameters
     "Record the shapes of one forward pass"
     rows = {}
+
     def note(block, output):
         count = sum(values.numel() for values in block.module.parameters())
-        row = rows.setdefault(block.name, {
+        rows.setdefault(block.name, {
             "name": block.name, "module": type(block.module).__name__, "part": block.part,
             "kind": block.kind, "calls": 0, "shape": _shape(output), "parameters": count})
-        row["calls"] += 1
+        rows[block.name]["calls"] += 1
+
     was_training = model.training
     try:
         with torch.no_grad(), hooked(model.eval(), note): output = run_batch(model, batch)
@@ -128,7 +127,7 @@ def trace_forward(model: nn.Module,                      # any model of torch
     if not rows:
         raise ColaError(f"{type(model).__name__} has no parameters, so there is nothing to show; "
                         "give a model with some")
-    return Trace(type(model).__name__, pd.DataFrame(list(rows.values())), _shape(batch),
+    return Trace(type(model).__name__, pd.DataFrame(rows.values()), _shape(batch),
                  _shape(getattr(output, "logits", output)))
 
 # %% ../nbs/09_anatomy.ipynb #stages
@@ -181,19 +180,19 @@ def plot_forward(trace: Trace,            # from `trace_forward`
         for block in rows.to_dict("records"):
             color, _ = LOOKS.get(block["kind"], LOOKS["other"])
             boxes.append((_block_text(block), color, block["shape"]))
-    shape = " × ".join(map(str, trace.returned))
-    end = (translate("the model returns {shape}", shape=shape) if shape
-           else translate("the model returns no tensor"))
+    end = translate("the model returns no tensor")
+    if shape := " × ".join(map(str, trace.returned)):
+        end = translate("the model returns {shape}", shape=shape)
     boxes.append((end, "none", ()))
-    if ax is None: _, ax = plt.subplots(figsize=(7.5, .62 * len(boxes)), layout="constrained")
+    ax = new_axes(ax, 7.5, .62 * len(boxes))
     of_text = (trace.table.kind == "embeddings").any()
     before = ()
     for y, (text, color, shape) in enumerate(boxes):
         ax.barh(y, 2, .5, left=-1, color=color, alpha=.35)
         ax.text(0, y, text, ha="center", va="center", fontsize=10 if len(text) < 32 else 8)
         if not shape: continue
-        meaning = MEANINGS.get((len(before), len(shape))) if of_text else None
-        _draw_shape(ax, y, shape, translate(meaning) if meaning else "")
+        meaning = MEANINGS.get((len(before), len(shape)), "") if of_text else ""
+        _draw_shape(ax, y, shape, translate(meaning))
         before = shape
     for top, bottom, title in brackets:
         ax.plot([-1.06, -1.1, -1.1, -1.06], [top - .28, top - .28, bottom + .28, bottom + .28],
@@ -288,7 +287,7 @@ def plot_step(times: StepTimes,        # from `measure_step`
               ax: Axes | None = None,  # axes to draw on
              ) -> Axes:
     "Draw where the time of a training step goes, as one bar from left to right"
-    if ax is None: _, ax = plt.subplots(figsize=(9, 2.7), layout="constrained")
+    ax = new_axes(ax, 9, 2.7)
     table = times.table.assign(end=times.table.milliseconds.cumsum())
     bars = {}
     for kind, spent, share, end in table.drop(columns="phase").itertuples(index=False):

@@ -13,22 +13,26 @@ import re
 import secrets
 import stat
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib.resources import files
 from numbers import Number
 from pathlib import Path
 from string import Formatter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 
 # %% auto #0
 __all__ = ['ADDRESS', 'COLUMNS', 'LABELS', 'COUNTS', 'LANGUAGES', 'ColaError', 'printable', 'without_password', 'explain',
-           'log_odds', 'differences', 'is_blank', 'csv_line', 'fsync', 'write_atomic', 'read_bytes', 'read_record',
-           'path_within', 'progress_bar', 'environment_number', 'is_distributed', 'get_language', 'set_language',
-           'translate', 'localize_axes']
+           'in_one_line', 'log_odds', 'differences', 'is_blank', 'csv_line', 'fsync', 'write_atomic', 'read_bytes',
+           'read_record', 'path_within', 'progress_bar', 'environment_number', 'is_distributed', 'get_language',
+           'set_language', 'translate', 'new_axes', 'localize_axes']
 
 # %% ../nbs/00_basics.ipynb #colaerror
 class ColaError(Exception):
@@ -72,6 +76,16 @@ def explain(error: BaseException,     # of any store or database
     for part in sorted(hidden, key=len, reverse=True):
         if len(part) > 2: line = line.replace(part, "…")
     return line[:160]
+
+@contextmanager
+def in_one_line(problem: str,               # what can't be done, with the name of the file
+                advice: str,                # how to fix it, from the semicolon on
+                *kinds: type[BaseException],  # of errors
+               ) -> Iterator[None]:
+    "Turn errors of a library into a `ColaError` of one line"
+    try: yield
+    except ColaError: raise
+    except kinds as error: raise ColaError(f"{problem} ({explain(error)}){advice}") from None
 
 # %% ../nbs/00_basics.ipynb #names
 COLUMNS = ["sentence_source", "label", "label_notes", "sentence", "phenomenon"]
@@ -202,18 +216,17 @@ def is_distributed() -> bool:
 # %% ../nbs/00_basics.ipynb #chosen
 LANGUAGES = ("en", "pt")
 
+def _known(language, what):
+    if language in LANGUAGES: return language
+    raise ColaError(f"{what} is {language!r}; plots are in en or pt")
+
 def get_language() -> str:  # en or pt; `ColaError` if COLA_NBDEV_LANGUAGE is neither
     "The language of plots"
-    language = os.environ.get("COLA_NBDEV_LANGUAGE") or "en"
-    if language not in LANGUAGES:
-        raise ColaError(f"COLA_NBDEV_LANGUAGE is {language!r}; plots are in en or pt")
-    return language
+    return _known(os.environ.get("COLA_NBDEV_LANGUAGE") or "en", "COLA_NBDEV_LANGUAGE")
 
 def set_language(language: str):  # en or pt; `ColaError` otherwise
     "Draw all plots from now on in this language"
-    if language not in LANGUAGES:
-        raise ColaError(f"the language is {language!r}; plots are in en or pt")
-    os.environ["COLA_NBDEV_LANGUAGE"] = language
+    os.environ["COLA_NBDEV_LANGUAGE"] = _known(language, "the language")
 
 # %% ../nbs/00_basics.ipynb #say
 @cache
@@ -237,6 +250,15 @@ def translate(text: str,  # English, with `{places}` for the values
     return _LocalNumbers().format(found, **values) if values else found
 
 # %% ../nbs/00_basics.ipynb #commas
+def new_axes(ax: Axes | None,  # where to draw, if that is given
+             width: float,     # of new axes, in inches
+             height: float,    # of new axes, in inches
+            ) -> Axes:
+    "The axes to draw on: new ones, unless some are given"
+    if ax is not None: return ax
+    import matplotlib.pyplot as plt  # slow to import, and only needed here
+    return plt.subplots(figsize=(width, height), layout="constrained")[1]
+
 def localize_axes(axes: Any) -> Any:  # axes of matplotlib, one or several; as they came
     "Write the numbers along the axes as the language writes them"
     if get_language() == "en": return axes

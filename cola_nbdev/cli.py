@@ -37,10 +37,10 @@ from cola_nbdev.basics import (
 from .settings import Config
 
 # %% auto #0
-__all__ = ['OF_A_FILE', 'OF_A_FOLDER', 'VARIED', 'COMMANDS', 'Source', 'cola_train', 'cola_evaluate', 'cola_predict',
-           'cola_score', 'cola_data', 'cola_seeds', 'cola_search', 'cola_compare', 'cola_plan', 'cola_pairs',
-           'cola_glue', 'cola_controls', 'cola_export', 'cola_push', 'cola_serve', 'with_help', 'explain_error',
-           'print_error', 'parse', 'main']
+__all__ = ['OF_A_FILE', 'OF_A_FOLDER', 'VARIED', 'COMMANDS', 'Source', 'cola_train', 'cola_distill', 'cola_evaluate',
+           'cola_predict', 'cola_score', 'cola_data', 'cola_seeds', 'cola_search', 'cola_compare', 'cola_plan',
+           'cola_pairs', 'cola_glue', 'cola_controls', 'cola_export', 'cola_push', 'cola_serve', 'with_help',
+           'explain_error', 'print_error', 'parse', 'main']
 
 # %% ../nbs/28_cli.ipynb #cola-train
 def _say(text): print(printable(str(text)))  # a corpus may hold what moves the cursor
@@ -82,11 +82,34 @@ def cola_train(
     on_main_process(lambda: check_output(out, overwrite, resume))  # before anything is loaded
     corpus = on_main_process(source.load)
     report = fine_tune(corpus, config, out, overwrite, resume=resume)
-    if rank() == 0:
-        model = shlex.quote(str(out/"model"))
-        _say(f"\n{report!r}\n\nsaved in {out}: open {out/'report.html'}, or judge sentences "
-             f'with: cola predict {model} "A sentence."')
+    if rank() == 0: _say(_trained(report, out))
     shutdown()
+
+def _trained(report, out):
+    return (f"\n{report!r}\n\nsaved in {out}: open {out/'report.html'}, or judge sentences with: "
+            f'cola predict {shlex.quote(str(out/"model"))} "A sentence."')
+
+# %% ../nbs/28_cli.ipynb #cola-distill
+def cola_distill(
+    config: OmitArgPrefixes[Config],  # the settings of the student, the small model
+    source: OmitArgPrefixes[Source],  # the sentences
+    teacher: tuple[str, ...],  # fine-tuned models: folders made by cola train, or Hub ids
+    out: Path,  # gets what cola train writes
+    unlabelled: Path | None = None,  # more sentences to learn from: a text, or a table
+    corrupted: int = 2,  # half training sets of corrupted sentences to learn from
+    overwrite: bool = False,  # replace an earlier run, finished or not
+    resume: bool = False,  # continue an interrupted run; if there is none, start one
+) -> None:
+    "Train a small model to answer as larger ones do, and save everything to a folder"
+    from cola_nbdev.experiments import distill, unlabelled_sentences
+    from cola_nbdev.prediction import check_output
+    check_output(out, overwrite, resume)
+    corpus, more = source.load(), []
+    if unlabelled:
+        more, passed_over = unlabelled_sentences(unlabelled)
+        _say(f"{len(more):,} sentences from {unlabelled}, {passed_over:,} rows passed over")
+    report = distill(corpus, teacher, config, out, more, corrupted, overwrite, resume=resume)
+    _say(_trained(report, out))
 
 # %% ../nbs/28_cli.ipynb #cola-evaluate
 def cola_evaluate(
@@ -360,9 +383,9 @@ def cola_serve(
 
 # %% ../nbs/28_cli.ipynb #with-help
 COMMANDS = {command.__name__.removeprefix("cola_"): command for command in (
-    cola_train, cola_evaluate, cola_predict, cola_score, cola_serve, cola_data, cola_seeds,
-    cola_search, cola_compare, cola_plan, cola_pairs, cola_glue, cola_controls, cola_export,
-    cola_push)}
+    cola_train, cola_distill, cola_evaluate, cola_predict, cola_score, cola_serve, cola_data,
+    cola_seeds, cola_search, cola_compare, cola_plan, cola_pairs, cola_glue, cola_controls,
+    cola_export, cola_push)}
 
 def with_help(command: Callable,  # a function with a comment behind each parameter
              ) -> Callable:       # the same, with the comments in its docstring

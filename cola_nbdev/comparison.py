@@ -17,7 +17,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 from scipy.optimize import brentq
-from scipy.stats import binom, binomtest, nct
+from scipy.stats import binom, binomtest, norm
 from scipy.stats import t as student
 
 from .basics import ColaError, localize_axes, read_record, translate
@@ -310,14 +310,11 @@ class Variances:
     runs: float     # of one run's own mistakes, times the number of sentences
     recipes: float  # of what two recipes lastingly disagree on, times the number of sentences
 
-    def total(self, seeds: int,     # of each recipe
-              sentences: float,     # of the test set
-             ) -> tuple[float, float]:  # and the degrees of freedom (Satterthwaite 1946)
+    def total(self, seeds: int,  # of each recipe
+              sentences: float,  # of the test set
+             ) -> float:
         "The variance of a difference"
-        part = self.seeds / seeds
-        total = 2 * part + (2 * self.runs / seeds + self.recipes) / sentences
-        if not part: return total, MANY
-        return total, min(MANY, total ** 2 * (seeds - 1) / (2 * part ** 2))
+        return (2 * self.seeds + 2 * self.runs / sentences) / seeds + self.recipes / sentences
 
 # seeds: standard deviation .02 (recipe: the best of five lay .017 to .029 · 1.16 above the mean);
 # runs, recipes: of the judges above, whose seeds agree on 86% of the sentences
@@ -349,10 +346,18 @@ def plan(difference: float,                # the smallest one that is worth seei
     if not (difference > 0 and min(seeds) > 1):
         raise ColaError("the difference must be above 0, and the seeds at least two")
 
-    def chance(count, sentences):
-        total, freedom = variances.total(count, sentences)
-        limit = student.ppf(.975, freedom)
-        return float(nct.sf(limit, freedom, difference / np.sqrt(total)))
+    def chance(count, sentences):  # what `compare` would find, with seed variances as it saw them
+        own = variances.runs / sentences
+        chi = np.random.default_rng(0).chisquare(count - 1, (2000, 2)) / (count - 1)
+        observed = (variances.seeds + own) * chi
+        between = np.maximum(0, observed - own)
+        total = between.sum(1) / count + variances.total(count, sentences)
+        total -= 2 * variances.seeds / count
+        spread = (between * observed).sum(1) / count ** 2 / (count - 1)
+        freedom = total ** 2 / np.maximum(spread, total ** 2 / MANY)
+        limit = student.ppf(.975, freedom) * np.sqrt(total)
+        true = np.sqrt(variances.total(count, sentences))
+        return float(norm.sf((limit - difference) / true).mean())
 
     rows = []
     for count in seeds:

@@ -47,25 +47,24 @@ def reinflect(word: str,            # without punctuation
 # %% ../nbs/04_corruption.ipynb #ways
 def _without_mark(word): return re.sub(r"\W.*", "", word, flags=re.DOTALL)
 
-def _swap(words, at, rng, function_words):
-    return [*words[:at], *words[at+1:at+2], words[at], *words[at+2:]]
+def _swap(words, at, *_): return [*words[:at], *words[at+1:at+2], words[at], *words[at+2:]]
 
-def _move(words, at, rng, function_words):
+def _move(words, at, rng, _):
     rest = words[:at] + words[at+1:]
     rest.insert(rng.randrange(len(words)), words[at])
     return rest
 
-def _regroup(words, at, rng, function_words):
+def _regroup(words, at, rng, _):
     "Two neighboring groups of words change places"
     middle = at + rng.randint(1, 3)
     end = middle + rng.randint(1 if middle > at + 1 else 2, 3)
     return words[:at] + words[middle:end] + words[at:middle] + words[end:]
 
-def _drop(words, at, rng, function_words): return words[:at] + words[at+1:]
+def _drop(words, at, *_): return words[:at] + words[at+1:]
 
-def _repeat(words, at, rng, function_words): return words[:at+1] + words[at:]
+def _repeat(words, at, *_): return words[:at+1] + words[at:]
 
-def _reinflect(words, at, rng, function_words):
+def _reinflect(words, at, rng, _):
     word = _without_mark(words[at])
     mark = words[at].removeprefix(word)
     return [*words[:at], (reinflect(word, rng) or word) + mark, *words[at+1:]]
@@ -97,11 +96,10 @@ def corrupt(sentence: str,          # words separated by blanks
     if len(words) < 3: return None
     for _ in range(20):
         way = rng.choice(ways)
-        positions = _positions(words, way)
-        if not positions: continue
-        corrupted = WAYS[way](words, rng.choice(positions), rng, function_words)
-        if " ".join(corrupted).lower() != " ".join(words).lower():
-            return " ".join(corrupted) + sentence.removeprefix(body), way
+        if not (positions := _positions(words, way)): continue
+        corrupted = " ".join(WAYS[way](words, rng.choice(positions), rng, function_words))
+        if corrupted.lower() != " ".join(words).lower():
+            return corrupted + sentence.removeprefix(body), way
     return None
 
 # %% ../nbs/04_corruption.ipynb #real-and-fake
@@ -122,8 +120,7 @@ def real_and_corrupted(sentences: Sequence[str],  # acceptable ones
     words = (word for sentence in usable for word in sentence.lower().split() if word.isalpha())
     function_words = [word for word, _ in Counter(words).most_common(50)]
     rng = random.Random(f"{seed} {epoch}")
-    rows = []
-    left = []
+    rows, left = [], []
     while len(rows) < size:
         left = left or rng.sample(usable, len(usable))
         real = left.pop()

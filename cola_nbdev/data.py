@@ -11,14 +11,12 @@ import os
 import tempfile
 import unicodedata
 import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import pandas as pd
 import pooch
 import seaborn as sns
@@ -29,14 +27,20 @@ from cola_nbdev.basics import (
     COLUMNS,
     LABELS,
     ColaError,
+    in_one_line,
     localize_axes,
+    new_axes,
     path_within,
+    printable,
     translate,
     write_atomic,
 )
 from .grammar import demo_corpus
 from cola_nbdev.reading import (
+    DAMAGED,
+    Taken,
     Unlabeled,
+    check_names,
     read_cola_tsv,
     read_corpus_folder,
     read_sentences,
@@ -52,15 +56,12 @@ __all__ = ['COLA_URL', 'COLA_FILES', 'DEMOS', 'verify', 'unpack_cola', 'fetch_co
 # %% ../nbs/03_data.ipynb #verify
 COLA_URL = "https://nyu-mll.github.io/CoLA/cola_public_1.1.zip"
 COLA_FILES = {  # split → file, SHA-256 of release 1.1
-    "train": (
-        "in_domain_train.tsv",
-        "f320a10f92d3bce6b29152fde322a362eac39238e50d8de0c8815457fdf4fc12"),
-    "in_domain_dev": (
-        "in_domain_dev.tsv",
-        "77176f6a03faa5a1c4f23c69971fc1bff565931112fb65af47b2d6e24b7f42f7"),
-    "out_of_domain_dev": (
-        "out_of_domain_dev.tsv",
-        "201b9c57b2a20f1282242eec0ed8995729e3be19c29a46c047b3727338836c05")}
+    "train": ("in_domain_train.tsv",
+              "f320a10f92d3bce6b29152fde322a362eac39238e50d8de0c8815457fdf4fc12"),
+    "in_domain_dev": ("in_domain_dev.tsv",
+                      "77176f6a03faa5a1c4f23c69971fc1bff565931112fb65af47b2d6e24b7f42f7"),
+    "out_of_domain_dev": ("out_of_domain_dev.tsv",
+                          "201b9c57b2a20f1282242eec0ed8995729e3be19c29a46c047b3727338836c05")}
 
 def verify(content: bytes,  # of a file
            name: str,       # of the file, for the error
@@ -77,23 +78,16 @@ def unpack_cola(archive: str | Path,  # the zip file from CoLA's page
                 folder: str | Path,   # gets the three files
                ) -> Path:             # the folder; `ColaError` if damaged or not CoLA
     "Take the three TSVs out of CoLA's zip file, verified, and nothing else"
-    name = Path(archive).name
-    contents = {}
-    try:
-        with zipfile.ZipFile(archive) as members:
-            for file, sha256 in COLA_FILES.values():
-                with members.open(f"cola_public/raw/{file}") as member:
-                    content = member.read(2**20)  # the largest has 0.45 MB
-                contents[file] = verify(content, file, sha256)
-    except KeyError as error:
-        raise ColaError(f"{name}: {error.args[0]} It is not the zip file of CoLA; "
-                        "load again") from None
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
-        raise ColaError(f"{name}: damaged or not a zip file ({error}); "
-                        "delete it and load again") from None
-    folder = Path(folder)
+    folder, contents = Path(folder), {}
+    problem = f"{Path(archive).name}: damaged or not the zip file of CoLA"
+    with in_one_line(problem, "; delete it and load again", KeyError, *DAMAGED), \
+         zipfile.ZipFile(archive) as members:
+        for file, sha256 in COLA_FILES.values():
+            with members.open(f"cola_public/raw/{file}") as member:
+                content = member.read(2**20)  # the largest has 0.45 MB
+            contents[folder/file] = verify(content, file, sha256)
     folder.mkdir(parents=True, exist_ok=True)
-    for file, content in contents.items(): write_atomic(folder/file, content)
+    for file, content in contents.items(): write_atomic(file, content)
     return folder
 
 # %% ../nbs/03_data.ipynb #fetch-cola
@@ -103,14 +97,11 @@ def fetch_cola(folder: str | Path,   # gets the three files
     "Download CoLA with a progress bar, verify it and unpack it"
     pooch.get_logger().setLevel("WARNING")
     download: Any = pooch.HTTPDownloader(progressbar=True, timeout=30)
+    advice = ("; where there is no network, unpack the zip file by hand and set COLA_NBDEV_DATA "
+              "to its folder, or use the demo corpus")
     with tempfile.TemporaryDirectory() as scratch:
-        try: archive = pooch.retrieve(url, None, "cola.zip", scratch, downloader=download)
-        except (OSError, ValueError) as error:
-            reason = str(getattr(error, "reason", None) or error).split("\n")[0][:80]
-            raise ColaError(
-                f"cannot download CoLA from {url} ({type(error).__name__}: {reason}); where there "
-                "is no network, unpack the zip file by hand and set COLA_NBDEV_DATA to its "
-                "folder, or use the demo corpus") from None
+        with in_one_line(f"cannot download CoLA from {url}", advice, OSError, ValueError):
+            archive = pooch.retrieve(url, None, "cola.zip", scratch, downloader=download)
         return unpack_cola(archive, folder)
 
 # %% ../nbs/03_data.ipynb #read-cola
@@ -160,9 +151,11 @@ class Corpus:
         "Which data exactly this is"
         return fingerprint(self.splits)
 
+    def _rows(self): return pd.concat(self.splits, names=["split"]).reset_index("split")
+
     def summary(self) -> pd.DataFrame:
         "One row per split: sentences, share of acceptable ones, words (split at blanks), sources"
-        rows = pd.concat(self.splits, names=["split"])
+        rows = self._rows()
         rows["words"] = rows.sentence.str.split().str.len()
         counts = rows.groupby("split", sort=False).agg(**{
             "sentences": ("sentence", "size"), "unique": ("sentence", "nunique"),
@@ -172,19 +165,17 @@ class Corpus:
 
     def examples(self, count: int = 5) -> pd.DataFrame:  # sentence, label by its name, split
         "A few sentences, drawn at random, to see that the file was understood"
-        rows = pd.concat(self.splits, names=["split"]).reset_index("split")
+        rows = self._rows().filter(["sentence", "label", "split"])
         rows = rows.sample(min(count, len(rows)), random_state=0)
-        sentence = rows.sentence.str.replace(r"\s+", " ", regex=True).str.slice(0, 60)
-        label = rows.label.map(dict(enumerate(self.names)))
-        return pd.DataFrame({"sentence": sentence, "label": label, "split": rows.split})
+        rows["sentence"] = rows.sentence.str.replace(r"\s+", " ", regex=True).str.slice(0, 60)
+        rows["label"] = rows.label.map(dict(enumerate(self.names)))
+        return rows
 
     def counts(self) -> pd.DataFrame:  # a row per split
         "How many sentences there are of each label"
-        rows = pd.concat(self.splits, names=["split"])
-        counts = pd.DataFrame(rows.groupby(["split", "label"], sort=False).size().unstack())
-        counts = counts.reindex([0, 1], axis=1).fillna(0).astype(int)
-        counts.columns = [*self.names]
-        return counts.rename_axis(None)
+        rows = self._rows()
+        counts = pd.crosstab(rows.split, rows.label).reindex([*self.splits], columns=[0, 1])
+        return counts.fillna(0).astype(int).set_axis([*self.names], axis=1).rename_axis(None)
 
     def __repr__(self):
         sizes = [f"{split} {len(frame)}" for split, frame in self.splits.items()]
@@ -197,7 +188,6 @@ class Corpus:
                folder: str | Path,  # gets one TSV per split; `ColaError` if one exists
               ) -> list[Path]:      # the files written
         "Write every split as a TSV in CoLA's four columns"
-        folder = Path(folder)
         files = {path_within(folder, COLA_FILES.get(split, (f"{split}.tsv",))[0]): frame
                  for split, frame in self.splits.items()}
         if len(files) < len(self.splits):
@@ -205,8 +195,8 @@ class Corpus:
         for file in files:
             if file.exists():
                 raise ColaError(f"{file} exists already; choose another folder or remove it")
-        for file in files: file.parent.mkdir(parents=True, exist_ok=True)
         for file, frame in files.items():
+            file.parent.mkdir(parents=True, exist_ok=True)
             text = frame[COLUMNS[:4]].astype(str).replace(r"[\t\r\n]+", " ", regex=True)
             write_atomic(file, "".join(text.agg("\t".join, axis=1) + "\n"))
         return list(files)
@@ -218,7 +208,7 @@ def _one_of_each(rows, fraction, seed):
     "Hold out some of each label, and at least one"
     held_out = [part.sample(max(1, round(fraction * len(part))), random_state=seed)
                 for _, part in rows.groupby("label") if len(part) > 1]
-    held_out = pd.concat(held_out) if held_out else rows[:0]
+    held_out = pd.concat([rows[:0], *held_out])
     return rows.drop(held_out.index), held_out
 
 def split_sentences(sentences: pd.DataFrame,  # with a column `label`
@@ -229,28 +219,26 @@ def split_sentences(sentences: pd.DataFrame,  # with a column `label`
     "Split at random, with the same share of each label; `ColaError` if there are too few"
     rows = sentences = sentences.reset_index(drop=True)
     copies = pd.Series(_normalized(sentences.sentence)) if together else rows.index.to_series()
-    if together: rows = sentences[~copies.duplicated()]
-    try:
-        split = train_test_split(rows, test_size=fraction, random_state=seed, stratify=rows.label)
-    except ValueError: split = [rows, rows[:0]]
-    parts = [pd.DataFrame(part) for part in split]
-    if any(part.label.nunique() < 2 for part in parts):
-        parts = [pd.DataFrame(part) for part in _one_of_each(rows, fraction, seed)]
-    if any(part.label.nunique() < 2 for part in parts):
+    rows = sentences[~copies.duplicated()]
+    def lack(parts): return any(part.label.nunique() < 2 for part in parts)
+
+    parts: Any
+    try: parts = train_test_split(rows, test_size=fraction, random_state=seed, stratify=rows.label)
+    except ValueError: parts = _one_of_each(rows, fraction, seed)
+    if lack(parts): parts = _one_of_each(rows, fraction, seed)
+    if lack(parts):
         counts = rows.label.value_counts().sort_index()
         listed = " and ".join(f"{count} with label {label}" for label, count in counts.items())
         raise ColaError(f"{len(rows)} sentences ({listed}) are too few to hold out "
                         f"{fraction:.0%} of them with both labels on each side; "
-                        "add sentences of the rarer label") from None
-    where, text = copies.groupby(copies).groups, copies.to_dict()
-    kept, held_out = (sentences.loc[[copy for row in part.index for copy in where[text[row]]]]
+                        "add sentences of the rarer label")
+    where = copies.groupby(copies).groups
+    kept, held_out = (sentences.loc[[copy for text in copies[part.index] for copy in where[text]]]
                       .reset_index(drop=True) for part in parts)
     return kept, held_out
 
 # %% ../nbs/03_data.ipynb #load-corpus
 DEMOS = {"demo": "en", "demo-pt": "pt"}  # name → language
-
-def _shown(name): return name.encode(errors="backslashreplace").decode()  # if it isn't UTF-8
 
 def _named_splits(sentences, where):
     "The splits of a table with a column `split`, train first"
@@ -272,13 +260,14 @@ def _load_file(path, dev_fraction, columns, positive):
         notes.append(f"no dev set: {len(dev)} of {len(train) + len(dev)} sentences are held out")
         copies = pd.Series(_normalized(sentences.sentence)).duplicated().sum()
         if copies: notes.append(f"{copies} copies of sentences stay on the side of the first")
-    return Corpus(_shown(path.name), splits, said, names, tuple(notes))
+    return Corpus(printable(path.name), splits, said, names, tuple(notes))
 
-def _load_folder(folder, columns, positive):
-    splits, left_out = read_corpus_folder(folder, columns, positive)
-    first, notes = splits["train"], [f"left out: {', '.join(left_out)}"] if left_out else []
-    frames = {split: found.sentences for split, found in splits.items()}
-    return Corpus(_shown(folder.name), frames, first.said, first.names, tuple(notes))
+def _corpus(name, splits: dict[str, Taken], notes):
+    "A corpus of splits whose labels have the same names"
+    check_names(splits, name)
+    frames = {split: found.sentences.drop(columns="split", errors="ignore")
+              for split, found in splits.items()}
+    return Corpus(name, frames, splits["train"].said, splits["train"].names, tuple(notes))
 
 def load_corpus(source: str | Path = "demo",  # demo, demo-pt, cola, a file, a folder of splits
                 dev_fraction: float = .2,     # of a single file, to hold out; 1: all of it
@@ -286,8 +275,7 @@ def load_corpus(source: str | Path = "demo",  # demo, demo-pt, cola, a file, a f
                 positive: str | None = None,  # the label that counts as 1; default: it's known
                ) -> Corpus:                   # `ColaError` if it can't be read
     "Load a corpus by its name or path"
-    name = str(source)
-    path = Path(source)
+    name, path = str(source), Path(source)
     if name in (*DEMOS, "cola") and (columns or positive is not None):
         raise ColaError(f"{name} has no columns to choose from; give a file or a folder")
     if name in DEMOS:
@@ -295,7 +283,10 @@ def load_corpus(source: str | Path = "demo",  # demo, demo-pt, cola, a file, a f
         return Corpus(name, {split: pd.DataFrame(rows[split], columns=COLUMNS) for split in rows})
     if name == "cola": return Corpus(name, read_cola())
     if (path/"raw").is_dir(): path = path/"raw"  # as in the unpacked folder cola_public
-    if path.is_dir(): return _load_folder(path, columns, positive)
+    if path.is_dir():
+        splits, left_out = read_corpus_folder(path, columns, positive)
+        notes = [f"left out: {', '.join(left_out)}"] if left_out else []
+        return _corpus(printable(path.name), splits, notes)
     if path.is_file(): return _load_file(path, dev_fraction, columns, positive)
     raise ColaError(f"there is no corpus {name!r}; say {', '.join(DEMOS)}, cola, "
                     "or the path of a file or folder")
@@ -323,29 +314,19 @@ def corpus_of(splits: dict[str, Any],  # split → DataFrame, `Dataset`, rows or
         if ours in found: raise ColaError(f"{name} has two splits for {ours}; remove one")
         try: found[ours] = _in_memory(rows, f"{name}, {split}", columns, positive)
         except Unlabeled as error: notes.append(f"left out: {error}")
-    if "train" not in found:
-        raise ColaError(f"{name} has no split called train with labels; "
-                        f"it has {', '.join(map(str, splits)) or 'none'}")
-    first = found["train"]
-    for split, other in found.items():
-        if other.names != first.names:
-            raise ColaError(f"{name}: the labels of {split} are {' and '.join(other.names)}, "
-                            f"of train {' and '.join(first.names)}")
-    frames = {split: each.sentences.drop(columns="split", errors="ignore")
-              for split, each in found.items()}
-    return Corpus(name, frames, first.said, first.names, tuple(notes))
+    if "train" in found: return _corpus(name, found, notes)
+    raise ColaError(f"{name} has no split called train with labels; "
+                    f"it has {', '.join(map(str, splits)) or 'none'}")
 
 # %% ../nbs/03_data.ipynb #plot-labels
 def plot_labels(corpus: Corpus,          # any corpus
                 ax: Axes | None = None,  # where to draw; default: a new figure
                ) -> Axes:                # the same axes, or new ones
     "How many sentences of each label there are in each split, as bars"
-    counts = pd.DataFrame({split: frame.label.value_counts()
-                           for split, frame in corpus.splits.items()}).T
-    shown = pd.DataFrame({translate(corpus.names[label]): counts[label] for label in (1, 0)})
-    shown.columns.name = translate("label")
-    if ax is None: _, ax = plt.subplots(figsize=(7, 2.4))
-    shown.plot.barh(stacked=True, color=["#0173b2", "#de8f05"], ax=ax)
+    counts = corpus.counts().iloc[:, ::-1].rename(columns=translate)
+    ax = new_axes(ax, 7, 2.4)
+    counts.plot.barh(stacked=True, color=["#0173b2", "#de8f05"], ax=ax)
+    ax.legend(title=translate("label"))
     ax.set(title=translate("Labels in the corpus {name}", name=corpus.name),
            xlabel=translate("sentences"), ylabel="")
     ax.invert_yaxis()
@@ -389,11 +370,9 @@ def odd_characters(sentences: Iterable[str],  # one or many
 def scripts(sentences: Iterable[str],  # one or many
            ) -> Counter[str]:          # latin, cyrillic, cjk, … → sentences with such a letter
     "Which scripts the letters are of"
-    found = Counter()
-    for sentence in sentences:
-        names = [unicodedata.name(each, "unknown") for each in sentence if each.isalpha()]
-        found.update({name.split()[0].lower() for name in names})
-    return found
+    return Counter(script for sentence in sentences for script in {
+        unicodedata.name(each, "unknown").split()[0].lower() for each in sentence
+        if each.isalpha()})
 
 # %% ../nbs/03_data.ipynb #audit-cell
 @dataclass(repr=False)
@@ -410,8 +389,8 @@ class Audit:
 
     def strict(self):
         "`ColaError` if there is any fault"
-        faults = self.faults.itertuples(index=False)
-        listed = [f"{question} in {split}: {count}" for question, split, count, _ in faults]
+        listed = [f"{question} in {split}: {count}"
+                  for question, split, count, _ in self.faults.to_numpy()]
         if listed:
             raise ColaError(f"the audit found faults ({'; '.join(listed)}); "
                             "fix the data, or leave out --strict")
@@ -420,8 +399,8 @@ def occurs_in(sentences: Iterable[str],  # any number
               others: Iterable[str],     # where to look for them; case doesn't matter
              ) -> list[bool]:            # one for each sentence
     "Which sentences are also among others"
-    known = {sentence.strip().lower() for sentence in others}
-    return [sentence.strip().lower() in known for sentence in sentences]
+    known = {*_normalized(others)}
+    return [sentence in known for sentence in _normalized(sentences)]
 
 def _findings(frame, train, name) -> Iterator[tuple]:
     "Question, count, whether that is a fault, and the rows or characters concerned"
@@ -448,8 +427,7 @@ def _findings(frame, train, name) -> Iterator[tuple]:
 def audit(corpus: Corpus,  # with any splits
          ) -> Audit:       # a label rarer than 10% is a fault
     "Look for repetitions, disputed labels, leaks into dev, rare labels and odd characters"
-    rows = []
-    findings = {}
+    rows, findings = [], {}
     for split, frame in corpus.splits.items():
         train = corpus.splits.get("train") if split != "train" else None
         for question, count, fault, found in _findings(frame, train, corpus.names[1]):

@@ -30,7 +30,9 @@ from cola_nbdev.basics import (
     ColaError,
     csv_line,
     get_language,
+    in_one_line,
     localize_axes,
+    new_axes,
     read_bytes,
     translate,
     write_atomic,
@@ -136,6 +138,9 @@ def _mcc_row(part):
             "mcc_high": interval.high, "accuracy": (part.label == part.predicted).mean(),
             "acceptable": part.label.mean(), "judged_acceptable": part.predicted.mean()}
 
+def _mcc_table(parts):
+    return pd.DataFrame(map(_mcc_row, parts.values()), index=list(parts))
+
 def mcc_by(predictions: pd.DataFrame,  # with the columns `label` and `predicted`
            column: str,                # any other, say `phenomenon`; `ColaError` if it's missing
           ) -> pd.DataFrame:           # a row per value; no MCC where the labels are of one class
@@ -143,8 +148,7 @@ def mcc_by(predictions: pd.DataFrame,  # with the columns `label` and `predicted
     if column not in predictions:
         raise ColaError(f"the predictions have no column {column!r}; "
                         f"they have {', '.join(predictions.columns)}")
-    rows = {value: _mcc_row(part) for value, part in predictions.groupby(column, sort=False)}
-    return pd.DataFrame(rows.values(), index=list(rows))
+    return _mcc_table(dict(iter(predictions.groupby(column, sort=False))))
 
 # %% ../nbs/15_evaluation.ipynb #split-metrics
 def split_masks(predictions: pd.DataFrame,  # with the column `split`, and perhaps `in_train`
@@ -162,9 +166,8 @@ def split_metrics(predictions: pd.DataFrame,  # with the columns `split`, `label
                   together: str = "all_dev",  # name of all splits together; CoLA's is `glue_dev`
                  ) -> pd.DataFrame:           # columns as in `mcc_by`
     "The scores of each split and of all of them together"
-    rows = {name: _mcc_row(predictions[mask])
-            for name, mask in split_masks(predictions, together).items()}
-    return pd.DataFrame(rows.values(), index=list(rows))
+    masks = split_masks(predictions, together)
+    return _mcc_table({name: predictions[mask] for name, mask in masks.items()})
 
 def split_difference(predictions: pd.DataFrame,  # with the columns `split`, `label`, `predicted`
                      first: str,                 # name of a split
@@ -182,7 +185,7 @@ def plot_confusion(predictions: pd.DataFrame,  # with the columns `label` and `p
                    names: Sequence[str] = (LABELS[0], LABELS[1]),  # of label 0 and label 1
                   ) -> Axes:
     "How many sentences of each label were judged how"
-    if ax is None: _, ax = plt.subplots(figsize=(4, 3.2), layout="constrained")
+    ax = new_axes(ax, 4, 3.2)
     ConfusionMatrixDisplay.from_predictions(
         predictions.label, predictions.predicted, labels=[0, 1], cmap="Blues", colorbar=False,
         display_labels=[translate(name).replace("$", r"\$") for name in names], ax=ax)
@@ -204,7 +207,7 @@ def plot_batch_mcc(predictions: pd.DataFrame,  # as for `batch_mcc`
                    ax: Axes | None = None,     # axes to draw on
                   ) -> Axes:
     "The MCC of every batch as a bar; a batch of one class is marked with ×"
-    if ax is None: _, ax = plt.subplots(figsize=(9, 3), layout="constrained")
+    ax = new_axes(ax, 9, 3)
     scores = batch_mcc(predictions, batch_size)
     ax.bar(range(len(scores)), np.nan_to_num(scores), color="#0173b2")
     missing = np.flatnonzero(np.isnan(scores))
@@ -279,7 +282,7 @@ def plot_mcc(table: pd.DataFrame,     # from `mcc_by`, `mcc_of_groups` or `split
     "The MCC of each row with its 95% interval; small groups in gray, * where one differs"
     table = table.loc[table.n.rank(method="first", ascending=False) <= most]
     rows = np.arange(len(table))
-    if ax is None: _, ax = plt.subplots(figsize=(7, .9 + .32*len(table)), layout="constrained")
+    ax = new_axes(ax, 7, .9 + .32*len(table))
     colors = np.where(table.n < SMALL, "#8c8c8c", "#0173b2")
     is_shrunk = "shrunk" in table and bool(table.shrunk.notna().any())
     score = "shrunk" if is_shrunk else "mcc"
@@ -288,10 +291,9 @@ def plot_mcc(table: pd.DataFrame,     # from `mcc_by`, `mcc_of_groups` or `split
     if is_shrunk: ax.scatter(table.mcc, rows, facecolors="none", edgecolors=[*colors], s=20)
     for row in rows[table.mcc.isna()]:
         ax.text(0, row, f" – {translate('one class only')}", va="center", color="#6e6e6e")
-    differs = table.differs if "differs" in table else [False] * len(table)
-    names = [f"{name} ({n}){' *' if is_other else ''}".replace("$", r"\$")  # a bare $: a formula
-             for name, n, is_other in zip(table.index, table.n, differs, strict=True)]
-    ax.set_yticks(rows, names)
+    stars = np.where(table.differs if "differs" in table else False, " *", "")
+    names = table.index.astype(str) + table.n.map(" ({})".format) + stars
+    ax.set_yticks(rows, names.str.replace("$", r"\$"))  # a bare $ would begin a formula
     ax.axvline(0, color="grey", linewidth=1)
     label = translate("MCC with 95% interval (sentences in brackets)")
     if is_shrunk: label = translate("MCC, drawn toward the mean (circles: as counted)")
@@ -331,11 +333,10 @@ def error_map(predictions: pd.DataFrame,  # from `predict_splits`
              ) -> pd.DataFrame:           # rows (column, value), the worst of a column first
     "Where the errors live: by phenomenon, source, length and mark"
     rows = predictions.assign(length=length_of(predictions.sentence).astype(str))
-    if "label_notes" in rows.columns:
-        rows["label_notes"] = rows.label_notes.replace("", "no mark")
+    rows = rows.replace({"label_notes": {"": "no mark"}})
     parts = {}
     for column in ("phenomenon", "sentence_source", "length", "label_notes"):
-        if column not in rows.columns or len(set(rows[column])) < 2: continue
+        if column not in rows or len(set(rows[column])) < 2: continue
         table = mcc_of_groups(rows, column).sort_values(["shrunk", "mcc", "accuracy"])
         if column == "length": table = table.loc[[name for name in LENGTHS if name in table.index]]
         parts[column] = table[table.n >= least]
@@ -347,9 +348,8 @@ def worst_mistakes(predictions: pd.DataFrame,  # with the columns `label`, `pred
                   ) -> pd.DataFrame:           # the most confident first
     "The mistakes that were made with the most confidence"
     wrong = predictions[predictions.label != predictions.predicted]
-    order = wrong.logit.abs().sort_values(ascending=False, kind="stable").index
-    shown = ["split", "phenomenon", "sentence", "label", "probability"]
-    return wrong.loc[order[:count]].filter(items=shown)
+    order = np.argsort(-np.abs(wrong.logit.to_numpy()), kind="stable")[:count]
+    return wrong.iloc[order].filter(["split", "phenomenon", "sentence", "label", "probability"])
 
 # %% ../nbs/15_evaluation.ipynb #report
 PAGE = """<!doctype html><html lang="{language}"><meta charset="utf-8">
@@ -416,28 +416,31 @@ class Report:
         return "\n".join(notes)
 
     @property
+    def _column(self):
+        return "phenomenon" if "phenomenon" in self.predictions else "sentence_source"
+
+    @property
     def beyond(self) -> str:
         "The interval of all sentences for other groups than these; empty if there are few"
-        rows = self.predictions
-        column = "phenomenon" if "phenomenon" in rows else "sentence_source"
+        rows, column = self.predictions, self._column
         groups = len(set(rows[column].dropna())) if column in rows else 0
-        if groups < 5 or len(set(rows.label)) < 2: return ""
+        if groups < 5 or rows.label.nunique() < 2: return ""
         return (f"for other sentences like these, see mcc_low and mcc_high; for another {column}: "
                 "MCC {:.3f}, 95% interval {:.3f} to {:.3f}".format(*mcc_beyond(rows, column)))
 
     @property
     def abstaining(self) -> str:
         "What it would answer if it may abstain; empty if nothing says when (see `calibration`)"
-        known = self.facts.get("abstain")
-        if not known or self.predictions.label.nunique() < 2: return ""
-        rows = self.predictions
+        rows, known = self.predictions, self.facts.get("abstain")
+        if not known or rows.label.nunique() < 2: return ""
         fits = np.stack([rows.probability, 1 - rows.probability]) <= known["limit"]
         answered = rows[fits[0] != fits[1]]
         score = "–"
         if answered.label.nunique() == 2: score = f"{mcc(answered.label, answered.predicted):.3f}"
-        return (f"if it may abstain (at most {known['risk']:.0%} wrong verdicts): "
-                f"{len(answered) / len(rows):.0%} answered, MCC of these {score}, wrong verdicts "
-                f"{(answered.label != answered.predicted).sum() / len(rows):.1%} of all")
+        wrong = (answered.label != answered.predicted).sum() / len(rows)
+        return (f"if it may abstain, set for at most {known['risk']:.0%} wrong verdicts on "
+                f"sentences like those held out: {len(answered) / len(rows):.0%} answered here, "
+                f"MCC of these {score}, {wrong:.1%} of all judged wrongly")
 
     @property
     def names(self) -> tuple[str, str]:
@@ -449,10 +452,10 @@ class Report:
         return table.rename(columns={"acceptable": self.names[1],
                                      "judged_acceptable": f"judged_{self.names[1]}"})
 
+    def _notes(self): return [*filter(None, (self.beyond, self.abstaining, self.warning))]
+
     def __repr__(self):
-        said = [self._named(self.metrics.round(3)).to_string(), self.beyond, self.abstaining,
-                self.warning]
-        return "\n".join(filter(None, said))
+        return "\n".join([self._named(self.metrics.round(3)).to_string(), *self._notes()])
 
     def figures(self) -> dict[str, Figure]:
         "Every plot of the report that the fonts can draw, by its name, newly drawn"
@@ -470,7 +473,7 @@ class Report:
         axes["batch_mcc"].set_title(
             translate("MCC of every batch of {count}, {split}", count=32, split=split))
         titles = {"phenomenon": "MCC by phenomenon", "sentence_source": "MCC by sentence source"}
-        column = "phenomenon" if "phenomenon" in rows.columns else "sentence_source"
+        column = self._column
         if len(set(rows[column])) > 1:
             table = mcc_of_groups(rows, column).sort_values(["shrunk", "mcc"], ascending=False)
             axes[f"mcc_by_{column}"] = plot_mcc(table, translate(titles[column]))
@@ -490,8 +493,7 @@ class Report:
                           if isinstance(value, (str, int, float)))
         parts = [f"<h1>{title}</h1><p>{html.escape(facts)}</p>",
                  self._named(self.metrics.round(3)).to_html(na_rep="–", border=0)]
-        parts += [f"<p>{html.escape(note)}</p>" for note in
-                  (self.beyond, self.abstaining, self.warning) if note]
+        parts += [f"<p>{html.escape(note)}</p>" for note in self._notes()]
         parts += [_picture(figure) for figure in self.figures().values()]
         errors = error_map(self.predictions)
         if len(errors):
@@ -529,21 +531,19 @@ def write_predictions(predictions: pd.DataFrame, # from `predict_splits`
 def read_predictions(path: str | Path,  # predictions.csv of a run
                     ) -> pd.DataFrame:  # `ColaError` if it's missing or has other columns
     "Read the predictions of a run, as `predict_splits` made them"
-    try: predictions = pd.read_csv(io.BytesIO(read_bytes(path)), keep_default_na=False)
-    except ValueError as error:
-        raise ColaError(f"{path}: cannot be read ({error})") from None
+    with in_one_line(f"{path}: cannot be read", "", ValueError):
+        predictions = pd.read_csv(io.BytesIO(read_bytes(path)), keep_default_na=False)
+    hint = "is it the predictions.csv of a run?"
     needed = {"split", "sentence", "label", "logit", "probability", "predicted"}
     if missing := needed - set(predictions):
-        raise ColaError(f"{path}: no column {', '.join(sorted(missing))}; "
-                        "is it the predictions.csv of a run?")
+        raise ColaError(f"{path}: no column {', '.join(sorted(missing))}; {hint}")
     for column in ("label", "predicted", "logit", "probability"):
         values = pd.Series(pd.to_numeric(predictions[column], errors="coerce"))
-        whole = column in ("label", "predicted")
-        fits = values.isin([0, 1]) if whole else np.isfinite(values.to_numpy(float))
-        if not fits.all():
-            row = int(np.argmin(fits))
-            found = predictions[column][row]
-            raise ColaError(f"{path}: the {column} in row {row} is {found!r:.60}; is it the "
-                            "predictions.csv of a run?")
+        fits = np.isfinite(values.to_numpy(float))
+        if column in ("label", "predicted"): fits = values.isin([0, 1])
+        if fits.all(): continue
+        row = int(np.argmin(fits))
+        raise ColaError(f"{path}: the {column} in row {row} is {predictions[column][row]!r:.60}; "
+                        f"{hint}")
     if not len(predictions): raise ColaError(f"{path} holds no predictions")
     return predictions

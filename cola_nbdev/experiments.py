@@ -31,6 +31,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from cola_nbdev.basics import (
     ColaError,
     differences,
+    is_blank,
     localize_axes,
     log_odds,
     progress_bar,
@@ -40,12 +41,15 @@ from cola_nbdev.basics import (
 )
 from .checkpoints import Busy, Stopped, one_writer
 from .comparison import check_same, mcc_of_seeds, paired_draws, seed_variance
-from .data import Corpus
+from .corruption import real_and_corrupted
+from .data import Corpus, occurs_in
 from .distributed import Processes
 from .evaluation import Report, draw_mcc, interval_of, mcc_of_runs, split_masks
 from .model import load_model
 from .packing import predict_logits
-from .prediction import check_recipe, fine_tune, read_metrics
+from .prediction import Judge, check_recipe, fine_tune, read_metrics
+from .reading import format_of
+from .scoring import survey
 from .settings import CHECKPOINT_SETTINGS, SEEDS, Config
 from cola_nbdev.tokenization import (
     LengthSampler,
@@ -58,8 +62,8 @@ from cola_nbdev.tokenization import (
 from .training import Progress, Run, TrainingData, TrainState, finish, fit
 
 # %% auto #0
-__all__ = ['Seeds', 'same_recipe', 'run_seeds', 'cls_vectors', 'first_half', 'baselines', 'train_with_dynamics', 'cartography',
-           'plot_cartography']
+__all__ = ['Seeds', 'same_recipe', 'run_seeds', 'cls_vectors', 'first_half', 'baselines', 'unlabelled_sentences', 'distill',
+           'train_with_dynamics', 'cartography', 'plot_cartography']
 
 # %% ../nbs/23_experiments.ipynb #seeds
 @dataclass(repr=False)
@@ -305,6 +309,56 @@ def _lead(labels, baseline, model):
     means = [mcc_of_runs(labels, runs).mean() for runs in (baseline, model)]
     lead = interval_of(means[1] - means[0], paired_draws(labels, baseline, model))
     return dict(zip(("lead", "lead_low", "lead_high"), lead, strict=True))
+
+# %% ../nbs/23_experiments.ipynb #distill
+def unlabelled_sentences(path: str | Path,  # a text with a sentence a line, or a table
+                        ) -> tuple[list[str], int]:  # and how many rows are empty or broken
+    "The sentences of a file that nobody has labeled"
+    passed_over = []
+    with open(path, "rb") as file:
+        table = survey(file, (format_of(path), "jsonl"), None, Path(path).name,
+                       lambda line, reason: passed_over.append(line))
+        found = [row.get(table.column) for _, row in table.rows()]
+    kept = [sentence for sentence in found if sentence and not is_blank(sentence)]
+    return kept, len(passed_over) + len(found) - len(kept)
+
+def _taught(corpus, judges, sentences, progress):
+    "The sentences, and what the teachers think of them"
+    dev = [sentence for frame in corpus.dev.values() for sentence in frame.sentence]
+    sentences = list(dict.fromkeys(sentences))
+    known = occurs_in(sentences, dev)
+    sentences = [sentence for sentence, skip in zip(sentences, known, strict=True) if not skip]
+    with progress_bar(total=len(judges) * len(sentences), description="asking", unit="sentence",
+                      show=progress) as bar:
+        found = [judge.predict_probability(sentences, done=bar.update)[0] for judge in judges]
+    return pd.DataFrame({"sentence": sentences, "label": np.mean(found, axis=0),
+                         "teacher": " ".join(judge.fingerprint for judge in judges)})
+
+def distill(corpus: Corpus,                 # `train` to learn from, other splits to report on
+            teachers: Sequence[str | Path], # fine-tuned models, or folders of their runs
+            config: Config = Config(),      # the settings of the student, among them its `model`
+            out: str | Path = "runs/distilled",  # as for `fine_tune`
+            unlabelled: Iterable[str] = (), # more sentences to learn from
+            corrupted: int = 2,             # half training sets of corrupted sentences
+            overwrite: bool | None = False, # replace an earlier run, finished or not
+            progress: bool = True,          # show progress bars and a line per epoch
+            resume: bool = False,           # continue an interrupted run, if there is one
+           ) -> Report:                     # `ColaError` if a teacher has other labels
+    "Train a small model to answer as larger ones do"
+    judges = [Judge(teacher) for teacher in teachers]
+    for teacher, judge in zip(teachers, judges, strict=True):
+        if judge.names != corpus.names:
+            raise ColaError(f"{teacher} tells {judge.names[0]} from {judge.names[1]}, the corpus "
+                            f"{corpus.names[0]} from {corpus.names[1]}; choose another teacher")
+    largest = max(judge.model.num_parameters() for judge in judges)
+    if progress and load_model(config.model).num_parameters() > largest:
+        print(f"the student, {config.model}, is larger than its teacher")
+    train, seed = corpus.train, config.seed_of("order")
+    acceptable = train.sentence[train.label == 1].tolist()
+    made = [real_and_corrupted(acceptable, len(train), seed, number) for number in range(corrupted)]
+    bad = [sentence for each in made for sentence in each.sentence[each.label == 0]]
+    taught = _taught(corpus, judges, [*train.sentence, *unlabelled, *bad], progress)
+    return fine_tune(corpus, config, out, overwrite, progress, resume, taught)
 
 # %% ../nbs/23_experiments.ipynb #train-watching
 def train_with_dynamics(sentences: pd.DataFrame,     # to train on: `sentence` and `label`

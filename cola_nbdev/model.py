@@ -109,7 +109,7 @@ def _check_head(config, name, trained):
         raise ColaError(f"{name} is a multi-label model: its labels don't exclude each other; "
                         f"fine-tune it first: cola train --model {shlex.quote(str(name))}")
 
-def load_model(name: str | Path = "minilm",  # minilm, bert, tiny, a Hub id, or a folder
+def load_model(name: str | Path = "minilm",  # minilm, mpnet, bert, tiny, a Hub id, or a folder
                seed: int = 42,               # decides the random weights of a new head
                trained: bool = False,        # refuse a model whose head is still random
                positive: str | None = None,  # as for `read_labels`

@@ -9,12 +9,13 @@ import contextlib
 import ctypes
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from scipy.special import expit
+from torch import nn
 from torch.nn.functional import cross_entropy, scaled_dot_product_attention
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -22,12 +23,11 @@ from .basics import ColaError, log_odds, progress_bar
 from .model import match_tokenizer
 from .tokenization import LengthSampler, encode
 
-if TYPE_CHECKING:
-    from transformers.models.bert.modeling_bert import BertSelfAttention
+
 
 # %% auto #0
-__all__ = ['PADDED', 'pack_batch', 'unpack_batch', 'attend', 'Packed', 'in_chunks', 'accumulate', 'GraphedStep', 'return_memory',
-           'example_logits', 'predict_logits', 'predict_splits']
+__all__ = ['PACKED', 'PADDED', 'pack_batch', 'unpack_batch', 'attend', 'after_attention', 'classify_first', 'Packed', 'in_chunks',
+           'accumulate', 'GraphedStep', 'return_memory', 'example_logits', 'predict_logits', 'predict_splits']
 
 # %% ../nbs/08_packing.ipynb #pack-batch
 def pack_batch(batch: Sequence[tuple],  # pairs (ids, label); a label may be None
@@ -63,34 +63,75 @@ def unpack_batch(batch: dict) -> list[tuple]:  # from `pack_batch`; the pairs it
     return list(zip(rows, labels, strict=True))
 
 # %% ../nbs/08_packing.ipynb #attend
-def attend(attention: BertSelfAttention, # the self-attention of a BERT layer
-           hidden: torch.Tensor,         # what the layer gets, shape (tokens, width)
-           flat_index: torch.Tensor,     # of the packed batch, shape (tokens,)
-           offsets: torch.Tensor,        # of the packed batch, shape (sentences,)
-           mask: torch.Tensor | None,    # shape (sentences, longest); None: all places are taken
-           only_first: bool,             # only [CLS] has a query
-          ) -> torch.Tensor:             # (tokens, width), or (sentences, width) if only_first
+# Architectures that run packed: where a layer keeps its self-attention, and what it calls the
+# projections to queries, keys and values
+PACKED = dict.fromkeys(("bert", "camembert", "electra", "roberta", "xlm-roberta"),
+                       ("attention.self", "query", "key", "value"))
+PACKED |= {"distilbert": ("attention", "q_lin", "k_lin", "v_lin"),
+           "mpnet": ("attention.attn", "q", "k", "v")}
+
+def attend(layer: nn.Module,          # of a model whose architecture is in `PACKED`
+           kind: str,                 # the architecture
+           hidden: torch.Tensor,      # what the layer gets, shape (tokens, width)
+           flat_index: torch.Tensor,  # of the packed batch, shape (tokens,)
+           offsets: torch.Tensor,     # of the packed batch, shape (sentences,)
+           mask: torch.Tensor | None, # shape (sentences, longest); None: all places are taken
+           only_first: bool,          # only [CLS] has a query
+           bias: torch.Tensor | None = None, # added to the scores, (1, heads, longest, longest)
+          ) -> torch.Tensor:          # (tokens, width), or (sentences, width) if only_first
     "Self-attention within each sentence of a packed batch"
+    path, *names = PACKED[kind]
+    attention: Any = layer.get_submodule(path)
+    project_query, project_key, project_value = map(attention.get_submodule, names)
     sentences, width = len(offsets), hidden.shape[1]
     size = len(hidden) if mask is None else mask.numel()
-    heads = attention.num_attention_heads
 
-    def table(values):  # (tokens, width) → (sentences, heads, longest, width of a head)
-        if mask is not None:
-            empty = values.new_zeros(size + 1, width)  # one place more, for tokens of no sentence
-            values = empty.index_copy(0, flat_index, values)[:-1]
-        return values.view(sentences, size // sentences, heads, -1).transpose(1, 2)
+    def by_head(values): # → (sentences, heads, tokens of a sentence, width of a head)
+        size = attention.attention_head_size
+        return values.view(sentences, -1, width // size, size).transpose(1, 2)
 
-    if only_first:
-        query = attention.query(hidden[offsets]).view(sentences, 1, heads, -1).transpose(1, 2)
-    else: query = table(attention.query(hidden))
+    def table(values):   # (tokens, width) → the same, set into the places of a padded table
+        if mask is None: return by_head(values)
+        empty = values.new_zeros(size + 1, width)  # one place more, for tokens of no sentence
+        return by_head(empty.index_copy(0, flat_index, values)[:-1])
+
+    to_heads, asking = (by_head, hidden[offsets]) if only_first else (table, hidden)
+    query = to_heads(project_query(asking))
+    allowed = None if mask is None else mask[:, None, None]
+    if bias is not None:
+        bias = bias[:, :, :query.shape[2]]
+        allowed = bias if allowed is None else bias.masked_fill(~allowed, -math.inf)
     found = scaled_dot_product_attention(
-        query, table(attention.key(hidden)), table(attention.value(hidden)),
-        attn_mask=None if mask is None else mask[:, None, None],
+        query, table(project_key(hidden)), table(project_value(hidden)), attn_mask=allowed,
         dropout_p=attention.dropout.p if attention.training else 0.)
     found = found.transpose(1, 2).reshape(-1, width)
     if only_first or mask is None: return found
     return found.index_select(0, flat_index.clamp(max=size - 1))
+
+# %% ../nbs/08_packing.ipynb #after-attention
+def after_attention(layer: Any,           # of a model whose architecture is in `PACKED`
+                    kind: str,            # the architecture
+                    found: torch.Tensor,  # what `attend` returned, shape (n, width)
+                    kept: torch.Tensor,   # what the layer got for the same tokens, shape (n, width)
+                   ) -> torch.Tensor:     # what the layer returns, shape (n, width)
+    "The rest of a layer: the output of attention, added to what came in; the feed-forward part"
+    if kind == "distilbert":
+        hidden = layer.sa_layer_norm(layer.attention.out_lin(found) + kept)
+        return layer.output_layer_norm(layer.ffn(hidden) + hidden)
+    if kind == "mpnet":
+        attention = layer.attention
+        hidden = attention.LayerNorm(attention.dropout(attention.attn.o(found)) + kept)
+        return layer.output(layer.intermediate(hidden), hidden)
+    return layer.feed_forward_chunk(layer.attention.output(found, kept))
+
+def classify_first(model: Any,            # whose architecture is in `PACKED`
+                   first: torch.Tensor,   # its first token of each sentence, (sentences, width)
+                  ) -> torch.Tensor:      # logits, shape (sentences, 2)
+    "The head of a model, on what the last layer makes of the first token"
+    kind = model.config.model_type
+    if kind == "bert": return model.classifier(model.dropout(model.bert.pooler(first[:, None])))
+    if kind != "distilbert": return model.classifier(first[:, None])
+    return model.classifier(model.dropout(torch.relu(model.pre_classifier(first))))
 
 # %% ../nbs/08_packing.ipynb #packed
 # Architectures that ignore padding on the right, mask and all
@@ -108,7 +149,10 @@ class Packed(torch.nn.Module):
         self.model, self.label_smoothing, self.class_weight = model, label_smoothing, class_weight
         kind, types = model.config.model_type, getattr(model, "token_types", None)
         plain = not types or not any([*types[0], types[1], *types[2]])
-        self.is_packed = kind == "bert" and not model.config.is_decoder and plain
+        is_decoder = getattr(model.config, "is_decoder", False)
+        self.is_packed = kind in PACKED and not is_decoder and plain
+        self.notes = [] if self.is_packed else [f"{kind}: batches are padded, for packed ones are "
+                                                f"for {', '.join(PACKED)}"]
         self.pads = kind in PADDED and plain  # others see no padding: they might mind it
 
     def forward(self, input_ids: torch.Tensor,       # of the packed batch, as are the next four
@@ -116,28 +160,35 @@ class Packed(torch.nn.Module):
                 flat_index: torch.Tensor,            # of each token in a padded table
                 offsets: torch.Tensor,               # where each sentence begins
                 mask: torch.Tensor | None = None,    # which places of the table are taken
-                labels: torch.Tensor | None = None,  # 0 or 1, shape (sentences,)
+                labels: torch.Tensor | None = None,  # 0, 1, or a probability; shape (sentences,)
                ) -> torch.Tensor:  # mean cross-entropy, or logits (sentences, 2) without labels
         "Classify every sentence of a packed batch"
         if self.is_packed: logits = self._packed(input_ids, positions, flat_index, offsets, mask)
         else: logits = self._padded(input_ids, flat_index, offsets, mask)
         if labels is None: return logits
-        losses = cross_entropy(logits.float(), labels, label_smoothing=self.label_smoothing,
+        soft = labels.is_floating_point()  # what a teacher thinks
+        target = torch.stack([1 - labels, labels], 1) if soft else labels
+        losses = cross_entropy(logits.float(), target, label_smoothing=self.label_smoothing,
                                reduction="none")
-        if self.class_weight != 1: losses = torch.where(labels == 0, self.class_weight, 1.) * losses
+        if self.class_weight != 1: losses = (labels + self.class_weight * (1 - labels)) * losses
         return losses.mean()
 
     def _packed(self, input_ids, positions, flat_index, offsets, mask):
-        bert: Any = self.model.bert
-        hidden = bert.embeddings(input_ids[None], position_ids=positions[None])[0]
-        for layer in bert.encoder.layer:
-            last = layer is bert.encoder.layer[-1]
-            found = attend(layer.attention.self, hidden, flat_index, offsets, mask, last)
-            kept = hidden[offsets] if last else hidden
-            hidden = layer.feed_forward_chunk(layer.attention.output(found, kept))
-        pooled = bert.pooler.activation(bert.pooler.dense(hidden))
-        head: Any = self.model
-        return head.classifier(head.dropout(pooled))
+        base: Any = self.model.base_model
+        kind = self.model.config.model_type
+        padding = base.embeddings.position_embeddings.padding_idx
+        if padding is not None: positions = positions + padding + 1  # RoBERTa counts from there
+        hidden = base.embeddings(input_ids[None], position_ids=positions[None])[0]
+        if hasattr(base, "embeddings_project"): hidden = base.embeddings_project(hidden)
+        stack, bias = base.transformer if kind == "distilbert" else base.encoder, None
+        if kind == "mpnet":
+            longest = len(hidden) // len(offsets) if mask is None else mask.shape[1]
+            bias = stack.compute_position_bias(hidden.new_empty(1, longest))
+        for layer in stack.layer:
+            last = layer is stack.layer[-1]
+            found = attend(layer, kind, hidden, flat_index, offsets, mask, last, bias)
+            hidden = after_attention(layer, kind, found, hidden[offsets] if last else hidden)
+        return classify_first(self.model, hidden)
 
     def _padded(self, input_ids, flat_index, offsets, mask):
         if mask is None: mask = torch.ones_like(input_ids, dtype=torch.bool).view(len(offsets), -1)

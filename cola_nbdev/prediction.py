@@ -315,7 +315,8 @@ Says whether a text is *{1}* (label 1) or *{0}* (label 0). Meant for a first loo
 person then reads.""", """The labels are those of its corpus, with whatever is wrong or one-sided in
 them; on texts of another kind it may be much worse. Do not use it to grade people."""
 
-BASE_MODELS = {"minilm": "sentence-transformers/all-MiniLM-L6-v2",  # both under Apache 2.0
+BASE_MODELS = {"minilm": "sentence-transformers/all-MiniLM-L6-v2",  # all under Apache 2.0
+               "mpnet": "sentence-transformers/all-mpnet-base-v2",
                "bert": "google-bert/bert-base-uncased"}
 
 def model_card(report: Report,  # of the run
@@ -571,6 +572,7 @@ def fine_tune(corpus: Corpus,                 # `train` to learn from, others to
               overwrite: bool | None = False, # replace an earlier run, finished or not
               progress: bool = True,          # show progress
               resume: bool = False,           # continue an interrupted run, if there is one
+              taught: pd.DataFrame | None = None, # as for `train`
              ) -> Report:                     # `ColaError` if it fails, `Stopped` by a signal
     "Train, evaluate, report and save: everything or nothing"
     from cola_nbdev.distributed import on_main_process, rank  # slow
@@ -584,7 +586,7 @@ def fine_tune(corpus: Corpus,                 # `train` to learn from, others to
             if report is not None: return report
             try:
                 run = train(corpus.train, config, folder=work/"checkpoints", resume=resume,
-                            progress=progress, names=corpus.names)
+                            progress=progress, names=corpus.names, taught=taught)
                 if run.stopped: raise Stopped(_stop_message(run, work), run.stopped)
                 report = on_main_process(lambda: write_results(run, corpus, work, progress))
                 on_main_process(lambda: _publish(out))

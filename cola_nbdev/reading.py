@@ -17,7 +17,7 @@ import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
@@ -27,13 +27,21 @@ from typing import Any, BinaryIO, NamedTuple
 
 import pandas as pd
 
-from .basics import COLUMNS, LABELS, ColaError, is_blank, read_bytes
+from cola_nbdev.basics import (
+    COLUMNS,
+    LABELS,
+    ColaError,
+    in_one_line,
+    is_blank,
+    printable,
+    read_bytes,
+)
 
 # %% auto #0
-__all__ = ['FORMATS', 'PIPED', 'LONGEST', 'DELIMITERS', 'TEXT', 'ACCEPTABLE', 'LABEL', 'PAIR', 'OTHERS', 'WORDS', 'ABOUT',
-           'SPLITS', 'format_of', 'JsonRow', 'arrow', 'arrow_errors', 'Rows', 'read_rows', 'read_table',
+__all__ = ['FORMATS', 'PIPED', 'LONGEST', 'DAMAGED', 'DELIMITERS', 'TEXT', 'ACCEPTABLE', 'LABEL', 'PAIR', 'OTHERS', 'WORDS',
+           'ABOUT', 'SPLITS', 'format_of', 'JsonRow', 'arrow', 'arrow_errors', 'Rows', 'read_rows', 'read_table',
            'check_columns', 'check_sentences', 'map_labels', 'choose_column', 'Taken', 'Unlabeled', 'take_columns',
-           'split_name', 'read_cola_tsv', 'pair_columns', 'read_sentences', 'read_corpus_folder']
+           'split_name', 'read_cola_tsv', 'pair_columns', 'read_sentences', 'check_names', 'read_corpus_folder']
 
 # %% ../nbs/01_reading.ipynb #format-of
 FORMATS = {".txt": "text", ".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl",
@@ -42,18 +50,18 @@ PIPED = ("text", "csv", "tsv", "jsonl")  # what a pipe can hold
 
 def _member(archive, name):
     "The only file in a zip"
-    members = [each for each in archive.namelist()
-               if not each.endswith("/") and not each.startswith("__MACOSX/")]
+    members = [name for name in archive.namelist() if not re.search("/$|^__MACOSX/", name)]
     if len(members) == 1: return members[0]
-    found = ", ".join(members[:3]) + (", …" if len(members) > 3 else "")
-    raise ColaError(f"{name} holds {len(members)} files ({found}); unpack it and give one of them")
+    raise ColaError(f"{name} holds {len(members)} files ({', '.join(members)}); "
+                    "unpack it and give one of them")
 
-def _inner_name(path):
-    "The name without .gz, or the one inside a .zip"
-    path = Path(path)
-    if path.suffix.lower() == ".gz": return path.stem
-    if path.suffix.lower() != ".zip" or not zipfile.is_zipfile(path): return path.name
-    with zipfile.ZipFile(path) as archive: return _member(archive, path.name)
+def _named_format(path, default) -> Any:
+    "What the name says, or that of the file which is packed in it"
+    path = inner = Path(path)
+    if path.suffix.lower() == ".gz": inner = Path(path.stem)
+    if path.suffix.lower() == ".zip" and zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive: inner = Path(_member(archive, path.name))
+    return FORMATS.get(inner.suffix.lower(), default)
 
 def format_of(path: str | Path,           # a file, or - for a pipe
               format: str | None = None,  # one of `PIPED`, if the name doesn't say it
@@ -62,19 +70,17 @@ def format_of(path: str | Path,           # a file, or - for a pipe
     if format and format not in PIPED:
         raise ColaError(f"the format {format!r} is not known; choose from {', '.join(PIPED)}")
     if str(path) == "-": return format or "text"
-    if found := FORMATS.get(Path(_inner_name(path)).suffix.lower(), format): return found
+    if found := _named_format(path, format): return found
     raise ColaError(f"{path}: its name does not say what it is; let it end in "
                     f"{', '.join(FORMATS)}, or say it with --format")
 
 # %% ../nbs/01_reading.ipynb #text-lines
 LONGEST = 2**26  # characters in a line; anything longer isn't text
 
-@contextmanager
-def _damaged(name, what="the file"):
-    try: yield
-    except (EOFError, zlib.error, zipfile.BadZipFile, UnicodeError, OSError, RuntimeError) as error:
-        reason = str(error).partition("\n")[0][:120]
-        raise ColaError(f"{name}: {what} is damaged ({reason}); get it again") from None
+# What is raised by packed files that are damaged
+DAMAGED = (EOFError, OSError, RuntimeError, UnicodeError, zipfile.BadZipFile, zlib.error)
+
+def _damaged(name): return in_one_line(f"{name}: the file is damaged", "; get it again", *DAMAGED)
 
 def _peek(file, size):
     "The next bytes of a file or a pipe, which stay there"
@@ -88,39 +94,38 @@ def _unpacked(file, name) -> Any:
     start = _peek(file, 4)
     if start[:2] == b"\x1f\x8b": return gzip.GzipFile(fileobj=file)
     if start == b"PK\3\4" and file.seekable():
-        with _damaged(name, "the zip"):
+        with _damaged(name):
             archive = zipfile.ZipFile(file)
-            if "[Content_Types].xml" in archive.namelist(): file.seek(0)  # a workbook of Excel
-            else: return archive.open(_member(archive, name))
+            if "[Content_Types].xml" not in archive.namelist():
+                return archive.open(_member(archive, name))
+            file.seek(0)  # a workbook of Excel
     return file
 
 def _text_lines(file, name):
     "The lines of a file, with their ends; bytes that can't be decoded become surrogates"
-    with _damaged(name): head = _peek(file, 2**13)
-    utf16 = head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    encoding = "utf-16" if utf16 else "utf-8-sig"
-    start = head.decode(encoding, "ignore")
-    old_mac = "\n" not in start and "\r" in start[:-1]
-    text = io.TextIOWrapper(file, encoding, "surrogateescape", "\r" if old_mac else "\n")
-    try:
-        with _damaged(name):
+    with _damaged(name):
+        head = _peek(file, 2**13)
+        utf16 = head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        encoding = "utf-16" if utf16 else "utf-8-sig"
+        start = head.decode(encoding, "ignore")
+        end = "\r" if "\n" not in start and "\r" in start[:-1] else "\n"  # of an old Mac
+        text = io.TextIOWrapper(file, encoding, "surrogateescape", end)
+        try:
             for number, line in enumerate(iter(partial(text.readline, LONGEST), ""), 1):
                 if len(line) == LONGEST:
                     raise ColaError(f"{name} line {number}: more than {LONGEST >> 20} MB without "
                                     "an end; is this a text file?")
                 yield line
-    finally:
-        with suppress(ValueError): text.detach()  # or the file would be closed with it
+        finally:
+            with suppress(ValueError): text.detach()  # or the file would be closed with it
 
 def _bare(line): return line.removesuffix("\n").removesuffix("\r")
 
 def _text_fault(text):
     "What is wrong with the characters, if anything is"
     if "\0" in text: return "a NUL byte; is this a text file in UTF-8?"
-    try: text.encode()
-    except UnicodeEncodeError as error:
-        byte = ord(text[error.start]) & 0xff
-        return f"byte 0x{byte:02x} is not UTF-8; save the file as UTF-8"
+    if bad := re.search("[\ud800-\udfff]", text):
+        return f"byte 0x{ord(bad[0]) & 0xff:02x} is not UTF-8; save the file as UTF-8"
 
 # %% ../nbs/01_reading.ipynb #delimiter
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
@@ -147,17 +152,18 @@ def _tab_quotes(lines):
 def _delimiter(lines, format, name):
     "What separates the fields?"
     first = re.sub(_QUOTED, "", lines[0])
-    own = {"csv": ",", "tsv": "\t"}.get(format, "")
     there = [each for each in DELIMITERS if each in first]
     even = [each for each in there if any(
         len({*map(len, _fields(lines, each, quotes))}) == 1 for quotes in (True, each != "\t"))]
-    if len(even or there) == 1: return (even or there)[0]
-    if not there or own in (even or there): return own or ","
+    found = even or there
+    own = {"csv": ",", "tsv": "\t"}.get(format, "")
+    if len(found) == 1: return found[0]
+    if not found or own in found: return own or ","
     named = [each for each in there if _KNOWN & {*map(_plain, _fields(lines[:1], each)[0])}]
     if len(named) == 1: return named[0]
-    kinds = " or ".join(DELIMITERS[each] for each in even or there)
+    kinds = " or ".join(DELIMITERS[each] for each in found)
     raise ColaError(f"{name}: what separates the columns, {kinds}? Let its first line say it, "
-                    f"for example sep={(even or there)[0]}")
+                    f"for example sep={found[0]}")
 
 # %% ../nbs/01_reading.ipynb #names
 TEXT = (("sentence", "sentences", "text", "texts", "sentence_text", "review", "reviews",
@@ -184,37 +190,35 @@ def _word(label):
     "A label as a word: ' 1', 1.0 and 1 are the same; empty if it is missing, None if it's no label"
     if pd.api.types.is_scalar(label) and pd.isna(label): return ""
     if pd.api.types.is_bool(label): return str(label).lower()
-    if isinstance(label, numbers.Real) and float(label).is_integer(): return f"{label:.0f}"
     if not isinstance(label, (str, numbers.Real)): return None
     return re.sub(r"(?<=\d)\.0*$", "", str(label).strip())
 
 # %% ../nbs/01_reading.ipynb #header
+def _key(label): return str(_word(label)).casefold()
+
 def _is_label(values):
     "Is it a column of two labels?"
-    words = {str(_word(value)).casefold() for value in values}
+    words = {*map(_key, values)}
     return any(words <= {*pair} for pair in WORDS) or len(words) == 2 < len(values)
 
 def _is_text(values):
     "Is it a column of text? Chinese and Japanese have no blanks"
-    return sum(bool(re.search(r"[^\W\d]\s+\S|[\u2e80-\U000fffff]", value)) for value in values) \
-        > len(values) / 2
+    texts = [each for each in values if re.search(r"[^\W\d]\s+\S|[\u2e80-\U000fffff]", each)]
+    return len(texts) > len(values) / 2
 
 def _is_header(first, rows, wanted):
     "Are these the names of the columns? None: it can't be told"
     columns = [*zip(*rows, strict=False)]
-    labels = [(name, values) for name, values in zip(first, columns, strict=False)
-              if _is_label(values)]
-    for name, values in labels:
-        words = {str(_word(value)).casefold() for value in values}
-        word = str(_word(name)).casefold()
-        if word in words or any(words | {word} <= {*pair} for pair in WORDS): return False
+    labels = [({*map(_key, values)}, _key(name))
+              for name, values in zip(first, columns, strict=False) if _is_label(values)]
+    if any(word in words or any(words | {word} <= {*pair} for pair in WORDS)
+           for words, word in labels): return False
     if {*map(_plain, first)} & (_KNOWN | wanted): return True
     if any(re.fullmatch(_NUMBER, name) for name in first): return False
     if labels: return True
-    if any(re.search(r"[.!?。！？]\W*$", name) or len(name.split()) > 3 for name in first):
-        return False
-    one_word = all(len(name.split()) == 1 for name in first)
-    return True if one_word and any(map(_is_text, columns)) else None
+    words = [len(name.split()) for name in first]
+    if max(words) > 3 or any(re.search(r"[.!?。！？]\W*$", name) for name in first): return False
+    return True if {*words} == {1} and any(map(_is_text, columns)) else None
 
 def _by_content(rows):
     "Names for columns that have none: sentence, label, column_3"
@@ -237,13 +241,12 @@ def _name_columns(rows, wanted, where, by_r=False):
         raise ColaError(f"{where}: names of columns, or a row? It says {', '.join(first)!r:.80}; "
                         "write the names above it, for example sentence and label")
     if not header: return _by_content(rows), False
-    if by_r and rest and [row[:1] for row in rest] == [[str(n)] for n in range(1, len(rest) + 1)] \
-            and {len(row) for row in rest} == {len(first) + 1}: first = ["row", *first]
+    is_numbered = [row[:1] for row in rest] == [[str(number + 1)] for number in range(len(rest))]
+    if by_r and is_numbered and {*map(len, rest)} == {len(first) + 1}: first = ["row", *first]
     return first, True
 
 # %% ../nbs/01_reading.ipynb #table-rows
-@dataclass(frozen=True)
-class _Layout:
+class _Layout(NamedTuple):
     "How the rows of a table are written"
     delimiter: str
     quotes: bool        # do they quote, or are they text?
@@ -252,30 +255,35 @@ class _Layout:
 
     def fault(self, found):
         "What to say of a row with another number of fields"
+        size = len(self.columns)
         fields = "1 field" if len(found) == 1 else f"{len(found)} fields"
-        expected = f"the header has {len(self.columns)}"
-        if not self.header: expected = f"the first row has {len(self.columns)}"
+        expected = f"the {'header' if self.header else 'first row'} has {size}"
         if self.columns == COLUMNS[:4]: expected = "CoLA has 4 (source, label, note, sentence)"
         name = DELIMITERS.get(self.delimiter, repr(self.delimiter))
-        hint = f"is there a {name} inside the sentence?"
-        if len(found) < len(self.columns): hint = f"is a {name} missing?"
+        hint = f"is a {name} missing?"
+        if len(found) > size: hint = f"is there a {name} inside the sentence?"
         return f"{fields} where {expected}; {hint}"
+
+    def row(self, fields):
+        "A row by the names of its columns, or what is wrong with it"
+        if fault := _text_fault("".join(fields)): return fault
+        if len(fields) != len(self.columns): return self.fault(fields)
+        return dict(zip(self.columns, fields, strict=True))
 
 def _layout(lines, format, name, wanted, delimiter, first):
     "How a table is written, from its first lines"
-    if format == "cola": return _Layout("\t", False, COLUMNS[:4], False)
-    delimiter = delimiter or _delimiter(lines[:1000], format, name)
-    cells = _bare(lines[0]).split("\t")
-    if delimiter == "\t" and len(cells) == 4 and cells[1] in ("0", "1"):
+    if format == "cola" or re.fullmatch(r"[^\t]*\t[01]\t[^\t]*\t[^\t]*", lines[0]):
         return _Layout("\t", False, COLUMNS[:4], False)
-    quotes = delimiter != "\t" or _tab_quotes(lines)
+    delimiter = delimiter or _delimiter(lines[:1000], format, name)
+    is_tab = delimiter == "\t"
+    quotes = not is_tab or _tab_quotes(lines)
     rows = _fields(lines, delimiter, quotes)
     if format == "table" and rows and len(rows[0]) == 1:  # text, not a table
         return _Layout("\n", False, ["sentence"], False)
     if not rows: return _Layout(delimiter, quotes, ["sentence"], True)
-    by_r = quotes and delimiter == "\t"  # it writes names of rows, without a name above them
-    columns, header = _name_columns(rows, wanted, f"{name} line {first}", by_r)
-    return _Layout(delimiter, quotes, columns, header)
+    # R writes names of rows, without a name above them
+    named = _name_columns(rows, wanted, f"{name} line {first}", by_r=quotes and is_tab)
+    return _Layout(delimiter, quotes, *named)
 
 def _table_fields(lines, layout, name, start):
     "Line number and fields of each row"
@@ -293,23 +301,19 @@ def _table_fields(lines, layout, name, start):
         if "new-line" in str(error): hint = "is there an end of a line inside a field?"
         raise ColaError(f"{name} line {line}: {error}; {hint}") from None
 
-def _table_rows(lines, format, name, wanted, most=1000):
+def _table_rows(lines, format, name, wanted, most):
     "The columns, and line number and row, or what is wrong with it"
     head = [*islice(lines, most)]
-    blank = next((number for number, line in enumerate(head) if line.strip()), len(head))
-    said = re.fullmatch(r'"?sep=(.)"?', _bare(head[blank])) if blank < len(head) else None
-    start = blank + bool(said)
+    start = next((number for number, line in enumerate(head) if line.strip()), len(head))
+    said = re.fullmatch(r'"?sep=(.)"?\s*', "".join(head[start:start + 1]))
+    if said: start += 1
     if start >= len(head): return ["sentence"], iter(()), True
     if fault := _text_fault(head[start]): raise ColaError(f"{name} line {start + 1}: {fault}")
     layout = _layout(head[start:], format, name, wanted, said and said[1], start + 1)
     table = _table_fields(chain(head[start:], lines), layout, name, start + 1)
     if layout.header: next(table, None)
-    size = len(layout.columns)
-    filled = ((line, fields or [""]) for line, fields in table
-              if size == 1 or fields not in ([], [""]))  # else an empty line
-    rows = ((line, _text_fault("".join(fields)) or (
-        dict(zip(layout.columns, fields, strict=True)) if len(fields) == size
-        else layout.fault(fields))) for line, fields in filled)
+    rows = ((line, layout.row(fields or [""])) for line, fields in table
+            if len(layout.columns) == 1 or fields not in ([], [""]))  # else an empty line
     return layout.columns, rows, layout.header
 
 # %% ../nbs/01_reading.ipynb #json-rows
@@ -317,88 +321,80 @@ class JsonRow(dict):
     "A row, the text it was read from, and a number in it that has more digits than a double"
     text, inexact = "", ""
 
-def _is_exact(text, value): return Decimal(text) in (Decimal(repr(value)), Decimal(value))
-
-def _exact(text):
-    value = float(text)
-    if _is_exact(text, value): return value
-    raise ValueError(f"the number {text:.40} has more digits than are kept; write JSON lines")
-
-def _json_row(line):
+def _load_json(text):
+    "What a JSON text holds, and a number in it that has more digits than a double, if any has"
     inexact = []
 
     def number(text):
         value = float(text)
-        if not _is_exact(text, value): inexact.append(text)
+        if Decimal(text) not in (Decimal(repr(value)), Decimal(value)): inexact.append(text)
         return value
 
-    try: row = json.loads(line, parse_float=number)
+    return json.loads(text, parse_float=number), "".join(inexact[:1])
+
+def _json_row(line):
+    try: found, inexact = _load_json(line)
     except (ArithmeticError, ValueError, RecursionError) as error:
         return f"no JSON ({str(error)[:80]})"
-    if not isinstance(row, dict): return "a JSON object is expected, with the names of columns"
-    try:
-        if "\\u" in line: json.dumps(row, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
+    if not isinstance(found, dict): return "a JSON object is expected, with the names of columns"
+    if "\\u" in line and re.search("[\ud800-\udfff]", json.dumps(found, ensure_ascii=False)):
         return "half a character (a lone surrogate); was the file written in another encoding?"
-    row = JsonRow(row)
-    row.text, row.inexact = line.strip(), "".join(inexact[:1])
+    row = JsonRow(found)
+    row.text, row.inexact = line.strip(), inexact
     return row
-
-def _named_rows(names, rows): return [dict(zip(names, row, strict=True)) for row in rows]
-
-def _of_groups(found):
-    "A key for each row, or for each column, whose keys are row numbers"
-    rows = [*dict.fromkeys(chain(*found.values()))]
-    if not all(row.isdigit() for row in rows): return [*found.values()]
-    return [{name: column.get(row) for name, column in found.items()} for row in rows]
 
 def _records(found):
     "The rows of a JSON document in any layout of pandas"
+    def named(names, rows): return [dict(zip(names, row, strict=True)) for row in rows]
+
     if isinstance(found, list): return found
     data, names = found.get("data"), found.get("columns")
-    if isinstance(data, list): return _named_rows(names, data) if names else data
+    if isinstance(data, list): return named(names, data) if names else data
     values = [*found.values()]
-    def all_are(kind): return bool(values) and all(isinstance(value, kind) for value in values)
-    if all_are(dict): return _of_groups(found)
-    if all_are(list): return _named_rows(found, zip(*values, strict=True))
-    return [found]
+    kinds = {*map(type, values)}
+    if kinds == {list}: return named(found, zip(*values, strict=True))
+    if kinds != {dict}: return [found]
+    rows = [*dict.fromkeys(chain(*values))]
+    if not all(row.isdigit() for row in rows): return values  # a key for each row
+    return named(found, ([column.get(row) for column in values] for row in rows))
+
+def _document(texts, name):
+    "The rows of a JSON document; None: it isn't one"
+    for line, text in texts:
+        if fault := _text_fault(text): raise ColaError(f"{name} line {line}: {fault}")
+    try:
+        found, inexact = _load_json("\n".join(text for _, text in texts))
+        if inexact:
+            raise ValueError(f"the number {inexact:.40} has more digits than are kept; "
+                             "write JSON lines")
+    except (ArithmeticError, ValueError, RecursionError) as error:
+        if not texts or texts[0][1].strip()[:2] not in ("[", "{", "[{"): return None
+        raise ColaError(f"{name}: no JSON ({str(error)[:80]})") from None
+    try: return enumerate(map(_json_row, map(json.dumps, _records(found))), 1)
+    except (ValueError, TypeError, AttributeError):
+        raise ColaError(f"{name}: JSON, but no table; write a list of objects") from None
 
 def _json_rows(lines, format, name):
     "Line number and row, or what is wrong with it; and what is counted"
     texts = ((line, _bare(text)) for line, text in enumerate(lines, 1) if text.strip())
     head = [*islice(texts, 1)]
-    texts = chain(head, texts)
-    if format == "json" or head and head[0][1].lstrip().startswith("["):
-        head = [*texts]
-        texts = iter(head)
-        for line, text in head:
-            if fault := _text_fault(text): raise ColaError(f"{name} line {line}: {fault}")
-        try: found = json.loads("\n".join(text for _, text in head), parse_float=_exact)
-        except (ArithmeticError, ValueError, RecursionError) as error:
-            if head and head[0][1].strip()[:2] in ("[", "{", "[{"):
-                raise ColaError(f"{name}: no JSON ({str(error)[:80]})") from None
-        else:
-            try: return enumerate(map(_json_row, map(json.dumps, _records(found))), 1), "row"
-            except (ValueError, TypeError, AttributeError):
-                raise ColaError(f"{name}: JSON, but no table; write a list of objects") from None
-    return ((line, _text_fault(text) or _json_row(text)) for line, text in texts), "line"
+    if format != "jsonl" or head and head[0][1].lstrip().startswith("["):
+        head += texts
+        if rows := _document(head, name): return rows, "row"
+    return ((line, _text_fault(text) or _json_row(text))
+            for line, text in chain(head, texts)), "line"
 
 # %% ../nbs/01_reading.ipynb #excel
 def _excel_rows(file, name, wanted):
-    try:
-        import openpyxl  # an extra
-    except ImportError:
-        raise ColaError(f'{name}: Excel needs openpyxl; run: pip install "cola_nbdev[excel]", '
-                        "or save the sheet as CSV") from None
+    advice = '; run: pip install "cola_nbdev[excel]", or save the sheet as CSV'
+    with in_one_line(f"{name}: Excel needs openpyxl", advice, ImportError):
+        import openpyxl
     sheets = {}
-    try:
+    with in_one_line(f"{name}: no workbook of Excel", "; is it text?", Exception):
         for sheet in openpyxl.load_workbook(file, read_only=True, data_only=True).worksheets:
             rows = [(line, ["" if cell is None else str(cell) for cell in row])
                     for line, row in enumerate(sheet.iter_rows(values_only=True), 1)]
-            sheets[sheet.title] = [(line, row) for line, row in rows if any(row)]
-    except Exception as error:  # damaged workbooks raise errors of many kinds
-        raise ColaError(f"{name}: no workbook of Excel ({str(error)[:80]}); is it text?") from None
-    sheets = {title: rows for title, rows in sheets.items() if rows}
+            if rows := [(line, row) for line, row in rows if any(row)]: sheets[sheet.title] = rows
     if len(sheets) > 1:
         raise ColaError(f"{name} has {len(sheets)} sheets ({', '.join(sheets)}); save the one you "
                         "mean as CSV")
@@ -410,27 +406,24 @@ def _excel_rows(file, name, wanted):
 # %% ../nbs/01_reading.ipynb #parquet
 def arrow():  # `ColaError` if it isn't installed
     "pyarrow, imported only when needed: it is an extra"
-    try:
+    advice = '; run: pip install "cola_nbdev[parquet]"'
+    with in_one_line("Parquet needs pyarrow", advice, ImportError):
         import pyarrow.parquet
-    except ImportError:
-        raise ColaError('Parquet needs pyarrow; run: pip install "cola_nbdev[parquet]"') from None
     return pyarrow
 
-@contextmanager
 def arrow_errors(where: str,        # what an error calls the file or its rows
                  advice: str = "",  # how to fix it
-                ) -> Iterator[None]:
+                ) -> AbstractContextManager[None]:
     "Say in one line what pyarrow refuses"
-    try: yield
-    except (arrow().ArrowException, OSError, ArithmeticError, TypeError, ValueError) as error:
-        raise ColaError(f"{where} ({str(error).partition(chr(10))[0][:120]}){advice}") from None
+    return in_one_line(where, advice, arrow().ArrowException, OSError, ArithmeticError, TypeError,
+                       ValueError)
 
 def _parquet_rows(file, name):
-    pa, where = arrow(), f"{name}: cannot be read as Parquet"
-    with arrow_errors(where): parquet = pa.parquet.ParquetFile(file)
+    pa, errors = arrow(), partial(arrow_errors, f"{name}: cannot be read as Parquet")
+    with errors(): parquet = pa.parquet.ParquetFile(file)
 
     def rows():
-        with arrow_errors(where):
+        with errors():
             for batch in parquet.iter_batches(1024):
                 for column in batch.columns:  # Python's times have no nanoseconds: refuse them
                     if "time64[ns]" in str(column.type): column.cast(pa.time64("us"))
@@ -439,17 +432,14 @@ def _parquet_rows(file, name):
     return parquet.schema_arrow.names, enumerate(rows(), 1)
 
 # %% ../nbs/01_reading.ipynb #read-rows
+@dataclass
 class Rows:
     "Pairs of number and row; a row that is broken is an error, or set aside"
-    def __init__(self,
-                 pairs: Iterable[tuple],         # number, and a row or what is wrong with it
-                 name: str,                      # for errors
-                 aside: Callable | None = None,  # gets number and reason of a broken row
-                 unit: str = "line",             # what the numbers count
-                 header: bool = True,            # are the names of the columns in the file?
-                ):
-        self.pairs, self.name, self.aside = pairs, name, aside
-        self.unit, self.header = unit, header
+    pairs: Iterable[tuple]         # number, and a row or what is wrong with it
+    name: str                      # for errors
+    aside: Callable | None = None  # gets number and reason of a broken row
+    unit: str = "line"             # what the numbers count
+    header: bool = True            # are the names of the columns in the file?
 
     def __iter__(self) -> Iterator[tuple[int, dict]]:
         for number, row in self.pairs:
@@ -466,27 +456,24 @@ def read_rows(file: BinaryIO,                 # open for reading
     "The columns (None: every row has its own), and pairs of line number and row"
     file, names = _unpacked(file, name), {*map(_plain, wanted)}
     with _damaged(name): start = _peek(file, 8)
-    if format == "parquet" or start.startswith(b"PAR1"):
-        columns, rows = _parquet_rows(file, name)
-        return columns, Rows(rows, name, aside, "row")
-    if format == "xlsx" or start.startswith(b"PK\3\4"):
+    columns, header, unit = ["sentence"], True, "row"
+    if format == "parquet" or start.startswith(b"PAR1"): columns, rows = _parquet_rows(file, name)
+    elif format == "xlsx" or start.startswith(b"PK\3\4"):
         columns, rows, header = _excel_rows(file, name, names)
-        return columns, Rows(rows, name, aside, "row", header)
-    if start == b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1":
+    elif start == b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1":
         raise ColaError(f"{name} is a workbook of an old Excel; save it as .xlsx or .csv")
-    lines, columns, header = _text_lines(file, name), ["sentence"], True
-    if format == "table" and start.removeprefix(codecs.BOM_UTF8).lstrip()[:1] in (b"[", b"{"):
-        format = "json"
-    if format in ("json", "jsonl"):
-        rows, unit = _json_rows(lines, format, name)
-        return None, Rows(rows, name, aside, unit)
-    if format == "text":
+    elif format in ("json", "jsonl") or format == "table" and (
+            start.removeprefix(codecs.BOM_UTF8).lstrip()[:1] in (b"[", b"{")):
+        rows, unit = _json_rows(_text_lines(file, name), format, name)
+        columns = None
+    else:
+        lines, unit = _text_lines(file, name), "line"
         rows = ((line, _text_fault(text) or {"sentence": _bare(text)})
                 for line, text in enumerate(lines, 1))
-    else:
-        most = 20_000 if file.seekable() else 1000
-        columns, rows, header = _table_rows(lines, format, name, names, most)
-    return columns, Rows(rows, name, aside, "line", header)
+        if format != "text":
+            most = 20_000 if file.seekable() else 1000
+            columns, rows, header = _table_rows(lines, format, name, names, most)
+    return columns, Rows(rows, name, aside, unit, header)
 
 # %% ../nbs/01_reading.ipynb #read-table
 def read_table(path: str | Path,            # a file in any of the formats
@@ -496,15 +483,15 @@ def read_table(path: str | Path,            # a file in any of the formats
     "Read a table whole and strictly, whatever its columns are called"
     path = Path(path)
     file = io.BytesIO(read_bytes(path))
-    kind = format or FORMATS.get(Path(_inner_name(path)).suffix.lower(), "table")
+    kind = format or _named_format(path, "table")
     if kind == "text": kind = "table"  # labels are in a table, whatever its name
     columns, rows = read_rows(file, kind, path.name, None, wanted)
-    found = [*rows]
-    columns = columns or [*dict.fromkeys(name for _, row in found for name in row)]
+    found = dict(rows)
+    columns = columns or [*dict.fromkeys(chain(*found.values()))]
     check_columns(columns, path.name)
     if not found and len(columns) < 2: raise ColaError(f"{path.name} is empty")
-    index = pd.Index([line for line, _ in found], name=rows.unit, dtype=int)
-    table = pd.DataFrame([row for _, row in found], index, columns, dtype=object)
+    index = pd.Index([*found], name=rows.unit, dtype=int)
+    table = pd.DataFrame([*found.values()], index, columns, dtype=object)
     table.attrs["header"] = rows.header
     return table
 
@@ -515,15 +502,16 @@ def check_columns(columns: Iterable,  # of a table
     for name, count in Counter(filter(None, map(_plain, columns))).items():
         if count > 1: raise ColaError(f"{where}: two columns are called {name!r}; rename one")
 
+def _at(where, index, row): return f"{where} {index.name or 'row'} {row}"
+
 # %% ../nbs/01_reading.ipynb #check-sentences
 def check_sentences(sentences: pd.DataFrame,   # at least `sentence` and `label`, 0 or 1
                     where: str = "sentences",  # what an error calls it, e.g. the file's name
                    ) -> pd.DataFrame:          # `COLUMNS`, int labels; `ColaError` if unfit
     "Check labels and sentences, and complete CoLA's columns"
-    missing = [column for column in ("sentence", "label") if column not in sentences]
-    if missing:
-        columns = ", ".join(map(str, sentences.columns))
-        raise ColaError(f"{where}: no column {' or '.join(missing)}; it has {columns}")
+    if missing := [column for column in ("sentence", "label") if column not in sentences]:
+        raise ColaError(f"{where}: no column {' or '.join(missing)}; "
+                        f"it has {', '.join(map(str, sentences))}")
     rows = zip(sentences.index, sentences.label, sentences.sentence, strict=True)
     for row, label, sentence in rows:
         if str(label) not in ("0", "1"): problem = f"label {str(label)!r} is neither 0 nor 1"
@@ -532,26 +520,23 @@ def check_sentences(sentences: pd.DataFrame,   # at least `sentence` and `label`
         elif not isinstance(sentence, str):
             problem = f"the sentence is {type(sentence).__name__}, not text: {sentence!r:.40}"
         else: continue
-        raise ColaError(f"{where} {sentences.index.name or 'row'} {row}: {problem}")
+        raise ColaError(f"{_at(where, sentences.index, row)}: {problem}")
     checked = sentences.reset_index(drop=True).astype({"label": int})
     if checked.empty: raise ColaError(f"{where} holds no sentences")
     if checked.label.nunique() == 1:
         raise ColaError(f"{where}: one class only, all {len(checked)} labels are "
                         f"{checked.label[0]}; both 0 and 1 are needed to train and to score")
-    source = where.encode(errors="backslashreplace").decode()  # a file's name may not be UTF-8
-    for column, default in (("sentence_source", source), ("label_notes", "")):
-        if column not in checked: checked[column] = default
-    return checked.filter(COLUMNS)
+    known = {"sentence_source": printable(where), "label_notes": "", **checked}
+    return checked.assign(**known).filter(COLUMNS)
 
 # %% ../nbs/01_reading.ipynb #map-labels
 def _pair(seen, positive, where):
     "Which two labels these are: that of 0 and that of 1"
-    shown = " and ".join(map(repr, seen.values())) if len(seen) < 3 else \
-        f"{', '.join(map(repr, [*seen.values()][:8]))}{', …' if len(seen) > 8 else ''}"
-    key = str(_word(positive)).casefold()
-    if positive is not None and key not in seen:
+    shown = (" and " if len(seen) < 3 else ", ").join(map(repr, islice(seen.values(), 8)))
+    if positive is not None and _key(positive) not in seen:
         raise ColaError(f"{where}: no label is {positive!r}, as --positive says; they are {shown}")
-    if positive is not None and len(seen) == 2: return *(seen.keys() - {key}), key
+    if positive is not None and len(seen) == 2:
+        return *(seen.keys() - {_key(positive)}), _key(positive)
     known = next((pair for pair in WORDS if seen.keys() <= {*pair}), None)
     if known and positive is None: return known
     if len(seen) == 2:
@@ -568,24 +553,23 @@ def map_labels(labels: pd.Series,            # as they stand in the file
                positive: str | None = None,  # the one that counts as 1; default: it's known
               ) -> tuple[list[int], tuple[str, str]]:  # 0 or 1; what 0 and 1 are called
     "Turn two labels of any kind into 0 and 1; `ColaError` with the line if they aren't two"
-    unit, words, seen = labels.index.name or "row", [], {}
+    words, seen = [], {}
     for row, label in labels.items():
         word = _word(label)
         if not word:
             problem = "the label is missing; fill it or remove the row"
             if word is None: problem = f"the label is a {type(label).__name__}: {label!r:.40}"
-            raise ColaError(f"{where} {unit} {row}: {problem}")
+            raise ColaError(f"{_at(where, labels.index, row)}: {problem}")
         words.append(word.casefold())
         seen.setdefault(words[-1], word)
     if not seen: raise ColaError(f"{where} holds no sentences")
     most = max(WORDS, key=lambda pair: sum(map(words.count, pair)))
     strange = [row for row, word in zip(labels.index, words, strict=True) if word not in most]
     if positive is None and 0 < len(strange) <= len(words) / 2 and {*words} != {"-1", "1"}:
-        problem = f"label {str(labels[strange[0]])!r} is neither {most[0]} nor {most[1]}"
-        raise ColaError(f"{where} {unit} {strange[0]}: {problem}")
-    pair = _pair(seen, positive, where)
-    names = seen.get(pair[0], pair[0]), seen.get(pair[1], pair[1])
-    return [int(word == pair[1]) for word in words], names
+        raise ColaError(f"{_at(where, labels.index, strange[0])}: label "
+                        f"{str(labels[strange[0]])!r} is neither {most[0]} nor {most[1]}")
+    zero, one = _pair(seen, positive, where)
+    return [int(word == one) for word in words], (seen.get(zero, zero), seen.get(one, one))
 
 # %% ../nbs/01_reading.ipynb #choose-column
 def choose_column(columns: Iterable[str],    # of a table
@@ -601,8 +585,7 @@ def choose_column(columns: Iterable[str],    # of a table
         found = [one for one in columns if one == wanted] or \
             [one for one in columns if _plain(one) == _plain(wanted)]
         if len(found) == 1: return found[0]
-        has = ", ".join(map(repr, columns))
-        raise ColaError(f"{where} has no column {wanted!r}; it has {has}")
+        raise ColaError(f"{where} has no column {wanted!r}; it has {_listed(columns)}")
     for choices in names:
         found = [one for one in columns if _plain(one) in choices]
         if len(found) > 1:
@@ -610,6 +593,13 @@ def choose_column(columns: Iterable[str],    # of a table
             raise ColaError(f"{where}: the {what} could be in {' or '.join(map(repr, found))}; "
                             f"choose with {options}")
         if found: return found[0]
+
+def _listed(names): return ", ".join(map(repr, names))
+
+def _first_of(names, columns):
+    "The column that has the first of these names, if any has"
+    plain = {_plain(column): column for column in columns}
+    return next((plain[name] for name in names if name in plain), None)
 
 # %% ../nbs/01_reading.ipynb #take-columns
 class Taken(NamedTuple):
@@ -627,18 +617,18 @@ def _text_and_label(table, where, columns):
     text = choose_column(table, columns.get("text"), TEXT, "sentences", "--text", where)
     label = choose_column(table, columns.get("label"), LABEL, "labels", "--label", where)
     about = ABOUT.union(*OTHERS.values())
-    left = [one for one in map(str, table) if one not in (text, label) and _plain(one) not in about]
-    if text and not label and len(left) == 1 and _is_label(table[left[0]]): [label] = left
-    if label and not text and len(left) == 1: [text] = left
+    left = [one for one in table if one not in (text, label) and _plain(one) not in about]
+    if len(left) == 1 and text and not label and _is_label(table[left[0]]): [label] = left
+    if len(left) == 1 and label and not text: [text] = left
     if text and label and text != label: return text, label
     if text and text == label:
         raise ColaError(f"{where}: {text!r} can't hold both the sentences and the labels")
-    if len([*table]) == 1:
-        raise Unlabeled(f"{where} has one column, {[*table][0]!r}; sentences and labels are needed "
-                        "(cola score judges sentences without labels)")
-    what, has = "sentences" if label or not text else "labels", ", ".join(map(repr, table))
-    kind = Unlabeled if text and not label else ColaError
-    raise kind(f"{where}: no column is known to hold the {what}; it has {has}: {_advice(table)}")
+    if len(table.columns) == 1:
+        raise Unlabeled(f"{where} has one column, {_listed(table)}; sentences and labels are "
+                        "needed (cola score judges sentences without labels)")
+    kind, what = (Unlabeled, "labels") if text else (ColaError, "sentences")
+    raise kind(f"{where}: no column is known to hold the {what}; it has {_listed(table)}: "
+               f"{_advice(table)}")
 
 def _advice(table):
     "What to say of a table whose columns have unknown names, as far as their content tells it"
@@ -655,23 +645,22 @@ def take_columns(table: pd.DataFrame,     # as it was read
                  positive: str | None = None,  # the label that counts as 1; default: it's known
                 ) -> Taken:               # `ColaError` if it isn't clear, with what to say
     "Find sentences and labels in a table, and say what was taken"
-    check_columns(table.columns, where)
+    check_columns(table, where)
     header = table.attrs.get("header", True)
-    table = table.set_axis([*map(str, table.columns)], axis=1)
+    table = table.rename(columns=str)
     text, label = _text_and_label(table, where, columns or {})
     if len(table) and {*map(_word, table[label])} <= {"", "-1"}:
         raise Unlabeled(f"{where}: there are no labels in the column {label!r}")
     labels, names = map_labels(pd.Series(table[label]), where, positive)
     ours = pd.DataFrame({"sentence": table[text], "label": labels}, table.index)
-    plain = {_plain(name): name for name in table if name not in (text, label)}
+    others = [name for name in table if name not in (text, label)]
     for name, choices in OTHERS.items():
-        if found := [plain[choice] for choice in choices if choice in plain]:
-            ours[name] = [str(each) if _word(each) else "" for each in table[found[0]]]
+        if found := _first_of(choices, others):
+            ours[name] = [str(each) if _word(each) else "" for each in table[found]]
     checked = check_sentences(ours, where)
-    if "split" in ours and (ours.split != "").any():
-        checked["split"] = _split_names(ours.split, where)
+    if "split" in ours and ours.split.any(): checked["split"] = _split_names(ours.split, where)
     lower = names[0].lower(), names[1].lower()
-    judged = _plain(label) in ACCEPTABLE or [_plain(text), _plain(label)] == ["sentence", "label"]
+    judged = _plain(label) in ACCEPTABLE or (_plain(text), _plain(label)) == ("sentence", "label")
     if lower == WORDS[1] or judged and header and lower in WORDS[:4] and positive is None:
         names = LABELS[0], LABELS[1]
     if not header: text, label = (f"column {[*table].index(name) + 1}" for name in (text, label))
@@ -691,7 +680,7 @@ def split_name(name: str) -> str:  # of a file or in a column; train, dev, test 
 def _split_names(column, where):
     for row, name in column.items():
         if not name.strip():
-            raise ColaError(f"{where} {column.index.name or 'row'} {row}: the split is missing; "
+            raise ColaError(f"{_at(where, column.index, row)}: the split is missing; "
                             "write train, dev or test, or remove the column split")
     return [*map(split_name, column)]
 
@@ -699,15 +688,16 @@ def _split_names(column, where):
 def read_cola_tsv(path: str | Path,  # source, label, note, sentence; tabs, no header
                  ) -> pd.DataFrame:  # as `check_sentences`; `ColaError` with the line
     "Read one of CoLA's files strictly: every line counts, every field is text"
-    table = read_table(path, format="cola")
-    name = Path(path).name
+    return _of_cola(read_table(path, format="cola"), Path(path).name)
+
+def _of_cola(table, name):
     return check_sentences(table.assign(label=map_labels(table.label, name)[0]), name)
 
 def pair_columns(columns: Iterable[str]) -> list[str]:  # good and bad; empty if it has no pairs
     "The columns of a table of minimal pairs"
-    plain = {_plain(name): name for name in columns}
-    found = [next((plain[name] for name in PAIR[side] if name in plain), "") for side in PAIR]
-    return found if all(found) else []
+    columns = [*columns]
+    found = [_first_of(names, columns) for names in PAIR.values()]
+    return [name for name in found if name] if all(found) else []
 
 def _pair_rows(table, sides, source):
     "Two rows for each minimal pair"
@@ -725,16 +715,13 @@ def read_sentences(path: str | Path,             # a file in any of the formats
                    positive: str | None = None,  # as for `take_columns`
                   ) -> Taken:                    # `ColaError` with the line
     "Read a file of labeled sentences"
-    path, columns = Path(path), columns or {}
+    path, columns, names = Path(path), columns or {}, (LABELS[0], LABELS[1])
     table = read_table(path, filter(None, columns.values()))
     if [*table] == COLUMNS[:4] and not columns and positive is None:
-        labels = map_labels(table.label, path.name)[0]
-        sentences = check_sentences(table.assign(label=labels), path.name)
-        return Taken(sentences, (LABELS[0], LABELS[1]), "CoLA's four columns")
+        return Taken(_of_cola(table, path.name), names, "CoLA's four columns")
     if (sides := pair_columns(table)) and not columns:
         sentences = check_sentences(_pair_rows(table, sides, path.stem), path.name)
-        said = f"minimal pairs: {sides[0]} is 1, {sides[1]} 0"
-        return Taken(sentences, (LABELS[0], LABELS[1]), said)
+        return Taken(sentences, names, f"minimal pairs: {sides[0]} is 1, {sides[1]} 0")
     return take_columns(table, path.name, columns, positive)
 
 # %% ../nbs/01_reading.ipynb #read-corpus-folder
@@ -754,6 +741,15 @@ def _split_files(folder):
             names = " and ".join(path.name for path in paths)
             raise ColaError(f"{folder} has {names}: two files for {split}; remove one")
     return files, others
+
+def check_names(splits: dict[str, Taken],  # with train
+                where: str | Path,         # what an error calls them
+               ):
+    "Refuse splits whose labels have other names than those of train"
+    for split, found in splits.items():
+        if found.names != splits["train"].names:
+            theirs, ours = (" and ".join(each.names) for each in (found, splits["train"]))
+            raise ColaError(f"{where}: the labels of {split} are {theirs}, of train {ours}")
 
 def read_corpus_folder(folder: str | Path,           # with a file per split
                        columns: dict | None = None,  # as for `take_columns`
@@ -777,8 +773,5 @@ def read_corpus_folder(folder: str | Path,           # with a file per split
     if "train" not in splits or len(splits) < 2:
         raise ColaError(f"{folder} holds no corpus; expected in_domain_train.tsv or train.tsv "
                         "(or .csv, .json …), and in_domain_dev, out_of_domain_dev or dev")
-    for split, found in splits.items():
-        if found.names != splits["train"].names:
-            theirs, ours = (" and ".join(each.names) for each in (found, splits["train"]))
-            raise ColaError(f"{folder}: the labels of {split} are {theirs}, of train {ours}")
+    check_names(splits, folder)
     return splits, left_out

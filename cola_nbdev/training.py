@@ -48,7 +48,7 @@ from cola_nbdev.checkpoints import (
     snapshot,
 )
 from .corruption import real_and_corrupted
-from .data import fingerprint, split_sentences
+from .data import fingerprint, occurs_in, split_sentences
 from cola_nbdev.distributed import (
     Processes,
     check_same_settings,
@@ -153,6 +153,7 @@ class TrainingData:
     def __init__(self, sentences: pd.DataFrame,  # to train on, with `sentence` and `label`
                  config: Config,                 # the settings
                  processes: Processes,           # who trains together
+                 taught: pd.DataFrame | None = None, # as for `train`
                 ):
         self.config, self.processes = config, processes
         self.train, self.held_out = sentences, None
@@ -161,6 +162,10 @@ class TrainingData:
                                                         config.seed_of("split"))
         self.acceptable = self.train.sentence[self.train.label == 1].tolist()
         if config.corrupted_epochs: real_and_corrupted(self.acceptable, 1)  # can they be corrupted?
+        if taught is not None:
+            held_out = [] if self.held_out is None else self.held_out.sentence
+            known = occurs_in(taught.sentence, held_out)
+            self.train = taught[~np.array(known, dtype=bool)].reset_index(drop=True)
         processes.check_sizes(config.batch_size, len(self.train))
         self.steps = math.ceil(len(self.train) / config.batch_size)  # per epoch
         self.tokenizer = on_all_processes(lambda: load_tokenizer(config.model))
@@ -304,7 +309,8 @@ def fit(state: TrainState,      # moved along, step by step
        ) -> Iterator[str]:      # "step" after every step, "epoch" after every epoch
     "The loop: from wherever the state is to the end of the last epoch"
     step = partial(learn, state, config, processes)
-    graphs, graphed = processes.uses_graphs(state.packed.is_packed), None
+    is_bert = state.packed.is_packed and state.model.config.model_type == "bert"
+    graphs, graphed = processes.uses_graphs(is_bert), None
     while state.epoch < config.epochs:
         state.wrapped.train()
         on_labels = state.epoch >= config.corrupted_epochs
@@ -365,10 +371,14 @@ def restore_state(state: TrainState,    # new; gets everything that was saved
 
 def settings_of(sentences: pd.DataFrame,  # to train on
                 config: Config,           # the settings
+                taught: pd.DataFrame | None = None, # as for `train`
                ) -> dict:                 # name → value
     "Everything that decides how a run goes: it resumes only if this is the same"
-    return learning_settings(config) | {"sentences": fingerprint({"train": sentences}),
-                                        "base": model_identity(config.model)}
+    known = learning_settings(config) | {"sentences": fingerprint({"train": sentences}),
+                                         "base": model_identity(config.model)}
+    if taught is None: return known
+    # who taught, and what; the last digit of a probability is not the same on every machine
+    return known | {"taught": fingerprint({"taught": taught.assign(label=taught.teacher)})}
 
 # %% ../nbs/14_training.ipynb #checkpoint-folder
 class CheckpointFolder:
@@ -383,6 +393,7 @@ class CheckpointFolder:
         self.config, self.identity, self.resume = config, identity, resume
         self.lock = ExitStack()
         self.saved_at = time.monotonic()
+        self.cost = 0.       # seconds that the newest checkpoint took
         self.saved_step = 0  # steps done at the newest checkpoint; 0: there is none
         self.failing = False
 
@@ -437,8 +448,9 @@ class CheckpointFolder:
     def due(self, event: str) -> bool:  # from `fit`
         "Is it time to save?"
         if not self.active: return False
-        waited = time.monotonic() - self.saved_at
-        return event == "epoch" or waited >= 60 * self.config.checkpoint_minutes
+        waited, pause = time.monotonic() - self.saved_at, 60 * self.config.checkpoint_minutes
+        if pause: pause = max(pause, 50 * self.cost)  # at most 2% of the time, however large
+        return event == "epoch" or waited >= pause
 
     def save(self, state: TrainState,      # what is saved
              processes: Processes,         # only the main process writes
@@ -449,6 +461,7 @@ class CheckpointFolder:
             raise ColaError(f"the weights are no longer numbers by step {state.steps_done}; "
                             f"lower learning_rate (it is {self.config.learning_rate:g})")
         if not self.active or state.steps_done == self.saved_step: return
+        started = time.monotonic()
         try:
             save_state(self.folder, state, self.identity, processes, self.config.keep_checkpoints)
             self.saved_step, self.failing = state.steps_done, False
@@ -457,6 +470,7 @@ class CheckpointFolder:
             if not self.failing: print(f"{error}; training continues{stays}", file=sys.stderr)
             self.failing = True
         self.saved_at = time.monotonic()
+        self.cost = self.saved_at - started
 
 # %% ../nbs/14_training.ipynb #run
 @dataclass(repr=False)
@@ -574,16 +588,19 @@ def train(sentences: pd.DataFrame,           # to train on, with `sentence` and 
           resume: bool = False,              # resume from the newest checkpoint, if there is one
           progress: bool = True,             # show a progress bar and a line per epoch
           names: tuple[str, str] = (LABELS[0], LABELS[1]),  # what label 0 and label 1 are called
+          taught: pd.DataFrame | None = None, # learn from this: sentence, label (a probability),
+                                              # teacher (its fingerprint)
          ) -> Run:  # `ColaError` if the loss runs away, or the checkpoints are of another run
     "Fine-tune a model to tell acceptable sentences from unacceptable ones"
-    identity = on_all_processes(lambda: settings_of(sentences, config))
+    identity = on_all_processes(lambda: settings_of(sentences, config, taught))
     check_same_settings(identity | {"a folder for checkpoints": bool(folder)})
     with CheckpointFolder(folder, config, identity, resume) as saved, StopSignals() as stop:
         processes = Processes(config.mixed_precision)
-        data = TrainingData(sentences, config, processes)
+        data = TrainingData(sentences, config, processes, taught)
         state = TrainState.new(config, data, processes)
         name_classes(state.model.config, names)
-        if progress and processes.rank == 0 and data.lost: print(*data.lost, sep="\n")
+        if progress and processes.rank == 0:
+            for line in [*data.lost, *state.packed.notes]: print(line)
         saved.restore(state, processes)
         signal = 0
         with Progress(state, config, processes, progress) as bar:

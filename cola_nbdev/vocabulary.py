@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from itertools import groupby
 
-import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
 from scipy.stats import binomtest
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from .basics import ColaError, localize_axes, translate
+from .basics import ColaError, localize_axes, new_axes, translate
 from .tokenization import encode
 
 # %% auto #0
@@ -53,27 +52,28 @@ def word_table(sentences: Iterable[str],            # a list, or a column of a f
     backend.no_padding()
     rows = []
     for row, found in enumerate(backend.encode_batch(sentences, add_special_tokens=False)):
-        for _, group in groupby(range(len(found.ids)), key=found.word_ids.__getitem__):
-            places = list(group)
-            of_word = slice(places[0], places[-1] + 1)
-            offsets = found.offsets[of_word]
+        pairs = zip(found.word_ids, found.tokens, found.ids, found.offsets, strict=True)
+        for _, group in groupby(pairs, key=lambda pair: pair[0]):
+            _, tokens, ids, offsets = zip(*group, strict=True)
             word = sentences[row][offsets[0][0]:offsets[-1][1]].strip()
-            tokens = tuple(found.tokens[of_word])
-            unknown = tokenizer.unk_token_id in found.ids[of_word]
+            unknown = tokenizer.unk_token_id in ids
             if unknown or any(map(str.isalnum, word)):
                 rows.append((row, word, tokens, len(tokens), unknown))
     return pd.DataFrame(rows, columns=["sentence", "word", "tokens", "count", "unknown"])
 
 # %% ../nbs/06_vocabulary.ipynb #describe-pieces
+def _labeled_words(sentences, tokenizer):
+    words = word_table(sentences.sentence, tokenizer)
+    return words.assign(label=words.sentence.map(dict(enumerate(sentences.label))))
+
 def describe_tokens(sentences: pd.DataFrame,             # with the columns sentence and label
                     tokenizer: PreTrainedTokenizerBase,  # from `load_tokenizer`
                    ) -> pd.DataFrame:  # a row for all, one per label; counts, shares from 0 to 1
     "A corpus in words and tokens, by label"
-    words = word_table(sentences.sentence, tokenizer)
-    labels = words.sentence.map(dict(enumerate(sentences.label)))
+    words = _labeled_words(sentences, tokenizer)
     rows = {}
     for name, chosen in (("all", [0, 1]), ("acceptable", [1]), ("unacceptable", [0])):
-        some = words[labels.isin(chosen)]
+        some = words[words.label.isin(chosen)]
         different = some.tokens.explode().nunique()
         rows[name] = {"sentences": sentences.label.isin(chosen).sum(), "words": len(some),
                       "different words": some.tokens.nunique(),
@@ -84,24 +84,25 @@ def describe_tokens(sentences: pd.DataFrame,             # with the columns sent
     return pd.DataFrame(rows).T.convert_dtypes()
 
 # %% ../nbs/06_vocabulary.ipynb #plot-pieces-per-word
+_NO_WORDS = "there are no words to draw; give sentences with words"
+
 def plot_tokens_per_word(sentences: pd.DataFrame,             # with the columns sentence and label
                          tokenizer: PreTrainedTokenizerBase,  # from `load_tokenizer`
                          ax: Axes | None = None,              # axes to draw on
                         ) -> Axes:                            # `ColaError` if there is no word
     "How many words are split into two, three and more tokens, by label"
-    words = word_table(sentences.sentence, tokenizer)
-    if not len(words): raise ColaError("there are no words to draw; give sentences with words")
+    words = _labeled_words(sentences, tokenizer)
+    if words.empty: raise ColaError(_NO_WORDS)
     counts = words["count"].clip(upper=4)
-    labels = words.sentence.map(dict(enumerate(sentences.label)))
-    shares = 100 * pd.crosstab(counts, labels, normalize="columns")
+    shares = 100 * pd.crosstab(counts, words.label, normalize="columns")
     shares = shares.reindex(index=[2, 3, 4], columns=[0, 1], fill_value=0)
-    if ax is None: _, ax = plt.subplots(figsize=(7, 3.2), layout="constrained")
+    ax = new_axes(ax, 7, 3.2)
     for label, name, color, hatch, side in ((1, "acceptable", "#0173b2", "", -.2),
                                             (0, "unacceptable", "#de8f05", "//", .2)):
         bars = ax.bar([x + side for x in range(3)], shares[label], .4, color=color, hatch=hatch,
                       edgecolor="white", label=translate(name))
-        texts = [translate("{share:.2f}", share=share) for share in shares[label]]
-        ax.bar_label(bars, texts, padding=2, fontsize=8)
+        ax.bar_label(bars, fmt=lambda share: translate("{share:.2f}", share=share), padding=2,
+                     fontsize=8)
     ax.set(title=translate("{share:.1%} of {count:,} words are split",
                            share=(counts > 1).mean(), count=len(words)),
            xlabel=translate("tokens of the word"), ylabel=translate("words of that label (%)"),
@@ -144,8 +145,8 @@ def plot_rarest(sentences: pd.DataFrame,             # with the columns sentence
                ) -> Axes:                            # `ColaError` if there is no word
     "How many sentences are acceptable, by the rarest token in them"
     table = rarity_table(sentences, tokenizer)
-    if not len(table): raise ColaError("there are no words to draw; give sentences with words")
-    if ax is None: _, ax = plt.subplots(figsize=(7, 3.4), layout="constrained")
+    if table.empty: raise ColaError(_NO_WORDS)
+    ax = new_axes(ax, 7, 3.4)
     overall = sentences.label.mean()
     share = 100 * table.acceptable
     ax.axhline(100 * overall, color="#de8f05", linestyle="--",

@@ -75,7 +75,7 @@ def test_odd_sentences_are_kept_as_text(tmp_path):
      "there is no corpus 'nowhere.tsv'; say demo, demo-pt, cola, or the path"),
     (["data", "."], "holds no corpus; expected in_domain_train.tsv"),
     (["train", "--out", "run", "--model", "no/such-model"],
-     "cannot load the model 'no/such-model': use minilm, bert, tiny, a Hub id, or a folder"),
+     "cannot load the model 'no/such-model': use minilm, mpnet, bert, tiny, a Hub id, or a"),
     (["train", "--out", "run", "--learning-rate", "0"], "learning_rate is 0.0; it must be above 0"),
     (["train", "--out", "run", "--learning-rate", "nan"],
      "learning_rate is nan; it must be above 0"),
@@ -171,11 +171,11 @@ RAW = [f"cola_public/raw/{name}" for name, _ in data.COLA_FILES.values()]
 
 @pytest.mark.parametrize("name, message", [
     ("missing.zip", "cannot download CoLA from"),
-    ("page.zip", "damaged or not a zip file"),
-    ("cut.zip", "damaged or not a zip file"),
+    ("page.zip", "damaged or not the zip file"),
+    ("cut.zip", "damaged or not the zip file"),
     ("changed.zip", "wrong checksum"),
-    ("other.zip", "It is not the zip file of CoLA"),
-    ("outside.zip", "It is not the zip file of CoLA"),
+    ("other.zip", "damaged or not the zip file of CoLA"),
+    ("outside.zip", "damaged or not the zip file of CoLA"),
     ("bomb.zip", "wrong checksum"),
 ])
 def test_a_download_that_is_not_cola_leaves_nothing(cola, tmp_path, server, name, message):

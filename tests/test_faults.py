@@ -482,7 +482,7 @@ def archive_of_links(path):
 
 @pytest.mark.parametrize("name, message", [
     ("slow.zip", "cannot download CoLA from .*timed out"),
-    ("moved.zip", "damaged or not a zip file"), ("linked.zip", "wrong checksum")])
+    ("moved.zip", "damaged or not the zip file"), ("linked.zip", "wrong checksum")])
 def test_a_download_goes_wrong(tmp_path, monkeypatch, tried, name, message):
     import pooch
     patient = pooch.HTTPDownloader

@@ -91,4 +91,4 @@ def test_a_model_that_cannot_be_loaded_is_one_line(hub, tmp_path, name, address)
     done = cola("predict", name, "He left.", cwd=tmp_path, hub=address or hub[0])
     assert done.returncode == 2 and len(done.stderr.strip().splitlines()) == 1, done.stderr
     assert done.stderr.startswith(f"cola: cannot load the model '{name}': "
-                                  "use minilm, bert, tiny, a Hub id, or a folder")
+                                  "use minilm, mpnet, bert, tiny, a Hub id, or a")

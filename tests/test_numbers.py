@@ -333,24 +333,31 @@ def test_what_one_run_can_say():
     names = [run.assign(predicted=run.label) for run in (frame, frame)]
     assert compare(names, names, paired=True).table.difference.tolist() == [0, 0, 0]
 
-def test_what_is_planned_is_enough():
-    known = Variances(.02 ** 2, .5, .1)
-    total, freedom = known.total(5, 1043)
-    assert total == near(2 * .0004 / 5 + (2 * .5 / 5 + .1) / 1043)
-    assert freedom == near(total ** 2 / (2 * (.0004 / 5) ** 2 / 4))
+def seen(known, difference, k, n, times=20_000):
+    "How often two recipes that differ by so much are told apart, one comparison after another"
+    from scipy.stats import t
+    rng, own = np.random.default_rng(1), known.runs / n
+    scores = rng.normal(0, math.sqrt(known.seeds + own), (times, 2, k))
+    lasting = rng.normal(difference, math.sqrt(known.recipes / n), times)
+    found = scores[:, 1].mean(1) - scores[:, 0].mean(1) + lasting
+    s2 = scores.var(axis=2, ddof=1)
+    seeds = np.where(s2 > own, s2 - own, 0)
+    v = seeds.sum(1) / k + 2 * own / k + known.recipes / n
+    nu = v ** 2 / np.maximum((seeds * s2).sum(1) / (k ** 2 * (k - 1)), 1e-12)
+    return ((2 * t.sf(np.abs(found) / np.sqrt(v), nu) < .05) & (found > 0)).mean()
+
+@pytest.mark.parametrize("sd", [0, .02, .04])
+def test_what_is_planned_is_seen(sd):
+    known = Variances(sd ** 2, .5, .1)
+    assert known.total(5, 1043) == near(2 * sd ** 2 / 5 + (2 * .5 / 5 + .1) / 1043)
     table = plan(.04, known)
     assert table["power on 1,043"].is_monotonic_increasing
-    assert np.isnan(table.sentences[3]) and table.sentences[10] > table.sentences[20] > 0
-    assert plan(.04, Variances(0, .5, .1), (5,)).sentences[5] == near(  # the textbook's formula
-        (2 * .5 / 5 + .1) * ((1.959964 + .841621) / .04) ** 2, rel=.01)
-    assert np.isnan(plan(.01, known, (3,)).sentences[3])
-    needed = table.sentences[10]
-    total, freedom = known.total(10, needed)
-    rng = np.random.default_rng(0)
-    d = .04 + rng.normal(0, math.sqrt(total), 200_000)
-    s = np.sqrt(total * rng.chisquare(freedom, len(d)) / freedom)
-    from scipy.stats import t
-    assert (d / s > t.ppf(.975, freedom)).mean() == near(.8, abs=.01)
+    for k in (3, 5, 10):
+        assert table["power on 1,043"][k] == near(seen(known, .04, k, 1043), abs=.015)
+    needed = table.sentences[20]
+    if sd == .02: assert needed < table.sentences[10]
+    if sd < .04: assert seen(known, .04, 20, needed) == near(.8, abs=.015)
+    assert np.isnan(plan(.01, Variances(.04, .5, .1), (3,)).sentences[3])
     with pytest.raises(ColaError): plan(.04, known, (1,))
 
 def test_variances_are_measured():
