@@ -145,9 +145,9 @@ def choose(count: int, longest_of: int = 0) -> pd.DataFrame:
     heaviest = drawn.loc[drawn.sentence.str.len().nlargest(BATCH).index]
     return pd.concat([heaviest, drawn.drop(heaviest.index).head(count - BATCH)])
 
-def our_loop(sentences):
+def our_loop(sentences, model="minilm"):
     "Seconds per step of `train`"
-    config = Config(model="minilm", batch_size=BATCH, epochs=1, validation_fraction=0, **PLAIN)
+    config = Config(model=model, batch_size=BATCH, epochs=1, validation_fraction=0, **PLAIN)
     run = train(sentences, config, progress=False)
     return run.history[0]["training_seconds"] / (len(sentences) / BATCH)
 

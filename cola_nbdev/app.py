@@ -373,9 +373,9 @@ def _sentence_tab(gr, answers, pairs):
     sentence = gr.Textbox(label="Sentence", placeholder="The keys to the cabinet are on the table.",
                           lines=1, max_lines=1, autofocus=True)
     ask, verdict = gr.Button("Judge", variant="primary"), gr.HTML()
-    why, words = gr.Button("Which words was it?", visible=False), gr.HTML()
+    why, words = gr.Button("Which words does it hang on?", visible=False), gr.HTML()
     if not explains:
-        gr.HTML(view("note", "Which words was it? To see that here, run: "
+        gr.HTML(view("note", "Which words does it hang on? To see that here, run: "
                              'pip install "cola_nbdev[inspect]"'))
     shown = [verdict, words, why]
     examples = [[pair[number % 2]] for number, pair in enumerate(pairs)]

@@ -22,7 +22,7 @@ import pandas as pd
 import pytest
 import torch
 
-from cola_nbdev import cli
+from cola_nbdev import app, cli
 from cola_nbdev.app import Answers, Limits, example_pairs, served
 from cola_nbdev.model import load_model
 from cola_nbdev.prediction import Judge
@@ -322,7 +322,7 @@ def test_a_sentence_is_typed_and_judged(opened, judge):
     probability = judge("The keys are heavy.").probability[0]
     shown = view.locator(".cola-card .verdict").first.inner_text()
     assert f"{100 * probability:.1f}%" in shown
-    view.get_by_role("button", name="Which words was it?").click()
+    view.get_by_role("button", name="Which words does it hang on?").click()
     view.get_by_text("add up to").wait_for()
     view.get_by_role("button", name="Where will").click() # an example
     view.locator(".cola-card .said", has_text=example_pairs()[0][0]).first.wait_for()
@@ -339,7 +339,7 @@ def test_it_can_be_used_without_a_mouse(opened):
     view.keyboard.press("Enter")
     view.locator(".cola-card .said", has_text="She left.").wait_for()
     view.keyboard.press("Tab")
-    assert focused() == "Which words was it?"
+    assert focused() == "Which words does it hang on?"
     view.get_by_role("tab", name="Sentence").focus()
     view.keyboard.press("Tab")
     view.keyboard.press("Enter")
@@ -376,7 +376,7 @@ def test_what_is_typed_is_shown_and_not_run(opened, typed):
     said = view.locator(".cola-card .said").first
     said.wait_for()
     assert said.inner_text() == typed
-    view.get_by_role("button", name="Which words was it?").click()
+    view.get_by_role("button", name="Which words does it hang on?").click()
     view.get_by_text("add up to").wait_for()
     tab(view, "Pair")
     box(view, "First").fill(typed)
@@ -460,7 +460,7 @@ def test_pictures_are_taken(opened, name):
     box(view, "Sentence").fill("The keys to the cabinet is on the table.")
     view.keyboard.press("Enter")
     view.locator(".cola-card .said").first.wait_for()
-    view.get_by_role("button", name="Which words was it?").click()
+    view.get_by_role("button", name="Which words does it hang on?").click()
     view.get_by_text("add up to").wait_for()
     for each in ("Sentence", "Pair", "File", "Model"):
         if each == "File":
@@ -471,3 +471,14 @@ def test_pictures_are_taken(opened, name):
         assert fits, f"{name}: the tab {each} is wider than the window"
         view.screenshot(path=PICTURES/f"{name}-{each.lower()}.png", full_page=True,
                         animations="disabled")
+
+@pytest.mark.parametrize(("label", "probability", "tone"), [
+    ("acceptable", .9, "good"), ("unacceptable", .1, "bad"), ("spam", .9, "good"),
+    ("ham", .1, "bad"), ("don't know", .6, "unsure")])
+def test_every_verdict_has_a_color(label, probability, tone):
+    row = pd.DataFrame([{"sentence": "He left.", "label": label, "probability": probability,
+                         "truncated": False}]).iloc[0]
+    page = Path(app.__file__).with_name("app.css").read_text()
+    assert f'class="cola-card {tone}"' in app.view("card", row)
+    assert f"class=\"{tone}\"" in app.view("results", "a.txt", "a", [row], "")
+    assert f".{tone} {{--tone: #" in page  # its ground; white on nothing can't be read
