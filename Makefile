@@ -29,9 +29,9 @@ demo: .venv/.offline ## train a pretrained BERT on the demo corpus (offline, min
 	@echo "Judging two sentences with the model in runs/demo/model"
 	@.venv/bin/cola predict runs/demo/model "Where will the farmers sleep?" "Where the farmers will sleep?"
 
-test: $(tested) ## run every check: what is generated is up to date, the notebooks' cells, the tests
-	@echo "Running the checks, the notebooks and the tests"
-	@OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadgroup $(args)
+test: $(tested) ## run the checks, the notebooks' cells and the tests, about 5 minutes on 2 cores (all=1: the long ones too)
+	@echo "Running the checks, the notebooks and the tests$(if $(all),, (all=1 runs those that take long, too))"
+	@OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadgroup $(if $(all),,-m "not long") $(args)
 
 lint: .venv/.dev ## read code and notebooks with ruff, and the types of the code with pyright (part of make test)
 	@echo "Reading the code"
@@ -58,7 +58,7 @@ audit: .venv/.dev ## look up the pinned versions in the advisory databases (need
 	@echo "Looking up the versions of constraints.txt"
 	@$(install) pip-audit==2.10.1 && .venv/bin/pip-audit -r constraints.txt --no-deps --disable-pip
 
-mutants: .venv/.dev ## break the modules that make numbers on purpose, and count what the tests miss (about 40 minutes)
+mutants: .venv/.dev ## break the modules that make numbers on purpose, and count what the tests miss (about 20 minutes)
 	@echo "Breaking a sample of lines, one at a time, into benchmarks/results/mutants.json"
 	@OMP_NUM_THREADS=1 .venv/bin/python tests/mutants.py $(args)
 

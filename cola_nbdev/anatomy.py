@@ -170,7 +170,7 @@ def _draw_shape(ax, y, shape, meaning):
     ax.text(1.05, y + .5, meaning, va="center", fontsize=9, color="#555555")
 
 def plot_forward(trace: Trace,            # from `trace_forward`
-                 ax: Axes | None = None,  # axes to draw on
+                 ax: Axes | None = None,  # where to draw
                 ) -> Axes:
     "Draw a forward pass: what is done, and the shape of what is passed on"
     boxes = [(translate("the batch"), "none", trace.shape)]
@@ -284,7 +284,7 @@ def measure_step(model: nn.Module,             # weights, gradients, random stat
 
 # %% ../nbs/09_anatomy.ipynb #plot-step
 def plot_step(times: StepTimes,        # from `measure_step`
-              ax: Axes | None = None,  # axes to draw on
+              ax: Axes | None = None,  # where to draw
              ) -> Axes:
     "Draw where the time of a training step goes, as one bar from left to right"
     ax = new_axes(ax, 9, 2.7)

@@ -78,8 +78,8 @@ def explain(error: BaseException,     # of any store or database
     return line[:160]
 
 @contextmanager
-def in_one_line(problem: str,               # what can't be done, with the name of the file
-                advice: str,                # how to fix it, from the semicolon on
+def in_one_line(problem: str,  # what can't be done, with the name of the file
+                advice: str,   # how to fix it, from the semicolon on
                 *kinds: type[BaseException],  # of errors
                ) -> Iterator[None]:
     "Turn errors of a library into a `ColaError` of one line"

@@ -31,9 +31,9 @@ RELATIVES = {word: sorted({other for family in FAMILIES if word in family for ot
 # %% ../nbs/04_corruption.ipynb #reinflect
 ENDINGS = {"ing": ["", "ed", "s"], "ed": ["", "ing", "s"], "ly": [""], "s": [""]}
 
-def reinflect(word: str,            # without punctuation
-              rng: random.Random,   # draws the form
-             ) -> str | None:       # in lower case; None if there is no other form
+def reinflect(word: str,           # without punctuation
+              rng: random.Random,  # draws the form
+             ) -> str | None:      # in lower case; None if there is no other form
     "A word with another ending, or another word of its family"
     word = word.lower()
     if word in RELATIVES: return rng.choice(RELATIVES[word])
@@ -82,8 +82,8 @@ def _positions(words, way):
     return [at for at, word in enumerate(words)
             if (_without_mark(word).lower() in RELATIVES) == (way == "exchange")]
 
-def corrupt(sentence: str,          # words separated by blanks
-            rng: random.Random,     # draws the way and the position
+def corrupt(sentence: str,       # words separated by blanks
+            rng: random.Random,  # draws the way and the position
             ways: Sequence[str] = tuple(WAYS),  # to choose from; `ColaError` if one is unknown
             function_words: Sequence[str] = tuple(RELATIVES),  # to insert
            ) -> tuple[str, str] | None:  # corrupted, and the way; None if that can't be done

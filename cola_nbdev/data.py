@@ -272,7 +272,7 @@ def _corpus(name, splits: dict[str, Taken], notes):
 def load_corpus(source: str | Path = "demo",  # demo, demo-pt, cola, a file, a folder of splits
                 dev_fraction: float = .2,     # of a single file, to hold out; 1: all of it
                 columns: dict | None = None,  # text, label → the columns that hold them
-                positive: str | None = None,  # the label that counts as 1; default: it's known
+                positive: str | None = None,  # the label that is 1, if it isn't known
                ) -> Corpus:                   # `ColaError` if it can't be read
     "Load a corpus by its name or path"
     name, path = str(source), Path(source)
@@ -303,7 +303,7 @@ def _in_memory(rows, where, columns, positive):
     return found
 
 def corpus_of(splits: dict[str, Any],  # split → DataFrame, `Dataset`, rows or columns
-              name: str = "mine",      # what to call the corpus
+              name: str = "mine",      # of the corpus
               columns: dict | None = None,  # as for `load_corpus`
               positive: str | None = None,  # as for `load_corpus`
              ) -> Corpus:              # `ColaError` if a row is unfit, or there is no train
@@ -333,7 +333,7 @@ def plot_labels(corpus: Corpus,          # any corpus
     return localize_axes(ax)
 
 # %% ../nbs/03_data.ipynb #plot-lengths
-def plot_lengths(sentences: pd.DataFrame,  # with the columns `sentence` and `label`
+def plot_lengths(sentences: pd.DataFrame,  # with `sentence` and `label`
                  ax: Axes | None = None,   # where to draw; default: the current axes
                 ) -> Axes:                 # the same axes, or the current ones
     "How many words the sentences have, by label"

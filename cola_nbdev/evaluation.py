@@ -180,8 +180,8 @@ def split_difference(predictions: pd.DataFrame,  # with the columns `split`, `la
     return interval_of(one - other, drawn[0] - drawn[1])
 
 # %% ../nbs/15_evaluation.ipynb #plot-confusion
-def plot_confusion(predictions: pd.DataFrame,  # with the columns `label` and `predicted`
-                   ax: Axes | None = None,     # axes to draw on
+def plot_confusion(predictions: pd.DataFrame,  # with `label` and `predicted`
+                   ax: Axes | None = None,     # where to draw
                    names: Sequence[str] = (LABELS[0], LABELS[1]),  # of label 0 and label 1
                   ) -> Axes:
     "How many sentences of each label were judged how"
@@ -204,7 +204,7 @@ def batch_mcc(predictions: pd.DataFrame,  # `label` and `predicted`, in the orde
 
 def plot_batch_mcc(predictions: pd.DataFrame,  # as for `batch_mcc`
                    batch_size: int = 32,       # sentences per batch
-                   ax: Axes | None = None,     # axes to draw on
+                   ax: Axes | None = None,     # where to draw
                   ) -> Axes:
     "The MCC of every batch as a bar; a batch of one class is marked with ×"
     ax = new_axes(ax, 9, 3)
@@ -276,7 +276,7 @@ def mcc_of_groups(predictions: pd.DataFrame,  # with the columns `label` and `pr
 # %% ../nbs/15_evaluation.ipynb #plot-mcc
 def plot_mcc(table: pd.DataFrame,     # from `mcc_by`, `mcc_of_groups` or `split_metrics`
              title: str = "",         # what is compared
-             ax: Axes | None = None,  # axes to draw on
+             ax: Axes | None = None,  # where to draw
              most: int = 40,          # rows to draw; if there are more, the largest groups
             ) -> Axes:
     "The MCC of each row with its 95% interval; small groups in gray, * where one differs"
@@ -343,7 +343,7 @@ def error_map(predictions: pd.DataFrame,  # from `predict_splits`
     return pd.concat(parts, names=["column", "value"]) if parts else pd.DataFrame()
 
 # %% ../nbs/15_evaluation.ipynb #worst-mistakes
-def worst_mistakes(predictions: pd.DataFrame,  # with the columns `label`, `predicted`, `logit`
+def worst_mistakes(predictions: pd.DataFrame,  # with `label`, `predicted`, `logit`
                    count: int = 5,             # how many
                   ) -> pd.DataFrame:           # the most confident first
     "The mistakes that were made with the most confidence"

@@ -50,10 +50,10 @@ def load_grammar(language: str = "en",              # en or pt; `ColaError` othe
     return Grammar(words, phenomena, found["before"], found["after"])
 
 # %% ../nbs/02_grammar.ipynb #write-pair
-def write_pair(grammar: Grammar,      # its words and surroundings are used
-               template: str,         # `{class.form}`, one `[good|bad]`; `?` first: a question
-               rng: random.Random,    # draws the words
-              ) -> tuple[str, str]:   # the acceptable sentence, the unacceptable one
+def write_pair(grammar: Grammar,     # its words and surroundings are used
+               template: str,        # `{class.form}`, one `[good|bad]`; `?` first: a question
+               rng: random.Random,   # draws the words
+              ) -> tuple[str, str]:  # the acceptable sentence, the unacceptable one
     "One minimal pair: the same words drawn for both sentences"
     if template.startswith("?"): text = template[1:] + "?"
     else: text = rng.choice(grammar.before) + template + rng.choice(grammar.after) + "."
@@ -62,11 +62,11 @@ def write_pair(grammar: Grammar,      # its words and surroundings are used
     return good[0].upper() + good[1:], bad[0].upper() + bad[1:]
 
 # %% ../nbs/02_grammar.ipynb #write-rows
-def write_rows(grammar: Grammar,     # its phenomena take turns
-               count: int,           # how many sentences, an even number
-               rng: random.Random,   # draws the words
-               seen: set[str],       # sentences that exist already; the new ones are added
-              ) -> list[tuple]:      # in the order of `COLUMNS`; pairs adjacent, good one first
+def write_rows(grammar: Grammar,    # its phenomena take turns
+               count: int,          # how many sentences, an even number
+               rng: random.Random,  # draws the words
+               seen: set[str],      # sentences that exist already; the new ones are added
+              ) -> list[tuple]:     # in the order of `COLUMNS`; pairs adjacent, good one first
     "Minimal pairs, no sentence twice"
     rows = []
     turns = dict.fromkeys(grammar.phenomena, 0)
@@ -81,8 +81,8 @@ def write_rows(grammar: Grammar,     # its phenomena take turns
     return rows
 
 # %% ../nbs/02_grammar.ipynb #demo-corpus
-def demo_corpus(seed: int = 0,          # another seed, another corpus
-                language: str = "en",   # en or pt; `ColaError` otherwise
+def demo_corpus(seed: int = 0,         # another seed, another corpus
+                language: str = "en",  # en or pt; `ColaError` otherwise
                ) -> dict[str, list[tuple]]:  # split → rows in the order of `COLUMNS`
     "The demo corpus: 2,000 sentences to train on, 400 in domain, 400 out of domain"
     rng = random.Random(seed)

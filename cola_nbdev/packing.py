@@ -311,7 +311,7 @@ def example_logits(model: PreTrainedModel,           # from `load_model`
                   ) -> np.ndarray:                   # shape (examples, 2), in their order
     "The two logits of sentences that are encoded; column 1 is for acceptable"
     sampler = LengthSampler([len(ids) for ids in examples], batch_size, shuffle=False)
-    packed, was_training = Packed(model).eval(), model.training
+    was_training, packed = model.training, Packed(model).eval()
     logits = np.empty((len(examples), 2), dtype=np.float32)
     chunks = 1
 

@@ -387,20 +387,20 @@ def _json_rows(lines, format, name):
 # %% ../nbs/01_reading.ipynb #excel
 def _excel_rows(file, name, wanted):
     advice = '; run: pip install "cola_nbdev[excel]", or save the sheet as CSV'
-    with in_one_line(f"{name}: Excel needs openpyxl", advice, ImportError):
-        import openpyxl
+    with in_one_line(f"{name}: no workbook of Excel", "; is it text?", Exception), \
+         in_one_line(f"{name}: Excel needs openpyxl", advice, ImportError):
+        tables = pd.read_excel(file, sheet_name=None, header=None, dtype=str, na_filter=False,
+                               engine="openpyxl")
     sheets = {}
-    with in_one_line(f"{name}: no workbook of Excel", "; is it text?", Exception):
-        for sheet in openpyxl.load_workbook(file, read_only=True, data_only=True).worksheets:
-            rows = [(line, ["" if cell is None else str(cell) for cell in row])
-                    for line, row in enumerate(sheet.iter_rows(values_only=True), 1)]
-            if rows := [(line, row) for line, row in rows if any(row)]: sheets[sheet.title] = rows
+    for title, table in tables.items():
+        rows = enumerate(table.fillna("").to_numpy().tolist(), 1)
+        if rows := [(line, row) for line, row in rows if any(row)]: sheets[title] = rows
     if len(sheets) > 1:
         raise ColaError(f"{name} has {len(sheets)} sheets ({', '.join(sheets)}); save the one you "
                         "mean as CSV")
     rows = next(iter(sheets.values()), [(1, ["sentence"])])
     columns, header = _name_columns([row for _, row in rows[:1000]], wanted, f"{name} row 1")
-    rows = ((line, dict(zip(columns, row, strict=False))) for line, row in rows[header:])
+    rows = ((line, dict(zip(columns, row, strict=True))) for line, row in rows[header:])
     return columns, rows, header
 
 # %% ../nbs/01_reading.ipynb #parquet
@@ -451,7 +451,7 @@ def read_rows(file: BinaryIO,                 # open for reading
               format: str,                    # from `format_of`; table: what it says of itself
               name: str,                      # for errors
               aside: Callable | None = None,  # gets line and reason of a broken row
-              wanted: Iterable[str] = (),     # names of columns that must be there
+              wanted: Iterable[str] = (),     # columns that must be there
              ) -> tuple[list[str] | None, Rows]:  # `ColaError`
     "The columns (None: every row has its own), and pairs of line number and row"
     file, names = _unpacked(file, name), {*map(_plain, wanted)}
@@ -477,7 +477,7 @@ def read_rows(file: BinaryIO,                 # open for reading
 
 # %% ../nbs/01_reading.ipynb #read-table
 def read_table(path: str | Path,            # a file in any of the formats
-               wanted: Iterable[str] = (),  # names of columns that must be there
+               wanted: Iterable[str] = (),  # columns that must be there
                format: str | None = None,   # as for `read_rows`; default: as its name says
               ) -> pd.DataFrame:            # as it stands in the file; `ColaError` with the line
     "Read a table whole and strictly, whatever its columns are called"
@@ -506,7 +506,7 @@ def _at(where, index, row): return f"{where} {index.name or 'row'} {row}"
 
 # %% ../nbs/01_reading.ipynb #check-sentences
 def check_sentences(sentences: pd.DataFrame,   # at least `sentence` and `label`, 0 or 1
-                    where: str = "sentences",  # what an error calls it, e.g. the file's name
+                    where: str = "sentences",  # what errors call it, e.g. the file's name
                    ) -> pd.DataFrame:          # `COLUMNS`, int labels; `ColaError` if unfit
     "Check labels and sentences, and complete CoLA's columns"
     if missing := [column for column in ("sentence", "label") if column not in sentences]:
@@ -550,7 +550,7 @@ def _pair(seen, positive, where):
 
 def map_labels(labels: pd.Series,            # as they stand in the file
                where: str = "the labels",    # what an error calls them
-               positive: str | None = None,  # the one that counts as 1; default: it's known
+               positive: str | None = None,  # the one that is 1, if it isn't known
               ) -> tuple[list[int], tuple[str, str]]:  # 0 or 1; what 0 and 1 are called
     "Turn two labels of any kind into 0 and 1; `ColaError` with the line if they aren't two"
     words, seen = [], {}
@@ -572,13 +572,13 @@ def map_labels(labels: pd.Series,            # as they stand in the file
     return [int(word == one) for word in words], (seen.get(zero, zero), seen.get(one, one))
 
 # %% ../nbs/01_reading.ipynb #choose-column
-def choose_column(columns: Iterable[str],    # of a table
-                  wanted: str | None,        # the one that was asked for, if any was
+def choose_column(columns: Iterable[str],   # of a table
+                  wanted: str | None,       # the one that was asked for, if any was
                   names: tuple[tuple[str, ...], ...],  # what it may be called; first choices first
-                  what: str,                 # what is in it, for errors
-                  option: str,               # how to say which it is
-                  where: str = "the file",   # what an error calls the table
-                 ) -> str | None:            # None: there is none of these names; `ColaError`
+                  what: str,                # what is in it, for errors
+                  option: str,              # how to say which it is
+                  where: str = "the file",  # what an error calls the table
+                 ) -> str | None:           # None: there is none of these names; `ColaError`
     "The one column that is meant"
     columns = [*map(str, columns)]
     if wanted is not None:
@@ -639,11 +639,11 @@ def _advice(table):
     longest = max(texts, key=lambda name: sum(map(len, columns[name])))
     return f"is it --text {shlex.quote(longest)} --label {shlex.quote(labels[0])}?"
 
-def take_columns(table: pd.DataFrame,     # as it was read
-                 where: str,              # what an error calls it, e.g. the file's name
+def take_columns(table: pd.DataFrame,  # as it was read
+                 where: str,           # what errors call it, e.g. the file's name
                  columns: dict | None = None,  # text, label → the columns that hold them
-                 positive: str | None = None,  # the label that counts as 1; default: it's known
-                ) -> Taken:               # `ColaError` if it isn't clear, with what to say
+                 positive: str | None = None,  # the label that is 1, if it isn't known
+                ) -> Taken:            # `ColaError` if it isn't clear, with what to say
     "Find sentences and labels in a table, and say what was taken"
     check_columns(table, where)
     header = table.attrs.get("header", True)

@@ -90,7 +90,7 @@ class Search:
         "One row per trial, the best first: state, validation_mcc, the settings tried, seconds"
         rows = [{"trial": trial.number, "state": trial.state.name.lower(),
                  "validation_mcc": _score(trial), **trial.params,
-                 "seconds": trial.duration and trial.duration.total_seconds()}
+                 "seconds": None if trial.duration is None else trial.duration.total_seconds()}
                 for trial in self.study.get_trials(deepcopy=False)]
         columns = None if rows else ["trial", "state", "validation_mcc", "seconds"]
         table = pd.DataFrame(rows, columns=columns)

@@ -32,7 +32,8 @@ from pooch import os_cache
 from safetensors import safe_open
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader
-from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, BertTokenizer
+from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from cola_nbdev.basics import (
     ColaError,
@@ -222,7 +223,7 @@ def tiny_tokenizer() -> BertTokenizer:  # about 300 tokens
     return BertTokenizer(vocab={token: number for number, token in enumerate(tokens)})
 
 def load_tokenizer(model: str | Path = "minilm",  # minilm, mpnet, bert, tiny, a Hub id, or a folder
-                  ) -> PreTrainedTokenizerBase:   # `ColaError` if there is none that can pad
+                  ) -> Tokenizer:                 # `ColaError` if there is none that can pad
     "The tokenizer that belongs to a model"
     if model == "tiny": return tiny_tokenizer()
     tokenizer = from_pretrained(AutoTokenizer, model)
@@ -240,10 +241,10 @@ def load_tokenizer(model: str | Path = "minilm",  # minilm, mpnet, bert, tiny, a
                     "set its pad_token and save it into the model's folder")
 
 # %% ../nbs/05_tokenization.ipynb #encode
-def encode(sentences: Iterable[str],            # a list, or a column of a frame
-           tokenizer: PreTrainedTokenizerBase,  # from `load_tokenizer`
-           max_length: int = 64,                # in tokens, [CLS] and [SEP] included; more are cut
-          ) -> list[list[int]]:                 # ids, not padded; `ColaError` if one isn't text
+def encode(sentences: Iterable[str],  # a list, or a column of a frame
+           tokenizer: Tokenizer,      # from `load_tokenizer`
+           max_length: int = 64,      # in tokens, [CLS] and [SEP] included; more are cut
+          ) -> list[list[int]]:       # ids, not padded; `ColaError` if one isn't text
     "All sentences as lists of ids, in one call"
     if isinstance(sentences, str):
         raise ColaError("a list of sentences is expected, not a single one; write [sentence]")
@@ -263,11 +264,11 @@ def encode(sentences: Iterable[str],            # a list, or a column of a frame
     backend.no_padding()
     return [encoding.ids for encoding in backend.encode_batch_fast(sentences)]
 
-def lost_text(sentences: Iterable[str],            # as they are
-              examples: list[list[int]],           # the same, from `encode`
-              tokenizer: PreTrainedTokenizerBase,  # that encoded them
-              max_length: int,                     # to this many tokens
-             ) -> list[str]:                       # a line each; empty if nothing is lost
+def lost_text(sentences: Iterable[str],   # as they are
+              examples: list[list[int]],  # the same, from `encode`
+              tokenizer: Tokenizer,       # that encoded them
+              max_length: int,            # to this many tokens
+             ) -> list[str]:              # a line each; empty if nothing is lost
     "What the model won't see of some sentences"
     full = [text for text, ids in zip(sentences, examples, strict=True) if len(ids) >= max_length]
     cut = sum(len(ids) > max_length for ids in encode(full, tokenizer, max_length + 1))
@@ -328,11 +329,11 @@ def _kind(token, real, continues, tokenizer):
     if token in tokenizer.all_special_ids: return "special"
     return "continues a word" if continues else "starts a word"
 
-def show_tokens(sentence: str,                       # one sentence
-                tokenizer: PreTrainedTokenizerBase,  # from `load_tokenizer`
-                length: int = 0,                     # pad or cut to this many tokens
-                max_length: int = 64,                # where `length` is 0: cut to this many
-               ) -> Tokens:                          # `ColaError` if it's empty or there is no room
+def show_tokens(sentence: str,         # one sentence
+                tokenizer: Tokenizer,  # from `load_tokenizer`
+                length: int = 0,       # pad or cut to this many tokens
+                max_length: int = 64,  # where `length` is 0: cut to this many
+               ) -> Tokens:            # `ColaError` if it's empty or there is no room
     "A sentence as the model sees it, token by token"
     [whole] = encode([sentence], tokenizer, 10**9)
     if not sentence.strip():
@@ -355,7 +356,7 @@ def show_tokens(sentence: str,                       # one sentence
 # %% ../nbs/05_tokenization.ipynb #plot-token-lengths
 def plot_token_lengths(lengths: Sequence[int],  # tokens of each sentence
                        max_length: int = 64,    # drawn as a line
-                       ax: Axes | None = None,  # axes to draw on
+                       ax: Axes | None = None,  # where to draw
                       ) -> Axes:
     "How many tokens the sentences have"
     ax = new_axes(ax, 6.4, 4.8)
@@ -406,7 +407,7 @@ class LengthSampler:
 # %% ../nbs/05_tokenization.ipynb #padding-waste
 def padding_waste(lengths: Sequence[int],        # tokens of each example
                   batches: Iterable[list[int]],  # rows of `lengths`, batch by batch
-                  pad_to: int | None = None,     # length of every batch; None: its longest example
+                  pad_to: int | None = None,     # length of every batch, if not its longest example
                  ) -> float:                     # 1 is best; `ColaError` if `pad_to` is too small
     "How many positions the model processes for each real token"
     real = [[lengths[i] for i in batch] for batch in batches if batch]
@@ -420,9 +421,9 @@ def padding_waste(lengths: Sequence[int],        # tokens of each example
 # %% ../nbs/05_tokenization.ipynb #plot-batches
 def plot_batches(lengths: Sequence[int],        # tokens of each example
                  batches: Sequence[list[int]],  # rows of `lengths`; a few batches
-                 pad_to: int | None = None,     # length of every batch; None: its longest example
+                 pad_to: int | None = None,     # length of every batch, if not its longest example
                  title: str = "",               # comes before the positions per real token
-                 ax: Axes | None = None,        # axes to draw on
+                 ax: Axes | None = None,        # where to draw
                 ) -> Axes:                      # `ColaError` as for `padding_waste`
     "Batches as the model gets them: tokens and padding"
     waste = translate("{waste:.2f} positions per real token",
@@ -453,10 +454,10 @@ def pad_batch(batch: list[tuple[list[int], int | None]],  # pairs (ids, label or
                "attention_mask": pad_sequence([*map(torch.ones_like, rows)], True)}
     return tensors if labels[0] is None else {**tensors, "labels": torch.tensor(labels)}
 
-def make_batches(examples: list[list[int]],         # from `encode`
-                 sampler: Iterable[list[int]],      # which examples share a batch
+def make_batches(examples: list[list[int]],      # from `encode`
+                 sampler: Iterable[list[int]],   # which examples share a batch
                  labels: Iterable[int] | None = None,  # label of each example, 0 or 1
-                 collate: Callable = pad_batch,     # makes tensors of a list of pairs (ids, label)
+                 collate: Callable = pad_batch,  # makes tensors of a list of pairs (ids, label)
                 ) -> DataLoader:
     "Batches of tensors in the sampler's order, padded unless `collate` does otherwise"
     numbers = [None]*len(examples) if labels is None else map(int, labels)

@@ -362,7 +362,10 @@ def restore_state(state: TrainState,    # new; gets everything that was saved
     state.best, losses = restore_snapshot(tensors, state.model, state.optimizer)
     # the losses were added up over the processes: the others start from 0
     state.losses = losses.to(processes.device) * (processes.rank == 0)
-    for name in TrainState.FACTS: setattr(state, name, facts[name])
+    for name in TrainState.FACTS:
+        kind = (list, tuple) if isinstance(getattr(state, name), (list, tuple)) else (int, float)
+        if not isinstance(facts[name], kind): raise TypeError(f"{name} is {facts[name]!r}")
+        setattr(state, name, facts[name])
     state.best_score = tuple(state.best_score)
     state.schedule.load_state_dict(facts["schedule"])
     for group, rate in zip(state.optimizer.param_groups, state.schedule.get_last_lr(), strict=True):
@@ -433,8 +436,9 @@ class CheckpointFolder:
         "Resume where the newest valid checkpoint was saved"
         found: Any = on_main_process(self._newest) if self.active else None
         if not found: return
-        with self._in_shape(self.folder): restore_state(state, found[0], found[1], processes)
-        self.saved_step = state.steps_done
+        with self._in_shape(self.folder):
+            restore_state(state, found[0], found[1], processes)
+            self.saved_step = state.steps_done
 
     @contextmanager
     def _in_shape(self, where):

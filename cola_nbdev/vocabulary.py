@@ -11,7 +11,8 @@ from itertools import groupby
 import pandas as pd
 from matplotlib.axes import Axes
 from scipy.stats import binomtest
-from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerBase as Tokenizer
+from transformers import PreTrainedTokenizerFast
 
 from .basics import ColaError, localize_axes, new_axes, translate
 from .tokenization import encode
@@ -38,8 +39,8 @@ def split_word(word: str,                    # in lower case if the vocabulary i
     return tokens
 
 # %% ../nbs/06_vocabulary.ipynb #word-table
-def word_table(sentences: Iterable[str],            # a list, or a column of a frame
-               tokenizer: PreTrainedTokenizerBase,  # a fast one, which knows a token's word
+def word_table(sentences: Iterable[str],  # a list, or a column of a frame
+               tokenizer: Tokenizer,      # a fast one, which knows a token's word
               ) -> pd.DataFrame:  # sentence (row, from 0), word, tokens (tuple), count, unknown
     "Every word of the sentences in reading order, and the tokens it is split into"
     if not isinstance(sentences, str): sentences = list(sentences)
@@ -66,8 +67,8 @@ def _labeled_words(sentences, tokenizer):
     words = word_table(sentences.sentence, tokenizer)
     return words.assign(label=words.sentence.map(dict(enumerate(sentences.label))))
 
-def describe_tokens(sentences: pd.DataFrame,             # with the columns sentence and label
-                    tokenizer: PreTrainedTokenizerBase,  # from `load_tokenizer`
+def describe_tokens(sentences: pd.DataFrame,  # with `sentence` and `label`
+                    tokenizer: Tokenizer,     # from `load_tokenizer`
                    ) -> pd.DataFrame:  # a row for all, one per label; counts, shares from 0 to 1
     "A corpus in words and tokens, by label"
     words = _labeled_words(sentences, tokenizer)
@@ -86,10 +87,10 @@ def describe_tokens(sentences: pd.DataFrame,             # with the columns sent
 # %% ../nbs/06_vocabulary.ipynb #plot-pieces-per-word
 _NO_WORDS = "there are no words to draw; give sentences with words"
 
-def plot_tokens_per_word(sentences: pd.DataFrame,             # with the columns sentence and label
-                         tokenizer: PreTrainedTokenizerBase,  # from `load_tokenizer`
-                         ax: Axes | None = None,              # axes to draw on
-                        ) -> Axes:                            # `ColaError` if there is no word
+def plot_tokens_per_word(sentences: pd.DataFrame,  # with `sentence` and `label`
+                         tokenizer: Tokenizer,     # from `load_tokenizer`
+                         ax: Axes | None = None,   # where to draw
+                        ) -> Axes:                 # `ColaError` if there is no word
     "How many words are split into two, three and more tokens, by label"
     words = _labeled_words(sentences, tokenizer)
     if words.empty: raise ColaError(_NO_WORDS)
@@ -112,8 +113,8 @@ def plot_tokens_per_word(sentences: pd.DataFrame,             # with the columns
     return localize_axes(ax)
 
 # %% ../nbs/06_vocabulary.ipynb #rarest-pieces
-def rarest_tokens(sentences: Iterable[str],            # a list, or a column of a frame
-                  tokenizer: PreTrainedTokenizerBase,  # from `load_tokenizer`
+def rarest_tokens(sentences: Iterable[str],  # a list, or a column of a frame
+                  tokenizer: Tokenizer,      # from `load_tokenizer`
                  ) -> pd.Series:  # one count per sentence; 0 if it has no word
     "How often the rarest token of each sentence occurs in all of them"
     sentences = list(sentences)
@@ -125,8 +126,8 @@ def rarest_tokens(sentences: Iterable[str],            # a list, or a column of 
 # %% ../nbs/06_vocabulary.ipynb #plot-rarest
 RARITY = {"1": 1, "2–3": 3, "4–9": 9, "10–29": 29, "30–99": 99, "100 or more": float("inf")}
 
-def rarity_table(sentences: pd.DataFrame,             # with the columns sentence and label
-                 tokenizer: PreTrainedTokenizerBase,  # from `load_tokenizer`
+def rarity_table(sentences: pd.DataFrame,  # with `sentence` and `label`
+                 tokenizer: Tokenizer,     # from `load_tokenizer`
                 ) -> pd.DataFrame:  # sentences, acceptable (share), low, high (95% Wilson interval)
     "How many sentences are acceptable, in groups by how often their rarest token occurs"
     rarest = rarest_tokens(sentences.sentence, tokenizer)
@@ -139,10 +140,10 @@ def rarity_table(sentences: pd.DataFrame,             # with the columns sentenc
     columns = ["sentences", "acceptable", "low", "high"]
     return pd.DataFrame.from_dict(rows, "index", columns=columns)
 
-def plot_rarest(sentences: pd.DataFrame,             # with the columns sentence and label
-                tokenizer: PreTrainedTokenizerBase,  # from `load_tokenizer`
-                ax: Axes | None = None,              # axes to draw on
-               ) -> Axes:                            # `ColaError` if there is no word
+def plot_rarest(sentences: pd.DataFrame,  # with `sentence` and `label`
+                tokenizer: Tokenizer,     # from `load_tokenizer`
+                ax: Axes | None = None,   # where to draw
+               ) -> Axes:                 # `ColaError` if there is no word
     "How many sentences are acceptable, by the rarest token in them"
     table = rarity_table(sentences, tokenizer)
     if table.empty: raise ColaError(_NO_WORDS)

@@ -29,7 +29,13 @@ from test_bad_input import refused
 
 from cola_nbdev import cli, engine, prediction
 from cola_nbdev.basics import ColaError, explain, is_blank, path_within, without_password
-from cola_nbdev.checkpoints import checkpoints, find_corruption, one_writer, save_checkpoint
+from cola_nbdev.checkpoints import (
+    checkpoints,
+    find_corruption,
+    one_writer,
+    save_checkpoint,
+    write_manifest,
+)
 from cola_nbdev.comparison import load_predictions
 from cola_nbdev.data import Corpus, load_corpus
 from cola_nbdev.evaluation import read_predictions, write_predictions
@@ -994,6 +1000,18 @@ def test_a_finished_journal_whose_file_is_gone(tmp_path, model, finished, cola):
         else: (run/gone).unlink()
         with pytest.raises(ColaError, match="exists already"):
             fine_tune(small(), TINY, run, resume=True, progress=False)
+
+@pytest.mark.parametrize(("name", "value"), [
+    ("epoch", None), ("step", "1"), ("seconds", None), ("history", 5), ("best_score", 1)])
+def test_a_checkpoint_with_a_fact_of_another_kind(tmp_path, name, value):
+    from cola_nbdev.training import train
+    train(small().train, TINY, tmp_path, progress=False)
+    newest = max(tmp_path.glob("step-*"))
+    facts = json.loads((newest/"facts.json").read_text()) | {name: value}
+    (newest/"facts.json").write_text(json.dumps(facts))
+    write_manifest(newest)
+    with pytest.raises(ColaError, match=f"holds no checkpoint of this version.*{name} is"):
+        train(small().train, TINY, tmp_path, resume=True, progress=False)
 
 @pytest.mark.parametrize("facts", [{}, [], {"settings": []}, {"settings": {}, "epoch": "x"}, 7])
 def test_a_checkpoint_of_the_wrong_shape(tmp_path, facts):

@@ -17,7 +17,8 @@ TEXTS = [ROOT/name for name in ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"
                                 "README.pt.md", "nbs/pt/README.md")]
 WORKFLOWS = sorted((GITHUB/"workflows").glob("*.y*ml"))
 PINNED = re.compile(r"uses: ([\w./-]+)@([0-9a-f]{40}) # (v[\d.]+)")
-CALL = re.compile(r"make((?: [a-z][\w-]*)+)(?: tag=\"\$GITHUB_REF_NAME\")? PYTHON=python")
+CALL = re.compile(r"make((?: [a-z][\w-]*)+)"
+                  r"(?: all=1)?(?: tag=\"\$GITHUB_REF_NAME\")? PYTHON=python")
 
 each_workflow = pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 
