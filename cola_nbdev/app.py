@@ -28,15 +28,16 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined, UndefinedError
 
 from .attribution import attribution, colored, page
-from .basics import ColaError, csv_line, explain, is_blank, path_within
+from .basics import ColaError, csv_line, is_blank, path_within
 from .grammar import demo_corpus
 from .prediction import Judge, read_metrics
-from .reading import FORMATS, TEXT, check_columns, choose_column, read_rows
+from .reading import TEXT, choose_column, read_rows, read_table
 
 # %% auto #0
-__all__ = ['POLICY', 'ADDRESSES', 'WANTED', 'SHOWN', 'QUIET', 'TRY', 'Limits', 'Refused', 'read_body', 'check_paths', 'Gate',
-           'view', 'compared', 'pair_view', 'example_pairs', 'twin', 'read_upload', 'results_view', 'about_scores',
-           'model_card', 'Answers', 'load_gradio', 'build_page', 'judge_route', 'find_port', 'served', 'serve']
+__all__ = ['POLICY', 'ADDRESSES', 'WANTED', 'SHOWN', 'QUIET', 'TRY', 'CLOSED', 'Limits', 'Refused', 'read_body', 'check_paths',
+           'Gate', 'view', 'compared', 'pair_view', 'example_pairs', 'twin', 'read_upload', 'results_view',
+           'about_scores', 'model_card', 'Answers', 'load_gradio', 'build_page', 'judge_route', 'find_port', 'served',
+           'serve']
 
 # %% ../nbs/27_app.ipynb #limits-class
 @dataclass(frozen=True)
@@ -46,16 +47,16 @@ class Limits:
     sentences: int = 5_000   # of one file or request
     body: int = 500_000      # bytes of a request
     upload: int = 2_000_000  # bytes of a file
-    waiting: int = 64        # requests at once, those in the queue too
+    waiting: int = 64        # requests at once, including those in the queue
 
     def check(self, sentences: list[str],  # typed or uploaded by somebody
-             ) -> list[str]:               # the same; `ColaError` if it's too much
+             ) -> list[str]:               # the same; `ColaError` if one of them is too much
         "Refuse sentences that are empty or too long, or too many"
         count = len(sentences)
         if not count: raise ColaError("there is no sentence; write one")
         if count > self.sentences:
-            raise ColaError(f"{count:,} sentences are too many; this page takes "
-                            f"{self.sentences:,} at once: use cola score, or several files")
+            raise ColaError(f"{count:,} sentences are too many for this page, which takes "
+                            f"{self.sentences:,} at once; use cola score, or several files")
         for number, sentence in enumerate(sentences, 1):
             which = f"sentence {number}" if count > 1 else "the sentence"
             if is_blank(sentence): raise ColaError(f"{which} is empty; write one")
@@ -68,7 +69,9 @@ class Limits:
 POLICY = [
     (b"content-security-policy", b"default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'; "
                                  b"frame-ancestors 'self'; form-action 'self'; base-uri 'self'"),
-    (b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer")]
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+]
 
 # What the page and programs ask for; Gradio has some fifty addresses more
 ADDRESSES = re.compile(
@@ -91,18 +94,19 @@ async def read_body(receive: Callable,  # of an ASGI server
                     limit: int,         # bytes
                    ) -> bytes:          # `Refused` if there are more
     "The body of a request"
-    body, size, more = b"", 0, True
-    while more and size <= 32 * limit:
+    body, size = b"", 0
+    while size <= 32 * limit:
         message = await receive()
-        part, more = message.get("body", b""), message.get("more_body")
+        part = message.get("body", b"")
         size += len(part)
         if size <= limit: body += part
+        if not message.get("more_body"): break
     if size > limit: raise Refused(413, f"this is more than {limit:,} bytes; send less at once")
     return body
 
 def check_paths(body: bytes,   # of a request, as JSON
                 folder: Path,  # where uploads are, without links in it
-               ):              # `Refused` if it isn't JSON, or a path leads elsewhere
+               ):              # `Refused` if it isn't JSON, or if a path leads out of the folder
     "Refuse a body that names a file which was not uploaded"
     named = []
     def collect(fields):
@@ -169,9 +173,10 @@ class Gate:
 
 def _with_policy(message):
     "The head of an answer, with the policy; Gradio says 503 when its queue is full"
-    headers = [*message["headers"], *POLICY]
-    if message["status"] not in (429, 503): return message | {"headers": headers}
-    return message | {"status": 429, "headers": [*headers, (b"retry-after", b"1")]}
+    if message["status"] not in (429, 503):
+        return message | {"headers": [*message["headers"], *POLICY]}
+    headers = [*message["headers"], *POLICY, (b"retry-after", b"1")]
+    return message | {"status": 429, "headers": headers}
 
 # %% ../nbs/27_app.ipynb #views
 _templates = Environment(loader=PackageLoader("cola_nbdev", ""), autoescape=True,
@@ -186,13 +191,13 @@ def view(name: str,        # of a macro in app.html
 # %% ../nbs/27_app.ipynb #pair-view
 def compared(first: str,          # a sentence
              second: str,         # another
-            ) -> tuple[list, list]: # of each: pairs of a text and whether it differs
+            ) -> tuple[list, list]: # of each: pairs of a text, and whether the other one lacks it
     "Where two sentences differ"
     words = first.split(), second.split()
     sides = [], []
-    for change, a, b, c, d in SequenceMatcher(None, *words, autojunk=False).get_opcodes():
-        for side, part in zip(sides, (words[0][a:b], words[1][c:d]), strict=True):
-            if part: side.append((" ".join(part), change != "equal"))
+    for change, *spans in SequenceMatcher(None, *words, autojunk=False).get_opcodes():
+        for side, own, (start, end) in zip(sides, words, (spans[:2], spans[2:]), strict=True):
+            if start < end: side.append((" ".join(own[start:end]), change != "equal"))
     return sides
 
 def pair_view(table: pd.DataFrame,  # what a judge says of two sentences
@@ -214,9 +219,10 @@ SHOWN = ("question_inversion", "verb_complement", "adjective_order", "mass_count
 def example_pairs() -> list[tuple[str, str]]:
     "The shortest held-out pair of each phenomenon: the acceptable sentence, then the other"
     rows = demo_corpus()["in_domain_dev"]
-    pairs = [*zip(rows[::2], rows[1::2], strict=True)]
-    kinds = [[(good[3], bad[3]) for good, bad in pairs if good[-1] == name] for name in SHOWN]
-    return [min(kind, key=lambda pair: len(pair[0])) for kind in kinds]
+    pairs = [(good[-1], good[3], bad[3])
+             for good, bad in zip(rows[::2], rows[1::2], strict=True)]
+    return [min((pair[1:] for pair in pairs if pair[0] == name), key=lambda pair: len(pair[0]))
+            for name in SHOWN]
 
 # %% ../nbs/27_app.ipynb #twin
 def twin(judge: Judge,  # any
@@ -241,23 +247,24 @@ def read_upload(path: str | Path,  # a .txt, .csv or .tsv file
     if kind not in (".txt", ".csv", ".tsv") or packed:
         raise ColaError(f"{path.name} is not a .txt, .csv or .tsv file; send text with a sentence "
                         "on each line, or a table with a column sentence")
-    with open(path, "rb") as file: rows = [*_numbered(file, FORMATS[kind], path.name)]
+    rows = _text_rows(path) if kind == ".txt" else [*_table_rows(path)]
     if not rows: raise ColaError(f"{path.name} holds no sentences")
     for line, sentence in rows:
         try: limits.check([sentence])
         except ColaError as error: raise ColaError(f"{path.name} line {line}: {error}") from None
     return limits.check([sentence for _, sentence in rows])
 
-def _numbered(file, format, name):
-    columns, rows = read_rows(file, format, name)
-    columns = columns or []  # no such format has rows with columns of their own
-    check_columns(columns, name)
-    column = choose_column(columns, None, TEXT, "sentences", "another name for", name)
-    if not column:
-        raise ColaError(f"{name}: no column sentence; it has {', '.join(columns)[:200]}")
-    for line, row in rows:
-        if format != "text": yield line, row[column]
-        elif row[column].strip(): yield line, row[column].strip()
+def _text_rows(path):
+    with open(path, "rb") as file:
+        _, rows = read_rows(file, "text", path.name)
+        return [(line, row["sentence"].strip()) for line, row in rows if row["sentence"].strip()]
+
+def _table_rows(path):
+    table = read_table(path)
+    name = choose_column(table, None, TEXT, "sentences", "another name for", path.name)
+    if name: return zip(table.index, table[name].tolist(), strict=True)
+    columns = ", ".join(map(str, table.columns))[:200]
+    raise ColaError(f"{path.name}: no column sentence; it has {columns}")
 
 # %% ../nbs/27_app.ipynb #results-view
 def results_view(table: pd.DataFrame,  # what a judge says of the sentences of a file
@@ -291,8 +298,8 @@ def about_scores(model: str | Path = "",  # what the judge was loaded from
 def model_card(model: str | Path = "",  # what the judge was loaded from
               ) -> str:                 # Markdown, without its head, pictures and HTML
     "The card in a model's folder"
-    found = [path for path in (Path(model)/"README.md", Path(model)/"model"/"README.md")
-             if model and path.is_file()]
+    readmes = [Path(model)/"README.md", Path(model)/"model"/"README.md"]
+    found = [path for path in readmes if model and path.is_file()]
     if not found: return "The model has no card."
     card = found[0].read_text(encoding="utf-8", errors="replace")
     card = re.sub(r"\A---\n.*?\n---\n", "", card, flags=re.DOTALL)
@@ -310,7 +317,7 @@ class Answers:
     def table(self, sentences: list[str],  # to judge
               portion: int = 128,  # how many to judge before others may
               progress: Callable | None = None,  # is called with the share that is done
-             ) -> pd.DataFrame:    # as from the judge; `ColaError` if it's too much
+             ) -> pd.DataFrame:    # as from the judge; `ColaError` if a sentence can't be judged
         "Judge sentences"
         self.limits.check(sentences)
         parts = []
@@ -348,7 +355,7 @@ class Answers:
         return results_view(table, path.name)
 
     def words(self, sentence: str,  # what was typed
-              most: int = 400,      # steps; the page shouldn't be busy for minutes
+              most: int = 400,      # steps at most; the page should not be busy for minutes
              ) -> str:              # HTML
         "The words of a sentence, colored by what they add to the verdict"
         try:
@@ -415,7 +422,8 @@ def load_gradio():
     try:
         import gradio
     except ImportError:
-        raise ColaError('the page needs Gradio; run: pip install "cola_nbdev[app]"') from None
+        raise ColaError('the page needs Gradio, which is not installed; run: '
+                        'pip install "cola_nbdev[app]"') from None
     return gradio
 
 def build_page(answers: Answers,        # what it says
@@ -464,15 +472,19 @@ def find_port(port: int = 7860,  # 0 takes any that is free
     try:
         with socket.create_server(("127.0.0.1", port)) as server: return server.getsockname()[1]
     except OverflowError: reason = "it must be between 0 and 65535"
-    except OSError as error: reason = explain(error).lower()
+    except OSError as error: reason = (error.strerror or str(error)).lower()
     if "in use" in reason: reason = "in use, perhaps by another cola serve"
     raise ColaError(f"port {port} can't be used ({reason}); choose another with --port "
                     "(0 takes any that is free)")
 
 # %% ../nbs/27_app.ipynb #served
+CLOSED = {"share": False, "inbrowser": False, "inline": False, "ssr_mode": False, "pwa": False,
+          "mcp_server": False, "run_history": False, "enable_monitoring": False,
+          "show_error": False, "footer_links": [], "quiet": True, "prevent_thread_lock": True}
+
 @contextlib.contextmanager
 def served(judge: Judge,              # that answers
-           model: str | Path = "",    # what it was loaded from
+           model: str | Path = "",    # what it was loaded from: its scores and card are shown
            port: int = 0,             # 0 takes any that is free
            limits: Limits = Limits(), # how much the page accepts
           ) -> Iterator[str]:         # its address; `ColaError` if Gradio is missing
@@ -491,15 +503,11 @@ def served(judge: Judge,              # that answers
         gate = Middleware(Gate, limits=limits, uploads=uploads)
         made = build_page(answers, model)
         try:
-            made.launch(
-                server_name="127.0.0.1", server_port=find_port(port), theme=theme,
-                css_paths=[str(files("cola_nbdev")/"app.css")], allowed_paths=[str(uploads)],
-                max_file_size=limits.upload, quiet=True, prevent_thread_lock=True,
-                share=False, inbrowser=False, inline=False, ssr_mode=False, pwa=False,
-                mcp_server=False, run_history=False, enable_monitoring=False, show_error=False,
-                footer_links=[],
-                app_kwargs={"middleware": [gate], "routes": [judge_route(answers)],
-                            "docs_url": None, "redoc_url": None, "openapi_url": None})
+            made.launch(server_name="127.0.0.1", server_port=find_port(port), theme=theme,
+                        css_paths=[str(files("cola_nbdev")/"app.css")], **CLOSED,
+                        allowed_paths=[str(uploads)], max_file_size=limits.upload,
+                        app_kwargs={"middleware": [gate], "routes": [judge_route(answers)],
+                                    "docs_url": None, "redoc_url": None, "openapi_url": None})
             made.server.config.timeout_graceful_shutdown = 1  # a browser may listen for ever
             yield f"http://127.0.0.1:{made.server_port}"
         finally:
@@ -516,9 +524,9 @@ def serve(model: str | Path,  # a folder made by `cola train`, or a Hub id
     load_gradio()
     port = find_port(port)
     judge = Judge(model, abstain=abstain, positive=positive)
-    ends = {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}  # Windows has one of them
+    ends = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
     before = {number: signal.signal(number, signal.default_int_handler) for number in ends
-              if signal.getsignal(number) != signal.SIG_IGN}  # nohup ignores the other
+              if signal.getsignal(number) != signal.SIG_IGN}  # nohup ignores one
     try:
         with contextlib.suppress(KeyboardInterrupt), served(judge, model, port) as url:
             print(f"open {url} in a browser; Ctrl-C here stops it", flush=True)
