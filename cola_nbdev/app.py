@@ -243,7 +243,7 @@ def read_upload(path: str | Path,  # a .txt, .csv or .tsv file
     size, kind = path.stat().st_size, path.suffix.lower()
     if size > limits.upload:
         raise ColaError(f"{path.name} has {size:,} bytes; this page takes {limits.upload:,}")
-    packed = path.read_bytes()[:2] in (b"PK", b"\x1f\x8b")  # who knows how large it would become
+    packed = path.read_bytes().startswith((b"PK", b"\x1f\x8b", b"PAR1"))  # how large will it be?
     if kind not in (".txt", ".csv", ".tsv") or packed:
         raise ColaError(f"{path.name} is not a .txt, .csv or .tsv file; send text with a sentence "
                         "on each line, or a table with a column sentence")
@@ -350,6 +350,7 @@ class Answers:
         path = Path(path)
         try: table = self.table(read_upload(path, self.limits), progress=progress)
         except ColaError as error: return view("note", error)
+        except OSError: return view("note", f"{path.name} is no longer here; upload it again")
         finally:
             with contextlib.suppress(OSError): path.unlink()
         return results_view(table, path.name)

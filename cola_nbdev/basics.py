@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 # %% auto #0
 __all__ = ['ADDRESS', 'COLUMNS', 'LABELS', 'COUNTS', 'LANGUAGES', 'ColaError', 'printable', 'without_password', 'explain',
            'in_one_line', 'log_odds', 'differences', 'is_blank', 'csv_line', 'fsync', 'write_atomic', 'read_bytes',
-           'read_record', 'path_within', 'progress_bar', 'environment_number', 'is_distributed', 'get_language',
-           'set_language', 'translate', 'new_axes', 'localize_axes']
+           'read_record', 'check_free', 'path_within', 'progress_bar', 'environment_number', 'is_distributed',
+           'get_language', 'set_language', 'translate', 'new_axes', 'localize_axes']
 
 # %% ../nbs/00_basics.ipynb #colaerror
 class ColaError(Exception):
@@ -48,7 +48,7 @@ class ColaError(Exception):
 # %% ../nbs/00_basics.ipynb #printable
 # C0, DEL and C1; line ends that only some programs know; turns of direction; half characters
 _UNPRINTED = re.compile("[\0-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-ADDRESS = re.compile(r"(?<![\w+.-])[A-Za-z][\w+.-]{1,30}:(?:/+|[^\s:/]*:(?=\S*@))\S+")
+ADDRESS = re.compile(r"(?<![\w+.-])[A-Za-z][\w+.-]{1,30}:(?:/+|[^\s:/]*:(?=\S{0,999}@))\S+")
 
 def printable(text: str) -> str:  # line ends stay
     "A text that a terminal shows and doesn't obey"
@@ -56,7 +56,7 @@ def printable(text: str) -> str:  # line ends stay
 
 def without_password(address: str | Path) -> str:  # of a folder or a database
     "An address that can be shown: scheme, host and path, without user, password and query"
-    found = re.fullmatch(r"([A-Za-z][\w+.-]+:/*)(.*)", str(address), re.DOTALL)
+    found = re.fullmatch(r"(\W*\w[\w+.-]+:/*)(.*)", str(address), re.DOTALL)
     if not found: return str(address)
     scheme, rest = found.groups()
     login, at, host = rest.rpartition("@")  # a parser of URLs would stop at a / in a password
@@ -102,8 +102,8 @@ def differences(before: dict,  # name → value, as it was written down
                 now: dict,     # name → value, as it is
                ) -> list[str]: # `name was (now is)` for each that differs
     "What two descriptions of the same thing disagree about"
-    return [f"{name} {was} (now {now.get(name)})"
-            for name, was in before.items() if was != now.get(name)]
+    return [f"{name} {before.get(name)} (now {now.get(name)})"
+            for name in before | now if before.get(name) != now.get(name)]
 
 # %% ../nbs/00_basics.ipynb #is-blank
 _INVISIBLE = ("Cc", "Cf", "Cs", "Zs", "Zl", "Zp", "Mn", "Me")  # categories of Unicode
@@ -171,6 +171,12 @@ def read_record(path: str | Path,  # of a JSON object
                                            for name, kind in kinds.items()): return found
     except (ValueError, RecursionError): pass
     raise ColaError(f"{path} is damaged; {advice}")
+
+def check_free(*files: Path):  # to be written; `ColaError` if one is there
+    "Refuse to write over what was not made here"
+    for path in files:
+        if path.exists():
+            raise ColaError(f"{path} exists already; choose another folder or remove it")
 
 def path_within(folder: str | Path,  # where the file must be
                 name: str,           # from a record, a column or a listing; / parts subfolders

@@ -178,8 +178,8 @@ def one_writer(path: str | Path,            # what is to be written; its lock is
               ) -> Iterator[None]:           # `ColaError` names the process that has the lock
     "Hold the lock of a run"
     path = Path(path)
-    lock = FileLock(path.parent/f".{path.name}.lock")
-    owner = path.parent/f".{path.name}.pid"
+    lock = FileLock(path.parent/f".{path.name}.cola.lock")
+    owner = path.parent/f".{path.name}.cola.pid"
     for beside, ours in ((Path(lock.lock_file), rb"(\d+\n.*)?"), (owner, rb"\d{0,20}")):
         _refuse_foreign(beside, ours, other)
     while True:

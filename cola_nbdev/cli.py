@@ -383,8 +383,8 @@ def cola_serve(
 
 # %% ../nbs/28_cli.ipynb #with-help
 COMMANDS = {command.__name__.removeprefix("cola_"): command for command in (
-    cola_train, cola_distill, cola_evaluate, cola_predict, cola_score, cola_serve, cola_data,
-    cola_seeds, cola_search, cola_compare, cola_plan, cola_pairs, cola_glue, cola_controls,
+    cola_train, cola_evaluate, cola_predict, cola_score, cola_serve, cola_data, cola_seeds,
+    cola_search, cola_distill, cola_compare, cola_plan, cola_pairs, cola_glue, cola_controls,
     cola_export, cola_push)}
 
 def with_help(command: Callable,  # a function with a comment behind each parameter

@@ -27,6 +27,7 @@ from cola_nbdev.basics import (
     COLUMNS,
     LABELS,
     ColaError,
+    check_free,
     in_one_line,
     localize_axes,
     new_axes,
@@ -192,9 +193,7 @@ class Corpus:
                  for split, frame in self.splits.items()}
         if len(files) < len(self.splits):
             raise ColaError(f"two of the splits {', '.join(self.splits)} would be one file")
-        for file in files:
-            if file.exists():
-                raise ColaError(f"{file} exists already; choose another folder or remove it")
+        check_free(*files)
         for file, frame in files.items():
             file.parent.mkdir(parents=True, exist_ok=True)
             text = frame[COLUMNS[:4]].astype(str).replace(r"[\t\r\n]+", " ", regex=True)
@@ -282,7 +281,6 @@ def load_corpus(source: str | Path = "demo",  # demo, demo-pt, cola, a file, a f
         rows = demo_corpus(language=DEMOS[name])
         return Corpus(name, {split: pd.DataFrame(rows[split], columns=COLUMNS) for split in rows})
     if name == "cola": return Corpus(name, read_cola())
-    if (path/"raw").is_dir(): path = path/"raw"  # as in the unpacked folder cola_public
     if path.is_dir():
         splits, left_out = read_corpus_folder(path, columns, positive)
         notes = [f"left out: {', '.join(left_out)}"] if left_out else []

@@ -65,6 +65,10 @@ class Folder(DirFileSystem):
             raise ColaError(f"{self.shown} cannot be reached or written ({reason}); check the "
                             "address, and whether you may use it") from None
 
+    def within(self, name: str) -> Path:  # of a file; `ColaError` if it would be elsewhere
+        "Its path, if the folder is here"
+        return path_within(self.path if self.local else "/bucket", name)  # a store may have any
+
     def files(self) -> dict[str, int]:  # name → bytes
         "All files, in subfolders too, but those with _ or . before a name"
         found: Any = {}
@@ -93,7 +97,7 @@ class Folder(DirFileSystem):
            ):
         "Write a file: all of it or nothing"
         with self.reaching(), tempfile.TemporaryDirectory() as temporary:
-            target = Path(self.path if self.local else temporary, name)
+            target = self.within(name) if self.local else Path(temporary, name)
             target.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(target, content)
             if not self.local: self.put_file(str(target), name)
@@ -101,7 +105,9 @@ class Folder(DirFileSystem):
     def remove(self, name: str):  # a file or a folder, if it's there
         "Remove a file, or all files of a folder"
         with self.reaching(), suppress(FileNotFoundError):
-            for path in self.find(name): self.rm_file(path)  # `rm` would expand a * in a name
+            for path in self.find(name):
+                self.within(path)
+                self.rm_file(path)  # `rm` would expand a * in a name
 
 # %% ../nbs/20_engine.ipynb #score-shard
 OURS = "_cola"  # the folder for what is no result
@@ -162,8 +168,9 @@ def _list_shards(source, out, format=None):
     "Name → bytes; `ColaError` before anything is loaded or written"
     shards = source.files()
     if not shards: raise ColaError(f"{source.shown} holds no file to score; check the path")
+    out.within(JOB)
     for name in shards:
-        path_within(out.path if out.local else "/bucket", name)  # a store may have any
+        out.within(name)
         if source.local and not Path(source.path, name).is_file():  # a pipe would be waited for
             raise ColaError(f"{source.shown}/{name} is no ordinary file; move it away")
     if "parquet" in {format_written(name, format) for name in shards}: arrow()
@@ -177,7 +184,7 @@ def _list_shards(source, out, format=None):
 
 def _open_job(out, shards, identity, overwrite=False):
     "Check what is there already, and write down what is to be done"
-    known = out.read_json(JOB) or {"identity": {}, "shards": {}}
+    known = out.read_json(JOB) or {"identity": identity, "shards": {}}
     parts = known.values() if isinstance(known, dict) else ()
     if not (parts and known.keys() == {"identity", "shards"}
             and all(isinstance(part, dict) for part in parts)):

@@ -432,13 +432,16 @@ class Report:
     def abstaining(self) -> str:
         "What it would answer if it may abstain; empty if nothing says when (see `calibration`)"
         rows, known = self.predictions, self.facts.get("abstain")
-        if not known or rows.label.nunique() < 2: return ""
-        fits = np.stack([rows.probability, 1 - rows.probability]) <= known["limit"]
+        if rows.label.nunique() < 2: return ""
+        try:
+            fits = np.stack([rows.probability, 1 - rows.probability]) <= known["limit"]
+            risk = f"{known['risk']:.0%}"
+        except (LookupError, TypeError, ValueError): return ""  # nothing, or it is damaged
         answered = rows[fits[0] != fits[1]]
         score = "–"
         if answered.label.nunique() == 2: score = f"{mcc(answered.label, answered.predicted):.3f}"
         wrong = (answered.label != answered.predicted).sum() / len(rows)
-        return (f"if it may abstain, set for at most {known['risk']:.0%} wrong verdicts on "
+        return (f"if it may abstain, set for at most {risk} wrong verdicts on "
                 f"sentences like those held out: {len(answered) / len(rows):.0%} answered here, "
                 f"MCC of these {score}, {wrong:.1%} of all judged wrongly")
 
@@ -532,7 +535,8 @@ def read_predictions(path: str | Path,  # predictions.csv of a run
                     ) -> pd.DataFrame:  # `ColaError` if it's missing or has other columns
     "Read the predictions of a run, as `predict_splits` made them"
     with in_one_line(f"{path}: cannot be read", "", ValueError):
-        predictions = pd.read_csv(io.BytesIO(read_bytes(path)), keep_default_na=False)
+        text = dict.fromkeys(("split", "sentence"), str)  # 007 is not 7
+        predictions = pd.read_csv(io.BytesIO(read_bytes(path)), keep_default_na=False, dtype=text)
     hint = "is it the predictions.csv of a run?"
     needed = {"split", "sentence", "label", "logit", "probability", "predicted"}
     if missing := needed - set(predictions):

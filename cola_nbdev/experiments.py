@@ -30,6 +30,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from cola_nbdev.basics import (
     ColaError,
+    check_free,
     differences,
     is_blank,
     localize_axes,
@@ -160,7 +161,9 @@ def same_recipe(corpus: Corpus,  # as for `run_seeds`
         out.mkdir(parents=True, exist_ok=True)
         while known is None:
             with contextlib.suppress(Busy), one_writer(path):  # or another process has it
-                if not path.exists(): write_atomic(path, json.dumps(recipe, indent=1) + "\n")
+                if not path.exists():
+                    check_free(*(out/name for name in ("seeds.csv", "summary.json", "seeds.png")))
+                    write_atomic(path, json.dumps(recipe, indent=1) + "\n")
                 known = read_record(path)
     except OSError as error:
         raise ColaError(f"{out} cannot be written ({(error.strerror or str(error)).lower()}); "

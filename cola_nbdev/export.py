@@ -27,7 +27,7 @@ from .packing import predict_splits
 from .prediction import NO_ONNX, ONNX_FILES, Judge
 
 # %% auto #0
-__all__ = ['HEADING', 'SECTION', 'HUB_FILES', 'write_onnx', 'export_onnx', 'push']
+__all__ = ['SECTION', 'HUB_FILES', 'write_onnx', 'export_onnx', 'push']
 
 # %% ../nbs/22_export.ipynb #write-onnx
 @contextlib.contextmanager
@@ -83,8 +83,7 @@ def write_onnx(model: PreTrainedModel,              # from `load_model`
         raise ColaError(f"this model cannot be written as ONNX ({reason})") from None
 
 # %% ../nbs/22_export.ipynb #export-onnx
-HEADING = "## Other formats"
-SECTION = HEADING + """
+SECTION = """## Other formats
 
 Measured on the {count:,} dev sentences of `{corpus}`; the logit is the log-odds of *acceptable*.
 
@@ -94,9 +93,9 @@ Measured on the {count:,} dev sentences of `{corpus}`; the logit is the log-odds
 """
 
 def _write_section(card, section):
-    text = card.read_text(encoding="utf-8") if card.exists() else ""
-    text = re.sub(rf"\n*{HEADING}\n.*?(?=\n## |\Z)", "", text, flags=re.DOTALL).rstrip()
-    write_atomic(card, f"{text}\n\n{section}" if text else section)
+    text = card.read_bytes() if card.exists() else b""
+    ours = rb"(?s)\n*## Other formats\n\nMeasured on .*?(?=\n## |\Z)"
+    write_atomic(card, (re.sub(ours, b"", text).rstrip() + b"\n\n").lstrip() + section.encode())
 
 def export_onnx(folder: str | Path,     # of a fine-tuned model; its card gets a section
                 corpus: Corpus,         # its dev splits are judged

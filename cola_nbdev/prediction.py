@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 import threading
 from collections.abc import Callable, Iterable
@@ -245,13 +246,13 @@ class OnnxModel(torch.nn.Module):
         except ImportError:
             raise ColaError(NO_ONNX) from None
         file = Path(folder)/"onnx"/ONNX_FILES[format]
+        self.config = from_pretrained(AutoConfig, folder)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         try: self.session = onnxruntime.InferenceSession(file, options)
         except Exception as error:  # of onnxruntime's own kinds
             raise ColaError(f"{file} is missing or damaged ({str(error):.120}); "
                             f"write it: cola export {folder}") from None
-        self.config = from_pretrained(AutoConfig, folder)
         names, self.labels_swapped = read_labels(self.config, folder, positive)
         name_classes(self.config, names)
         kind = "onnx" if self.config.model_type in PADDED else "onnx without padding"
@@ -350,7 +351,7 @@ def model_card(report: Report,  # of the run
 MARK = ".cola-run"         # in each folder of ours: it may be removed
 OVERWRITES = "overwrites"  # in an unfinished run that replaces one
 RUN_FILES = {"model", "metrics.json", "history.csv", "predictions.csv", "report.html",
-             "checkpoints", OVERWRITES, MARK}  # and plots
+             "checkpoints", OVERWRITES, MARK}
 
 def _unfinished(out): return out.with_name(f"{out.name}.unfinished")
 
@@ -377,9 +378,12 @@ def _remove(folder):
 
 # %% ../nbs/18_prediction.ipynb #check-output
 def _check_replaceable(out):
-    names = {path.name for path in out.glob("*") if path.suffix != ".png"}
+    plots = r"(confusion|history|(batch_)?mcc(_by_\w+)?)\.png"
+    names = {path.name for path in out.iterdir() if not re.fullmatch(plots, path.name)}
     problems = [f"it has no {name}" for name in ("metrics.json", "model") if name not in names]
     problems += [f"it also holds {name}" for name in sorted(names - RUN_FILES)]
+    if not (problems or read_metrics(out).get("config")):
+        problems = ["its metrics.json is of something else"]
     if problems:
         raise ColaError(f"{out} is not the folder of a run ({problems[0]}) and will not be "
                         "overwritten; choose another --out")
@@ -552,7 +556,8 @@ def _begin(corpus, config, out, overwrite, resume, held):
         facts.pop("splits", None)
         return Report(read_predictions(out/"predictions.csv"), facts, corpus.together)
     work = _unfinished(out)
-    if out.exists(): _check_rename(out)
+    for path in (out, work):
+        if path.exists(): _check_rename(path)
     if not resume: _remove(work)
     work.mkdir(exist_ok=True)
     (work/MARK).touch()

@@ -59,7 +59,7 @@ def _named_format(path, default) -> Any:
     "What the name says, or that of the file which is packed in it"
     path = inner = Path(path)
     if path.suffix.lower() == ".gz": inner = Path(path.stem)
-    if path.suffix.lower() == ".zip" and zipfile.is_zipfile(path):
+    if path.suffix.lower() == ".zip" and path.is_file() and zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive: inner = Path(_member(archive, path.name))
     return FORMATS.get(inner.suffix.lower(), default)
 
@@ -115,6 +115,8 @@ def _text_lines(file, name):
                 if len(line) == LONGEST:
                     raise ColaError(f"{name} line {number}: more than {LONGEST >> 20} MB without "
                                     "an end; is this a text file?")
+                if end == "\r" and "\n" in line:
+                    raise ColaError(f"{name} line {number}: lines end in two ways; save it anew")
                 yield line
         finally:
             with suppress(ValueError): text.detach()  # or the file would be closed with it
@@ -130,7 +132,7 @@ def _text_fault(text):
 # %% ../nbs/01_reading.ipynb #delimiter
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
 _QUOTED = r'"(?:[^"]|"")*+"'
-_NUMBER = r"\s*[-+]?(?:\d+[.,]?\d*|[.,]\d+)(?:[eE][-+]?\d+)?\s*"
+_NUMBER = r"\s*[-+]?(?:\d++[.,]?\d*|[.,]\d+)(?:[eE][-+]?\d+)?\s*"
 
 def _fields(lines, delimiter, quotes=True):
     "The rows of some lines, up to the first that can't be read"
@@ -211,13 +213,14 @@ def _is_header(first, rows, wanted):
     columns = [*zip(*rows, strict=False)]
     labels = [({*map(_key, values)}, _key(name))
               for name, values in zip(first, columns, strict=False) if _is_label(values)]
-    if any(word in words or any(words | {word} <= {*pair} for pair in WORDS)
+    if any(word and word in words or any(words | {word} <= {*pair} for pair in WORDS)
            for words, word in labels): return False
     if {*map(_plain, first)} & (_KNOWN | wanted): return True
     if any(re.fullmatch(_NUMBER, name) for name in first): return False
     if labels: return True
     words = [len(name.split()) for name in first]
-    if max(words) > 3 or any(re.search(r"[.!?。！？]\W*$", name) for name in first): return False
+    if max(words) > 3: return False
+    if any(re.search(r"[.!?。！？]\W*$", name[-99:]) for name in first): return False
     return True if {*words} == {1} and any(map(_is_text, columns)) else None
 
 def _by_content(rows):
@@ -330,7 +333,12 @@ def _load_json(text):
         if Decimal(text) not in (Decimal(repr(value)), Decimal(value)): inexact.append(text)
         return value
 
-    return json.loads(text, parse_float=number), "".join(inexact[:1])
+    def unique(pairs):
+        if len(row := dict(pairs)) == len(pairs): return row
+        raise ValueError("a name occurs twice in an object")
+
+    found = json.loads(text, parse_float=number, object_pairs_hook=unique)
+    return found, "".join(inexact[:1])
 
 def _json_row(line):
     try: found, inexact = _load_json(line)
@@ -737,10 +745,13 @@ def _split_files(folder):
         if split in SPLITS: files.setdefault(split, []).append(path)
         else: others.append(path.name)
     for split, paths in files.items():
-        if len(paths) > 1 and not all(re.search(r"-\d{5}-of-\d{5}\.", path.name) for path in paths):
-            names = " and ".join(path.name for path in paths)
-            raise ColaError(f"{folder} has {names}: two files for {split}; remove one")
-    return files, others
+        names = [path.name for path in paths]
+        counts = {int("".join(re.findall(r"-\d{5}-of-(\d{5})\.", name)) or 1) for name in names}
+        if counts != {len(names)}:
+            raise ColaError(f"{folder} has {' and '.join(names)}: one file for {split}, or all of "
+                            "its parts, are expected")
+    inside = [folder/name for name in ("raw", "data") if (folder/name).is_dir()]
+    return _split_files(inside[0]) if inside and not files else (files, others)
 
 def check_names(splits: dict[str, Taken],  # with train
                 where: str | Path,         # what an error calls them
@@ -758,7 +769,6 @@ def read_corpus_folder(folder: str | Path,           # with a file per split
     "The splits of a corpus, known by the names of their files; `ColaError` without a dev set"
     folder = Path(folder)
     files, left_out = _split_files(folder)
-    if not files and (folder/"data").is_dir(): files, left_out = _split_files(folder/"data")
     splits = {}
     for split in SPLITS:
         parts = []

@@ -10,6 +10,7 @@ import io
 import json
 import os
 import re
+import shutil
 import stat
 import sys
 from collections import Counter
@@ -162,7 +163,8 @@ def _chunks(rows, size, characters=2**22):
             chunk, held = [], 0
     if chunk: yield chunk
 
-def _row_fault(row, column, format):
+def _row_fault(row, column, formats):
+    source, format = formats
     sentence = row.get(column)
     if sentence is not None and not isinstance(sentence, str):
         return f"{column!r} is {type(sentence).__name__}, not text"
@@ -171,11 +173,14 @@ def _row_fault(row, column, format):
     if format != "jsonl" and getattr(row, "inexact", ""):
         return (f"the number {row.inexact:.40} has more digits than can be kept in {format}; "
                 "write .jsonl, or write it as text")
-    values = {"tsv": row.values(), "text": [sentence]}.get(format, [])
-    ends = "\n\r" if format == "text" else "\t\n\r"
-    if any(end in _cell(value) for value in values for end in ends):
-        return (f"a tab or a line end inside a field, which {format} cannot hold; "
-                "write .csv or .jsonl")
+    values = [sentence] if format == "text" else row.values()
+    for mark in {"csv": "\0", "tsv": "\0\t\n\r", "text": "\0\n\r"}.get(format, ""):
+        if any(mark in _cell(value) for value in values):
+            what, other = "a tab or a line end", ".csv or .jsonl"
+            if mark == "\0": what, other = "a NUL character", ".jsonl"
+            return f"{what} inside a field, which {format} cannot hold; write {other}"
+    if source != format == "tsv" and any(_cell(value).startswith('"') for value in values):
+        return "a quote at the start of a field, which tsv cannot hold; write .csv or .jsonl"
 
 # %% ../nbs/19_scoring.ipynb #survey
 @dataclass
@@ -194,9 +199,9 @@ def _open_rows(file, formats, column, name, aside):
         first = list(islice(rows, 256))
         columns, rows = [*dict.fromkeys(key for _, row in first for key in row)], chain(first, rows)
     column = sentence_column(columns or [column or "sentence"], column, name)
-    if fault := _row_fault({one: one for one in columns}, column, formats[1]):
+    if fault := _row_fault({one: one for one in columns}, column, formats):
         raise ColaError(f"{name} line 1: {fault}")
-    checked = ((line, _row_fault(row, column, formats[1]) or row) for line, row in rows)
+    checked = ((line, _row_fault(row, column, formats) or row) for line, row in rows)
     return columns or [column], column, Rows(checked, name, aside, unit)
 
 def survey(file: BinaryIO,                 # open for reading
@@ -288,8 +293,8 @@ class _Work:
             raise ColaError(f"{self.folder} was not made by this command; move it away, "
                             "or choose another OUT")
         if not begun: return False
-        if before["identity"] == self.identity: return before["replace"] and self.identity != {}
-        differ = differences(before["identity"], self.identity) or ["it is another job"]
+        differ = differences(before["identity"], self.identity)
+        if not differ: return before["replace"] and self.identity != {}
         if not overwrite:
             raise ColaError(f"{self.folder} cannot be resumed: {', '.join(differ)}; "
                             "choose another OUT, or add --overwrite to start over")
@@ -317,6 +322,7 @@ class _Work:
         if self.out.exists() and not self.replace:
             raise ColaError(f"{self.out} has appeared in the meantime; move it away "
                             "and give the same command again")
+        if self.out.exists(): shutil.copymode(self.out, self.staged)
         self._note(True)  # from here on the file can be ours
         os.replace(self.staged, self.out)
         fsync(self.out.absolute().parent)
@@ -387,7 +393,7 @@ class _Scoring:
 
     def __post_init__(self):
         self.names = own_names(self.judge)
-        self.done = dict.fromkeys(("rows", "empty", "truncated", "earlier"), 0)
+        self.done: dict[str, int] = dict.fromkeys(("rows", "empty", "truncated", "earlier"), 0)
 
     def open_writer(self, file):
         table, (was, format) = self.table, self.formats

@@ -9,7 +9,7 @@ import json
 import sqlite3
 import time
 import warnings
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike
 
 from cola_nbdev.basics import (
     ColaError,
+    check_free,
     differences,
     explain,
     localize_axes,
@@ -157,6 +158,9 @@ def _open_database(address, heartbeat):
     if isinstance(address, Path):  # in an address, its ? and % would mean something
         from sqlalchemy.pool import QueuePool  # comes with Optuna
         connect = partial(sqlite3.connect, address, timeout=60, check_same_thread=False)
+        with closing(connect()) as file:
+            tables = {name for name, in file.execute("SELECT name FROM sqlite_master")}
+        if tables and not tables & {"studies", "version_info"}: raise ValueError("not Optuna's")
         options = {"creator": connect, "poolclass": QueuePool}
         address = "sqlite://"
     else: options = {"connect_args": {"timeout": 60}} if address.startswith("sqlite") else None
@@ -307,6 +311,7 @@ def search(corpus: Corpus,               # only its split `train` is used
     with _storage_answers(shown, address), StopSignals() as stop, \
             progress_bar(total=trials, description="trials", unit="trial", show=progress) as bar:
         settings = settings_of(corpus.train, config) | {"vary": sorted(vary)}
+        if "fixed" not in study.user_attrs: check_free(out/"trials.csv", out/"best.json")
         _check_same(study, settings, shown if storage else out)
 
         def work(trial):

@@ -170,7 +170,7 @@ AGAIN = "get the model again"
 def check_model_files(folder: str | Path):  # `ColaError` if one leads elsewhere or is too large
     "Look at the files of a model before they are opened"
     folder, most = Path(folder), 0
-    for path in folder.iterdir():
+    for path in chain(folder.iterdir(), folder.glob("onnx/*")):
         if path.exists() and not (path.is_file() or path.is_dir()):
             raise ColaError(f"{path} is no ordinary file; remove it")
     for path in folder.glob("*.safetensors.index.json"):
@@ -182,11 +182,13 @@ def check_model_files(folder: str | Path):  # `ColaError` if one leads elsewhere
             names = tensors.keys()
             shapes = [tensors.get_slice(name).get_shape() for name in names]
         most = max(most, len(shapes), *chain(*shapes))
+    path = folder/"tokenizer_config.json"  # which could name a file elsewhere as its vocabulary
+    if path.exists(): read_record(path, AGAIN, vocab=dict, merges=list)
     path = folder/"config.json"
     sizes = read_record(path, AGAIN) if most and path.exists() else {}
     for name, size in sizes.items():
         limit = most if re.search("(size|dim|layers?|embd|inner)$", name) else 2**24
-        if isinstance(size, int) and size > limit:
+        if isinstance(size, int) and (size > limit or size < 0 and limit == most):
             raise ColaError(f"{path} has {name} {size:,}; its weights hold less")
 
 def model_identity(name: str | Path, # minilm, mpnet, bert, a Hub id, or a folder; tiny has no files
@@ -196,10 +198,11 @@ def model_identity(name: str | Path, # minilm, mpnet, bert, a Hub id, or a folde
     if name == "tiny": return "tiny"
     with _loading(name):
         folder = Path(find_model(name))
+        check_model_files(folder)
         kinds = (".json", ".txt", ".model", "" if onnx else ".safetensors")
         files = sorted(path for path in folder.iterdir() if path.suffix and path.suffix in kinds)
-        if onnx: files.append(folder/"onnx"/onnx)
-        listed = "".join(f"{path.name} {_sha256(path)}\n" for path in files)
+        if onnx: files += sorted(folder.glob("onnx/*"))  # its weights may have a file of their own
+        listed = onnx + "".join(f"{path.name} {_sha256(path)}\n" for path in files)
     return hashlib.sha256(listed.encode()).hexdigest()[:16]
 
 def from_pretrained(loader: Any,       # a class of transformers that has `from_pretrained`

@@ -247,6 +247,8 @@ def tables(draw):
 @cases(120, 5_000)
 @given(made=tables(), kind=st.sampled_from(KINDS))
 @example(("jsonl", b'{"sentence": "a", "n": 0.12345678901234567890}'), "csv")
+@example(("jsonl", b'{"sentence": "\\u0000"}'), "csv")
+@example(("jsonl", b'{"sentence": "a", "b": "\\u0000"}'), "txt")
 @example(("jsonl", b'{"sentence": "a\\rb", "n": 1e999999999999999999999}'), "csv")
 def test_any_table_is_scored_or_refused(fresh, made, kind):
     victim = fresh("victim")

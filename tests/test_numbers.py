@@ -1752,20 +1752,20 @@ def test_a_lock_that_is_not_ours_is_left_alone(tmp_path):
         try:
             with one_writer(tmp_path/"run"): return False
         except ColaError as error: return "was not made by this command" in str(error)
-    for name, fine, foreign in ((".run.lock", [b"", b"1\n" + b"x" * 197],
+    for name, fine, foreign in ((".run.cola.lock", [b"", b"1\n" + b"x" * 197],
                                  [b"x", b"1", b"1\n" + b"x" * 198]),
-                                (".run.pid", [b"", b"1" * 20], [b"x", b"1" * 21, b"1\n2"])):
+                                (".run.cola.pid", [b"", b"1" * 20], [b"x", b"1" * 21, b"1\n2"])):
         for content in fine + foreign:
             (tmp_path/name).write_bytes(content)
             assert is_refused() is (content in foreign), content
             assert (tmp_path/name).exists() is (content in foreign)
         (tmp_path/name).unlink(missing_ok=True)
     with one_writer(tmp_path/"run"):
-        assert (tmp_path/".run.pid").read_text() == str(os.getpid())
+        assert (tmp_path/".run.cola.pid").read_text() == str(os.getpid())
         with pytest.raises(Busy, match=f"process {os.getpid()}"), one_writer(tmp_path/"run"): pass
-        (tmp_path/".run.pid").write_text("")
+        (tmp_path/".run.cola.pid").write_text("")
         with pytest.raises(Busy, match="another process"), one_writer(tmp_path/"run"): pass
-        (tmp_path/".run.pid").unlink()
+        (tmp_path/".run.cola.pid").unlink()
     assert not [*tmp_path.iterdir()]
 
 def test_signals_are_noted():

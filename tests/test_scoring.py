@@ -140,8 +140,8 @@ def ends_as_undisturbed(model, undisturbed, folder, kind):
         f"out.{kind}",
         "printed.txt",
         "calls.txt",
-        f".out.{kind}.lock",
-        f".out.{kind}.pid",
+        f".out.{kind}.cola.lock",
+        f".out.{kind}.cola.pid",
     }  # a lock that nobody holds stays if death comes after the end
     assert not left, f"left behind: {left}"
 
@@ -438,7 +438,6 @@ def test_odd_sentences_go_through_every_kind_of_file(judge, tmp_path):
         "NA",
         "None",
         "null",
-        '"unbalanced',
         'it\'s "fine"',
         "=SUM(A1)",
         "naïve 😀",
@@ -452,6 +451,9 @@ def test_odd_sentences_go_through_every_kind_of_file(judge, tmp_path):
     (tmp_path / "a.txt").write_text(
         "".join(sentence + "\n" for sentence in sentences), encoding="utf-8"
     )
+    (tmp_path / "quote.txt").write_text('"unbalanced\n')
+    with pytest.raises(ColaError, match="a quote at the start"):
+        score_file(judge, tmp_path / "quote.txt", tmp_path / "quote.tsv", progress=False)
     first, kinds = "a.txt", ["csv", "tsv", "jsonl", "parquet", "txt"]
     if not importlib.util.find_spec("pyarrow"):
         kinds.remove("parquet")

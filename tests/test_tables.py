@@ -390,7 +390,7 @@ def test_a_folder_of_splits(cola, files, splits):
 
 @pytest.mark.parametrize("files, message", [
     ({"train_csv": table(), "train_tsv": RAW, "dev_csv": table()},
-     "corpus has train.csv and train.tsv: two files for train; remove one"),
+     "corpus has train.csv and train.tsv: one file for train, or all of its parts, are expected"),
     ({"train_csv": table(words=("ham", "spam")), "dev_csv": table(("sentence", "label"))},
      "corpus: the labels of dev are unacceptable and acceptable, of train ham and spam"),
     ({"train_csv": table(), "notes_csv": table()}, "corpus holds no corpus; expected"),
