@@ -201,7 +201,7 @@ def _open_job(out, shards, identity, overwrite=False):
         more = f" and {len(differ) - 5} more differences" if len(differ) > 5 else ""
         raise ColaError(f"{out.shown} holds another job: {', '.join(differ[:5])}{more}; "
                         "choose another OUT, or add --overwrite to start over")
-    if overwrite:  # only files of this folder that have a record
+    if overwrite:  # whatever job.json says: only files of this folder that have a record
         results = known["shards"].keys() & out.files().keys()
         ours = (f"{OURS}/{name}" for name in ("shards", "aside", "aside.jsonl", "manifest.json"))
         for name in [*(name for name in results if _record(out, name)), *ours]: out.remove(name)
@@ -325,7 +325,7 @@ def _finish(out, found):
 
 def score_folder(model: str | Path,           # as for `Judge`
                  source: str | Path,          # a path or an address
-                 out: str | Path,             # a folder for the results
+                 out: str | Path,             # a folder for the results, of the same names
                  engine: str = "process",     # this process alone; ray: workers
                  column: str | None = None,   # as for `score_file`
                  format: str | None = None,   # as for `score_file`
