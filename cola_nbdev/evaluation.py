@@ -538,6 +538,8 @@ def read_predictions(path: str | Path,  # predictions.csv of a run
         text = dict.fromkeys(("split", "sentence"), str)  # 007 is not 7
         predictions = pd.read_csv(io.BytesIO(read_bytes(path)), keep_default_na=False, dtype=text)
     hint = "is it the predictions.csv of a run?"
+    if not isinstance(predictions.index, pd.RangeIndex):  # pandas takes the first field for a name
+        raise ColaError(f"{path}: the first row has more fields than the header; {hint}")
     needed = {"split", "sentence", "label", "logit", "probability", "predicted"}
     if missing := needed - set(predictions):
         raise ColaError(f"{path}: no column {', '.join(sorted(missing))}; {hint}")

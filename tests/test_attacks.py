@@ -1021,7 +1021,8 @@ def test_a_checkpoint_of_the_wrong_shape(tmp_path, facts):
     with pytest.raises(ColaError, match=said):
         train(small().train, TINY, tmp_path, resume=True, progress=False)
 
-@pytest.mark.parametrize("row", ["dev,a,x,1,.5,1", "dev,a,1,1,oops,1", "dev,a,1,nan,.5,1", ""])
+@pytest.mark.parametrize("row", [
+    "dev,a,x,1,.5,1", "dev,a,1,1,oops,1", "dev,a,1,nan,.5,1", "", "dev,dev,a,1,.5,.5,1\ndev,a"])
 def test_predictions_of_the_wrong_shape(cola, tmp_path, row):
     header = "split,sentence,label,logit,probability,predicted\n"
     (tmp_path/"predictions.csv").write_text(header + row)
