@@ -106,7 +106,7 @@ class Folder(DirFileSystem):
         "Remove a file, or all files of a folder"
         with self.reaching(), suppress(FileNotFoundError):
             for path in self.find(name):
-                self.within(path)
+                self.within(str(path))
                 self.rm_file(path)  # `rm` would expand a * in a name
 
 # %% ../nbs/20_engine.ipynb #score-shard

@@ -431,7 +431,7 @@ class Report:
     @property
     def abstaining(self) -> str:
         "What it would answer if it may abstain; empty if nothing says when (see `calibration`)"
-        rows, known = self.predictions, self.facts.get("abstain")
+        rows, known = self.predictions, self.facts.get("abstain", {})
         if rows.label.nunique() < 2: return ""
         try:
             fits = np.stack([rows.probability, 1 - rows.probability]) <= known["limit"]
@@ -535,7 +535,7 @@ def read_predictions(path: str | Path,  # predictions.csv of a run
                     ) -> pd.DataFrame:  # `ColaError` if it's missing or has other columns
     "Read the predictions of a run, as `predict_splits` made them"
     with in_one_line(f"{path}: cannot be read", "", ValueError):
-        text = dict.fromkeys(("split", "sentence"), str)  # 007 is not 7
+        text: Any = dict.fromkeys(("split", "sentence"), str)  # 007 is not 7
         predictions = pd.read_csv(io.BytesIO(read_bytes(path)), keep_default_na=False, dtype=text)
     hint = "is it the predictions.csv of a run?"
     if not isinstance(predictions.index, pd.RangeIndex):  # pandas takes the first field for a name
