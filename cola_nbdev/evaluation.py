@@ -543,10 +543,11 @@ def read_predictions(path: str | Path,  # predictions.csv of a run
     needed = {"split", "sentence", "label", "logit", "probability", "predicted"}
     if missing := needed - set(predictions):
         raise ColaError(f"{path}: no column {', '.join(sorted(missing))}; {hint}")
-    for column in ("label", "predicted", "logit", "probability"):
+    for column in ("label", "predicted", "in_train", "logit", "probability"):
+        if column not in predictions: continue  # runs of 0.1 have no in_train
         values = pd.Series(pd.to_numeric(predictions[column], errors="coerce"))
         fits = np.isfinite(values.to_numpy(float))
-        if column in ("label", "predicted"): fits = values.isin([0, 1])
+        if column not in ("logit", "probability"): fits = values.isin([0, 1])
         if fits.all(): continue
         row = int(np.argmin(fits))
         raise ColaError(f"{path}: the {column} in row {row} is {predictions[column][row]!r:.60}; "

@@ -1021,6 +1021,11 @@ def test_a_checkpoint_of_the_wrong_shape(tmp_path, facts):
     with pytest.raises(ColaError, match=said):
         train(small().train, TINY, tmp_path, resume=True, progress=False)
 
+def test_predictions_that_are_cut_off(tmp_path):
+    header = "split,sentence,label,logit,probability,predicted,in_train\n"
+    (tmp_path/"predictions.csv").write_text(header + "dev,a,1,.5,.6,1,False\ndev,b,0,.5,.6,1")
+    with pytest.raises(ColaError, match="the in_train in row 1"): load_predictions(tmp_path)
+
 @pytest.mark.parametrize("row", [
     "dev,a,x,1,.5,1", "dev,a,1,1,oops,1", "dev,a,1,nan,.5,1", "", "dev,dev,a,1,.5,.5,1\ndev,a"])
 def test_predictions_of_the_wrong_shape(cola, tmp_path, row):
