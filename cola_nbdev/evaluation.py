@@ -545,7 +545,8 @@ def read_predictions(path: str | Path,  # predictions.csv of a run
         raise ColaError(f"{path}: no column {', '.join(sorted(missing))}; {hint}")
     for column in ("label", "predicted", "in_train", "logit", "probability"):
         if column not in predictions: continue  # runs of 0.1 have no in_train
-        values = pd.Series(pd.to_numeric(predictions[column], errors="coerce"))
+        numbers = predictions[column].replace({"True": 1, "False": 0})
+        values = pd.Series(pd.to_numeric(numbers, errors="coerce"))
         fits = np.isfinite(values.to_numpy(float))
         if column not in ("logit", "probability"): fits = values.isin([0, 1])
         if fits.all(): continue
