@@ -65,8 +65,9 @@ def unpack_batch(batch: dict) -> list[tuple]:  # from `pack_batch`; the pairs it
 # %% ../nbs/08_packing.ipynb #attend
 # Architectures that run packed: where a layer keeps its self-attention, and what it calls the
 # projections to queries, keys and values
-PACKED = dict.fromkeys(("bert", "camembert", "electra", "roberta", "xlm-roberta"),
-                       ("attention.self", "query", "key", "value"))
+PACKED: dict[str, tuple[str, ...]] = dict.fromkeys(
+    ("bert", "camembert", "electra", "roberta", "xlm-roberta"),
+    ("attention.self", "query", "key", "value"))
 PACKED |= {"distilbert": ("attention", "q_lin", "k_lin", "v_lin"),
            "mpnet": ("attention.attn", "q", "k", "v")}
 

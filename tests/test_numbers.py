@@ -82,6 +82,7 @@ from cola_nbdev.packing import Packed, accumulate, in_chunks, pack_batch, unpack
 from cola_nbdev.pairs import wilson
 from cola_nbdev.search import expected_best
 from cola_nbdev.settings import Config, command_options
+from cola_nbdev.tokenization import encode
 from cola_nbdev.training import (
     TrainingData,
     TrainState,
@@ -151,6 +152,13 @@ def test_no_draw_is_of_one_class():
     assert near(.112157, abs=1e-6) == (10/12)**12 + (2/12)**12
     draws = draw_mcc([1] * 2 + [0] * 10, [1] * 3 + [0] * 9, 20_000)
     assert np.isfinite(draws).all() and (draws == 0).mean() < .001
+
+@pytest.mark.parametrize("labels, predicted, says", [
+    ([], [], "must be 0 or 1"), ([0, 1], [0, 2], "must be 0 or 1"), ([0, -1], [0, 1], "must be 0"),
+    ([1, 1], [0, 1], "the 2 labels are of one class"), ([0, 1, 1], [0, 1], "3 labels and 2 pred"),
+    ([0, 1], [[0, 1, 1]], "2 labels and 3 predictions")])
+def test_labels_that_have_no_mcc(labels, predicted, says):
+    with pytest.raises(ColaError, match=says): draw_mcc(labels, predicted)
 
 def test_an_interval_holds_its_score():
     assert interval_of(2, [0, 1]) == (2, near(.025), 2)
@@ -264,6 +272,8 @@ def test_other_groups():
     low, high = ttest_1samp(scores, 0).confidence_interval(.95)
     assert found == near((np.mean(scores), low, high), abs=.02)
     with pytest.raises(ColaError, match="group has one value"): mcc_beyond(parts[0], "group")
+    opposite = pd.concat([parts[0], parts[1].assign(predicted=1 - parts[1].predicted)])
+    assert mcc_beyond(opposite, "group")[1:] == (-1, 1), "two groups say next to nothing"
 
 def test_a_row_of_a_table():
     frame = pd.DataFrame(dict(zip(("label", "predicted"), SMALL))).assign(
@@ -274,7 +284,9 @@ def test_a_row_of_a_table():
     assert alone[["mcc", "mcc_low", "mcc_high"]].isna().all() and alone.accuracy == near(.62)
     with pytest.raises(ColaError, match="no column 'none'"): mcc_by(frame, "none")
 
-def test_groups_are_drawn_to_their_mean():
+def test_groups_are_drawn_to_their_mean(monkeypatch):
+    tested = Mock(wraps=holm)
+    monkeypatch.setattr("cola_nbdev.evaluation.holm", tested)
     frame = frame_of(np.random.default_rng(8), 900, groups=4)
     frame.loc[frame.group == 3, "label"] = 1  # of one class
     table = mcc_of_groups(frame, "group").sort_index()
@@ -290,6 +302,7 @@ def test_groups_are_drawn_to_their_mean():
     assert table.shrunk_high[:3].tolist() == near(shrunk + 1.959964 * error)
     z = (scores - others) / np.sqrt(noise / n + noise / (900 - n))
     p = [math.erfc(abs(each) / math.sqrt(2)) for each in z]
+    assert sorted(tested.call_args.args[0]) == near(sorted(p))
     assert table.differs[:3].tolist() == holm(p).tolist()
     assert np.isnan(table.shrunk[3]) and not table.differs[3]
 
@@ -319,6 +332,10 @@ def test_the_worst_mistakes():
                           "predicted": [0, 1, 1, 1, 0, 1], "logit": [-1., 9, 3, 1, -4, 1],
                           "more": 0})
     assert worst_mistakes(frame).sentence.tolist() == ["e", "c", "a", "d", "f"]
+    tied = pd.DataFrame({"sentence": range(99), "label": 1, "predicted": 0,
+                         "logit": -1. - np.arange(99) % 3})
+    assert worst_mistakes(tied, 99).sentence.tolist() == [
+        *range(2, 99, 3), *range(1, 99, 3), *range(0, 99, 3)], "in their order, where equal"
     assert worst_mistakes(frame, 2).to_dict("list") == {"sentence": ["e", "c"], "label": [1, 0]}
 
 def test_the_mcc_of_batches():
@@ -1202,9 +1219,17 @@ def test_the_data_of_a_run(demo, processes):
                                     for batch, _ in data.batches(epoch, *start)]
     for epoch in (0, 1): assert ids(epoch, 3) == ids(epoch)[3:] and len(ids(epoch)) == 8
     assert ids(1) != ids(2)
+    for epoch in (0, 1):
+        lesson = data.lesson(epoch)
+        rows = zip(encode(lesson.sentence, data.tokenizer, 6), lesson.label, strict=True)
+        dealt = [pair for batch, _ in data.batches(epoch) for pair in unpack_batch(batch)]
+        assert sorted(dealt) == sorted((list(ids), label) for ids, label in rows)
     filled = [batch for batch, _ in data.batches(1, few_shapes=True)]
     assert {len(batch["input_ids"]) for batch in filled} == {128}
     assert {batch["mask"].shape[1] for batch in filled} == {6}
+    taught = demo.assign(label=.5, teacher="x")  # but not what is held out
+    assert TrainingData(demo, config, processes, taught).train.sentence.tolist() == [
+        each for each in demo.sentence if each not in set(data.held_out.sentence)]
     everything = TrainingData(demo, Config(model="tiny", validation_fraction=0), processes)
     assert everything.held_out is None and len(everything.train) == 60
     assert everything.validate(cast(Any, None)) == {}
@@ -1345,6 +1370,7 @@ def test_the_first_trial_starts_where_it_should():
         study = optuna.create_study(sampler=_sampler(config), direction="maximize")
         def work(trial): return [SPACE[name](trial, config) for name in ("warmup", "dropout")][0]
         study.optimize(work, n_trials=4)
+        assert vars(study.sampler)["_constant_liar"], "others' running trials count"
         return [trial.params for trial in study.trials]
     first = tried(1)
     assert first == tried(1) and first[1:] != tried(2)[1:]
@@ -1376,7 +1402,8 @@ def test_a_database_that_is_made_twice(monkeypatch):
     assert failed.call_count == 6
 
 def test_a_search_is_written_down(demo, tmp_path, monkeypatch):
-    pytest.importorskip("optuna")
+    optuna = pytest.importorskip("optuna")
+    optuna.logging.set_verbosity(optuna.logging.INFO)
     import cola_nbdev.search as module
     tried, corpus = [], Corpus("demo", {"train": demo})
     def train_trial(trial, sentences, config, stop):
@@ -1388,6 +1415,7 @@ def test_a_search_is_written_down(demo, tmp_path, monkeypatch):
         return module.search(corpus, Config(model="tiny", **settings), trials, tmp_path/"a"/"b",
                              ("warmup", "dropout"), progress=False)
     for trials in (4, 7): found = search(trials)
+    assert optuna.logging.get_verbosity() == optuna.logging.ERROR
     scores = [1 - abs(warmup - .2) for warmup in tried]
     table = pd.read_csv(tmp_path/"a"/"b"/"trials.csv")
     assert table.validation_mcc.tolist() == near(sorted(scores, reverse=True))
@@ -1457,6 +1485,17 @@ def test_a_lead_over_baselines():
     assert [base.lead_low, base.lead_high] == near(np.quantile(draws, [.025, .975]))
     assert np.isnan(mine.lead)
     assert "lead" not in _scores({"base": runs[0]}, {}, dev, "both")["one"]
+
+def test_what_teachers_think(demo):
+    from cola_nbdev.experiments import _taught
+    def judge(probability, name):
+        return SimpleNamespace(fingerprint=name, predict_probability=lambda sentences, done: (
+            np.full(len(sentences), probability), None))
+    corpus = Corpus("demo", {"train": demo, "dev": demo[3:5]})
+    judges = [judge(.2, "a"), judge(.6, "b")]
+    found = _taught(corpus, judges, [*demo.sentence[:6], demo.sentence[0]], False)
+    assert found.sentence.tolist() == demo.sentence[[0, 1, 2, 5]].tolist()
+    assert found.label.tolist() == near([.4] * 4) and set(found.teacher) == {"a b"}
 
 def test_vectors_of_first_tokens():
     from cola_nbdev.experiments import cls_vectors, first_half
@@ -1660,6 +1699,8 @@ def test_a_stopped_run_goes_on(demo, tmp_path, monkeypatch):
     assert (first.stopped, first.step, first.saved, len(learned)) == (signal.SIGTERM, 3, 3, 3)
     rest = training.train(demo, config, folder, resume=True, progress=False, names=("bad", "good"))
     assert (rest.stopped, rest.step, rest.saved, len(learned)) == (0, 14, 14, 14)
+    done = training.train(demo, config, folder, resume=True, progress=False)
+    assert (done.stopped, done.step, len(learned)) == (0, 14, 14), "nothing is left to do"
     assert cast(Any, rest.model.config).id2label == {0: "bad", 1: "good"}
     assert rest.base == whole.base != "" and rest.best_epoch == whole.best_epoch
     for one, other in zip(rest.model.parameters(), whole.model.parameters(), strict=True):
@@ -1788,12 +1829,14 @@ def test_a_word_means_the_same_everywhere():
         for each in module.__all__:
             if not inspect.isfunction(getattr(module, each)): continue
             for word, given in inspect.signature(getattr(module, each)).parameters.items():
-                if type(given.default) in (int, float, bool):
+                if type(given.default) in (int, float, bool, tuple):
                     found.setdefault(word, set()).add(given.default)
     assert found.items() >= {
-        "draws": {2000, 10_000}, "level": {.05, .95}, "bins": {10}, "seed": {0, 42}, "power": {.8},
-        "mid": {False}, "paired": {False}, "drop_degenerate": {False}, "shuffles": {10},
-        "batch_size": {32, 64}, "max_length": {64}, "multiple": {1}, "longest": {0}, "chunks": {1},
-        "chunk": {2048}, "most": {40}, "least": {5}, "count": {5}, "progress": {False, True},
-        "trials": {20}, "heartbeat": {15}, "warmup": {0}, "exercises": {0}, "share": {1},
-        "stopped": {0}, "saved": {0}, "resume": {False}, "keep": {2}}.items()
+        "names": {("A", "B"), ("unacceptable", "acceptable")},
+        "seeds": {(42, 43, 44, 45, 46), (3, 5, 10, 20)}, "draws": {2000, 10_000}, "seed": {0, 42},
+        "level": {.05, .95}, "bins": {10}, "power": {.8}, "mid": {False}, "paired": {False},
+        "drop_degenerate": {False}, "shuffles": {10}, "batch_size": {32, 64}, "max_length": {64},
+        "multiple": {1}, "longest": {0}, "chunks": {1}, "chunk": {2048}, "most": {40}, "least": {5},
+        "count": {5}, "progress": {False, True}, "trials": {20}, "heartbeat": {15}, "warmup": {0},
+        "exercises": {0}, "share": {1}, "stopped": {0}, "saved": {0}, "resume": {False},
+        "keep": {2}}.items()
