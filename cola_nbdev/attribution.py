@@ -12,7 +12,6 @@ import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -53,7 +52,7 @@ def tokens_of(judge: Judge,        # reads the sentence
               sentence: str,       # `ColaError` if it is empty or not text
              ) -> SentenceTokens:
     "The tokens of a sentence, and what the judge does not see of it"
-    tokenizer: Any = judge.tokenizer
+    tokenizer = judge.tokenizer
     whole = len(encode([sentence], tokenizer, 10**6)[0])
     if not sentence.strip(): raise ColaError("the sentence is empty; there is nothing to look into")
     if not getattr(tokenizer, "is_fast", False):
@@ -266,8 +265,7 @@ def attribution(judge: Judge,            # whose verdict is divided
     if not 1 <= steps <= most:
         raise ColaError(f"steps is {steps} and most is {most}; "
                         "give at least 1 step, and no more than most")
-    model: Any = judge.model
-    tokenizer: Any = judge.tokenizer
+    model, tokenizer = judge.model, judge.tokenizer
     read, neutral = tokens_of(judge, sentence), neutral_token(tokenizer)
     ids, own = (torch.tensor([row], device=model.device) for row in (read.ids, read.own))
     covered = torch.where(own, tokenizer.convert_tokens_to_ids(neutral), ids)

@@ -73,8 +73,8 @@ def cola_train(
     config: OmitArgPrefixes[Config],  # the settings of the run
     source: OmitArgPrefixes[Source],  # the sentences
     out: Path,  # gets model/, metrics.json, history.csv, predictions.csv, report.html and the plots
-    overwrite: bool = False,  # replace an earlier run in the same folder, or an unfinished one
-    resume: bool = False,  # continue a run that was interrupted; if there is none, start one
+    overwrite: bool = False,  # replace an earlier run, finished or not
+    resume: bool = False,  # continue an interrupted run; if there is none, start one
 ) -> None:
     "Fine-tune a model, evaluate it, and save everything to a folder"
     from cola_nbdev.distributed import on_main_process, rank, shutdown
@@ -97,8 +97,8 @@ def cola_distill(
     out: Path,  # gets what cola train writes
     unlabelled: Path | None = None,  # more sentences to learn from: a text, or a table
     corrupted: int = 2,  # half training sets of corrupted sentences to learn from
-    overwrite: bool = False,  # replace an earlier run in the same folder, or an unfinished one
-    resume: bool = False,  # continue a run that was interrupted; if there is none, start one
+    overwrite: bool = False,  # replace an earlier run, finished or not
+    resume: bool = False,  # continue an interrupted run; if there is none, start one
 ) -> None:
     "Train a small model to answer as larger ones do, and save everything to a folder"
     from cola_nbdev.experiments import distill, unlabelled_sentences
@@ -114,7 +114,7 @@ def cola_distill(
 # %% ../nbs/28_cli.ipynb #cola-evaluate
 def cola_evaluate(
     model: Positional[str],  # a folder made by cola train, or a Hub id
-    source: OmitArgPrefixes[Source],  # the sentences to be judged
+    source: OmitArgPrefixes[Source],  # the sentences to judge
     split: str | None = None,  # only this one, for example train; default: all others
     out: Path | None = None,  # a new folder for report.html, plots, metrics.json, predictions.csv
 ) -> None:
@@ -188,10 +188,10 @@ def cola_score(
     source: Positional[str],  # a file: .txt, .csv, .tsv, .jsonl, .xlsx …, or - for standard input
     out: Positional[str],  # .txt, .csv, .tsv, .jsonl or .parquet, or - for standard output
     column: str | None = None,  # with the sentences; default: sentence, text …, or the only one
-    format: str | None = None,  # if the name does not say it: text (the default), csv, tsv or jsonl
-    overwrite: bool = False,  # replace what is there; start over where a job was interrupted
+    format: str | None = None,  # if the name doesn't say it: text (the default), csv, tsv or jsonl
+    overwrite: bool = False,  # replace what is there; start an interrupted job over
     engine: str | None = None,  # for a folder of files: process (this one) or ray (extra [ray])
-    workers: int | None = None,  # of Ray; default: one per GPU, or per core where there is none
+    workers: int | None = None,  # of Ray; default: one per GPU, or else per core
     cluster: str | None = None,  # of Ray: its address, or auto; default: this machine alone
     positive: str | None = None,  # of a foreign model: which of its labels counts as 1
 ) -> None:
@@ -249,7 +249,7 @@ def cola_seeds(
     out: Path,  # gets a folder per seed, seeds.csv, summary.json, seeds.png and recipe.json
     seeds: tuple[int, ...] = (42, 43, 44, 45, 46),  # at least two different numbers
     what: Literal["seed", "split", "head", "order"] = "seed",  # what varies: all, or one of three
-    drop_degenerate: bool = False,  # leave runs that judge all alike out of the summary
+    drop_degenerate: bool = False,  # leave out runs that judge all alike
 ) -> None:
     "Train a recipe with several seeds; started twice, the two share the work; it also resumes"
     from cola_nbdev.experiments import run_seeds
@@ -263,7 +263,7 @@ def cola_search(
     config: OmitArgPrefixes[Config],  # the settings to start from
     source: OmitArgPrefixes[Source],  # only its training set is used
     out: Path,  # gets search.db, trials.csv and best.json
-    trials: int = 20,  # how many in all, including those of earlier calls
+    trials: int = 20,  # in all, with those of earlier calls
     vary: tuple[str, ...] = VARIED,  # which settings
     storage: str | None = None,  # a database, or journal:// and a path; default: search.db in OUT
 ) -> None:
@@ -278,8 +278,8 @@ def cola_search(
 def cola_compare(
     first: Positional[Path],  # the folder of a run or of several seeds, or a predictions.csv
     second: Positional[Path],  # another one, on the same sentences
-    changed: int = 10,  # how many of the sentences whose verdict changed to print
-    paired: bool = False,  # both are several seeds, the same ones: compare seed by seed
+    changed: int = 10,  # how many of the verdicts that changed to print
+    paired: bool = False,  # both have the same seeds: compare seed by seed
 ) -> None:
     "Is the second better than the first, or is it luck?"
     from cola_nbdev.comparison import compare, load_predictions
@@ -382,11 +382,10 @@ def cola_serve(
     serve(model, port, positive, abstain)
 
 # %% ../nbs/28_cli.ipynb #with-help
-COMMANDS = {"train": cola_train, "evaluate": cola_evaluate, "predict": cola_predict,
-            "score": cola_score, "serve": cola_serve, "data": cola_data, "seeds": cola_seeds,
-            "search": cola_search, "distill": cola_distill, "compare": cola_compare,
-            "plan": cola_plan, "pairs": cola_pairs, "glue": cola_glue,
-            "controls": cola_controls, "export": cola_export, "push": cola_push}
+COMMANDS = {command.__name__.removeprefix("cola_"): command for command in (
+    cola_train, cola_evaluate, cola_predict, cola_score, cola_serve, cola_data, cola_seeds,
+    cola_search, cola_distill, cola_compare, cola_plan, cola_pairs, cola_glue, cola_controls,
+    cola_export, cola_push)}
 
 def with_help(command: Callable,  # a function with a comment behind each parameter
              ) -> Callable:       # the same, with the comments in its docstring

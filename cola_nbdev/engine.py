@@ -45,7 +45,7 @@ class Folder(DirFileSystem):
     "A folder at any address that fsspec knows; `ColaError` if it can't be reached"
     cachable = False  # keys can change
 
-    def __init__(self, address: str | Path):  # a path, or an address such as s3://bucket/folder
+    def __init__(self, address: str | Path):  # a path, or e.g. s3://bucket/folder
         self.shown, self.given = without_password(address), str(address)
         with self.reaching():
             fs, root = fsspec.core.url_to_fs(str(address))
@@ -86,7 +86,7 @@ class Folder(DirFileSystem):
         with self.reaching(), suppress(FileNotFoundError), self.open(name, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
-    def read_json(self, name: str) -> Any:  # None if there is no such file, or none that is whole
+    def read_json(self, name: str) -> Any:  # None if it's missing or damaged
         "Read a record"
         with self.reaching(), suppress(FileNotFoundError, ValueError):
             return json.loads(self.cat_file(name))
@@ -102,11 +102,11 @@ class Folder(DirFileSystem):
             write_atomic(target, content)
             if not self.local: self.put_file(str(target), name)
 
-    def remove(self, name: str):  # a file or a folder, which need not be there
+    def remove(self, name: str):  # a file or a folder, if it's there
         "Remove a file, or all files of a folder"
         with self.reaching(), suppress(FileNotFoundError):
             for path in self.find(name):
-                self.within(path)
+                self.within(str(path))
                 self.rm_file(path)  # `rm` would expand a * in a name
 
 # %% ../nbs/20_engine.ipynb #score-shard
@@ -269,7 +269,7 @@ def by_ray(names: list[str],            # of the shards, in the order to begin t
            job: dict,                   # as for `score_shard`
            model: str,                  # as for `Worker`
            fingerprint: str,            # as for `Worker`
-           workers: int | None = None,  # default: one per graphics card, or else per core
+           workers: int | None = None,  # default: one per GPU, or else per core
            cluster: str | None = None,  # as for `start_ray`
           ) -> Generator[dict, None, None]:  # records in any order; `ColaError`, `Stopped`
     "Let the workers of Ray judge shards"
@@ -324,12 +324,12 @@ def _finish(out, found):
     return {"shards": len(done), "earlier": earlier, **total}
 
 def score_folder(model: str | Path,           # as for `Judge`
-                 source: str | Path,          # a folder of files: a path or an address
+                 source: str | Path,          # a path or an address
                  out: str | Path,             # a folder for the results, of the same names
                  engine: str = "process",     # this process alone; ray: workers
                  column: str | None = None,   # as for `score_file`
                  format: str | None = None,   # as for `score_file`
-                 overwrite: bool = False,     # throw away what is there of another job
+                 overwrite: bool = False,     # start over, if it's another job
                  workers: int | None = None,  # as for `by_ray`
                  cluster: str | None = None,  # as for `start_ray`
                  progress: bool = True,       # show a progress bar
@@ -348,8 +348,8 @@ def score_folder(model: str | Path,           # as for `Judge`
     judge, lock = Judge(model, positive=positive), Path(results_in.path, JOB)
     options = {"column": column, "format": format, "chunk": chunk, "batch_size": batch_size,
                "positive": positive}
-    identity = {"model": judge.fingerprint, **options,
-                **{name: versions()[name] for name in ("cola_nbdev", "torch", "transformers")}}
+    identity = {"model": judge.fingerprint, **options, **versions()}
+    del identity["python"]
     job = {"source": shards_in.address, "out": results_in.address, **options}
     with ExitStack() as stack:
         if results_in.local:

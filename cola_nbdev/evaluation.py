@@ -431,7 +431,7 @@ class Report:
     @property
     def abstaining(self) -> str:
         "What it would answer if it may abstain; empty if nothing says when (see `calibration`)"
-        rows, known = self.predictions, self.facts.get("abstain")
+        rows, known = self.predictions, self.facts.get("abstain", {})
         if rows.label.nunique() < 2: return ""
         try:
             fits = np.stack([rows.probability, 1 - rows.probability]) <= known["limit"]
@@ -535,16 +535,20 @@ def read_predictions(path: str | Path,  # predictions.csv of a run
                     ) -> pd.DataFrame:  # `ColaError` if it's missing or has other columns
     "Read the predictions of a run, as `predict_splits` made them"
     with in_one_line(f"{path}: cannot be read", "", ValueError):
-        text = dict.fromkeys(("split", "sentence"), str)  # 007 is not 7
+        text: Any = dict.fromkeys(("split", "sentence"), str)  # 007 is not 7
         predictions = pd.read_csv(io.BytesIO(read_bytes(path)), keep_default_na=False, dtype=text)
     hint = "is it the predictions.csv of a run?"
+    if not isinstance(predictions.index, pd.RangeIndex):  # pandas takes the first field for a name
+        raise ColaError(f"{path}: the first row has more fields than the header; {hint}")
     needed = {"split", "sentence", "label", "logit", "probability", "predicted"}
     if missing := needed - set(predictions):
         raise ColaError(f"{path}: no column {', '.join(sorted(missing))}; {hint}")
-    for column in ("label", "predicted", "logit", "probability"):
-        values = pd.Series(pd.to_numeric(predictions[column], errors="coerce"))
+    for column in ("label", "predicted", "in_train", "logit", "probability"):
+        if column not in predictions: continue  # runs of 0.1 have no in_train
+        numbers = predictions[column].replace({"True": 1, "False": 0})
+        values = pd.Series(pd.to_numeric(numbers, errors="coerce"))
         fits = np.isfinite(values.to_numpy(float))
-        if column in ("label", "predicted"): fits = values.isin([0, 1])
+        if column not in ("logit", "probability"): fits = values.isin([0, 1])
         if fits.all(): continue
         row = int(np.argmin(fits))
         raise ColaError(f"{path}: the {column} in row {row} is {predictions[column][row]!r:.60}; "

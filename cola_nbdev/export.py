@@ -20,7 +20,7 @@ from huggingface_hub.utils import validate_repo_id
 from sklearn.metrics import matthews_corrcoef
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .basics import ColaError, fsync, write_atomic
+from .basics import ColaError, explain, fsync, write_atomic
 from .data import Corpus
 from .model import max_positions, model_folder
 from .packing import predict_splits
@@ -77,8 +77,7 @@ def write_onnx(model: PreTrainedModel,              # from `load_model`
             return [file.replace(target/file.name) for file in files]
     except ImportError: raise ColaError(NO_ONNX) from None
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise ColaError(f"{target} cannot be written ({reason})") from None
+        raise ColaError(f"{target} cannot be written ({explain(error).lower()})") from None
     except Exception as error:  # exporters have errors of many kinds
         reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0]:.160}"
         raise ColaError(f"this model cannot be written as ONNX ({reason})") from None
@@ -134,12 +133,12 @@ def export_onnx(folder: str | Path,     # of a fine-tuned model; its card gets a
 HUB_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "README.md", "onnx/*.onnx")
 
 def _check_model(folder):
-    missing = {"config.json": "it is not the folder of a model",
-               "model.safetensors": "it is not the folder of a model",
-               "README.md": "a model is published with its card: train it with cola train, "
-                            "or write README.md"}
-    for name, what in missing.items():
-        if not (folder/name).is_file(): raise ColaError(f"{folder} has no {name}; {what}")
+    for name in ("config.json", "model.safetensors", "README.md"):
+        if (folder/name).is_file(): continue
+        what = "it is not the folder of a model"
+        if name == "README.md":
+            what = "a model is published with its card: use cola train, or write README.md"
+        raise ColaError(f"{folder} has no {name}; {what}")
 
 def _check_name(repository):
     try:
@@ -151,7 +150,7 @@ def _check_name(repository):
 
 def push(folder: str | Path,     # of a fine-tuned model
          repository: str,        # owner/name on the Hub
-         really: bool = False,   # if not, only say what would be uploaded
+         really: bool = False,   # without it, say what would be uploaded
          private: bool = True,   # if the repository is new, only you may see it
         ) -> pd.DataFrame:       # a row per file, with its size in MB
     "Upload a model to the Hub, or say what would be uploaded"
@@ -171,7 +170,7 @@ def push(folder: str | Path,     # of a fine-tuned model
             hub.upload_folder(folder_path=folder, repo_id=repository, allow_patterns=[*HUB_FILES],
                               commit_message="Upload a judge of acceptability")
         except Exception as error:  # of the network, of the Hub
-            raise ColaError(f"the Hub did not take it ({str(error).strip().splitlines()[0]:.160}); "
-                            "are you logged in? run: hf auth login") from None
+            raise ColaError(f"the Hub did not take it ({explain(error)}); are you logged in? "
+                            "run: hf auth login") from None
     sizes = [round(path.stat().st_size / 1e6, 2) for path in files]
     return pd.DataFrame({"file": names, "MB": sizes})

@@ -60,7 +60,7 @@ def attentions_of(judge: Judge,          # its model is asked
                   read: SentenceTokens,  # from `tokens_of`
                  ) -> np.ndarray:        # shape (layers, heads, attending, attended to)
     "All attention weights of a sentence; `ColaError` if the model has none"
-    model: Any = judge.model
+    model = judge.model
     ids = torch.tensor([read.ids], device=model.device)
     with eager(model), torch.inference_mode():
         found = model(input_ids=ids, output_attentions=True)
@@ -84,10 +84,9 @@ class Attention:
 
     def title(self) -> str:
         "Which layer and head"
-        if self.head is None:
-            return translate("Attention in layer {layer}, mean of all heads", layer=self.layer)
-        return translate("Attention in layer {layer}, head {head}",
-                         layer=self.layer, head=self.head)
+        title = "Attention in layer {layer}, head {head}"
+        if self.head is None: title = "Attention in layer {layer}, mean of all heads"
+        return translate(title, layer=self.layer, head=self.head)
 
     @property
     def caution(self) -> str:
@@ -132,13 +131,13 @@ def removal(judge: Judge,                  # judges what is left
             read: SentenceTokens,          # from `tokens_of`
            ) -> tuple[float, np.ndarray]:  # log-odds; their move without each token, or NaN
     "Take out one token after the other, close the gap, and judge again"
-    model: Any = judge.model
-    moved, own = np.full(len(read.ids), np.nan), np.flatnonzero(read.own)
-    whole = torch.tensor([read.ids], device=model.device)
-    parts = torch.stack([torch.cat([whole[0, :place], whole[0, place + 1:]]) for place in own])
+    model, own = judge.model, np.flatnonzero(read.own)
+    parts = np.stack([np.delete(read.ids, place) for place in own])
+    whole, parts = (torch.tensor(rows, device=model.device) for rows in ([read.ids], parts))
     with torch.inference_mode():
         logit = ids_log_odds(model, whole).item()
         logits = torch.cat([ids_log_odds(model, rows) for rows in parts.split(64)])
+    moved = np.full(len(read.ids), np.nan)
     moved[own] = logits.cpu().numpy() - logit
     return logit, moved
 
@@ -179,7 +178,7 @@ def layer_vectors(model: PreTrainedModel,  # gives its hidden states
     "The vectors after every layer: `cls`, if the tokenizer adds [CLS], and `mean` of the tokens"
     examples = encode(sentences, tokenizer, max_length)
     if not examples: raise ColaError("there are no sentences; nothing to read the layers from")
-    sampler = LengthSampler([len(ids) for ids in examples], batch_size, shuffle=False)
+    sampler = LengthSampler([*map(len, examples)], batch_size, shuffle=False)
     pad_id: Any = tokenizer.pad_token_id or 0
     batches = make_batches(examples, sampler, collate=partial(pad_batch, pad_id=pad_id))
     has_cls = all(tokenizer.cls_token_id in ids for ids in examples)
@@ -228,7 +227,7 @@ class MinimalPair:
     "Two sentences side by side: their words, their verdicts, and the layer where they part"
     good: Attribution     # of the first sentence
     bad: Attribution      # of the second
-    table: pd.DataFrame   # per aligned word: good, bad, same, attribution_good, attribution_bad
+    table: pd.DataFrame   # per aligned word: good, bad, same, their attributions
     layers: pd.DataFrame  # per layer (0: embeddings): the distance of cls and mean, strangers = 1
     notes: list[str] = field(default_factory=list)  # what a reader should know
 
@@ -257,11 +256,10 @@ class MinimalPair:
         self.layers.rename(columns=names).plot(
             ax=ax, style=["o-", "s--"], color=["#0173b2", "#de8f05"], xticks=self.layers.index)
         ax.axhline(1, color="gray", linestyle=":", label=translate("strangers"))
-        title = translate("The two are as far apart as strangers in no layer")
-        if self.parts_at is not None:
-            title = translate("The two are as far apart as strangers from layer {layer}",
-                              layer=self.parts_at)
-        ax.set(title=title, xlabel=translate("layer (0: embeddings)"),
+        title = "The two are as far apart as strangers from layer {layer}"
+        if self.parts_at is None: title = "The two are as far apart as strangers in no layer"
+        ax.set(title=translate(title, layer=self.parts_at),
+               xlabel=translate("layer (0: embeddings)"),
                ylabel=translate("distance, strangers = 1"),
                ylim=(0, max(1.1, self.layers.max(axis=None) * 1.05)))
         ax.legend()
@@ -272,15 +270,14 @@ class MinimalPair:
         return "\n".join([*sides, self.verdict, self.table.round(2).to_string(), *self.notes])
 
     def _repr_html_(self):
-        values = self.table[["attribution_good", "attribution_bad"]]
-        frames = [() if same else (0,) for same in self.table.same]
+        limit = self.table[["attribution_good", "attribution_bad"]].abs().max(axis=None)
         rows = ""
         for name, side in (("good", self.good), ("bad", self.bad)):
-            cells = [f"<b>{side.probability:.2f}</b>"]
-            for word, value, framed in zip(self.table[name], values[f"attribution_{name}"], frames,
-                                           strict=True):
-                cells.append(word and colored([word], [value], values.abs().max(axis=None),
-                                              framed=framed))
+            words = zip(self.table[name], self.table[f"attribution_{name}"], self.table.same,
+                        strict=True)
+            cells = [f"<b>{side.probability:.2f}</b>", *(
+                word and colored([word], [value], limit, framed=() if same else (0,))
+                for word, value, same in words)]
             row = "".join(f'<td style="text-align:center">{cell}</td>' for cell in cells)
             rows += f"<tr>{row}</tr>"
         title = ("probability of acceptable, and what each word adds to the log-odds; "
@@ -314,8 +311,7 @@ def minimal_pair(judge: Judge,     # compares the two
              *(f"second: {note}" for note in second.notes)]
     if tokens_of(judge, good).ids == tokens_of(judge, bad).ids:
         notes.append("both have the same tokens; this judge cannot tell them apart")
-    model: Any = judge.model
-    vectors = layer_vectors(model, judge.tokenizer, sentences, max_length=judge.max_length)
+    vectors = layer_vectors(judge.model, judge.tokenizer, sentences, max_length=judge.max_length)
     if "cls" in vectors and np.ptp(vectors["cls"][-1], axis=0).max() < 1e-5:
         del vectors["cls"]
         notes.append("in this model [CLS] does not see what follows; "
@@ -367,7 +363,7 @@ def layer_probe(model: PreTrainedModel,  # gives its hidden states
                 seed: int = 42,          # decides which sentences are tested together
                 max_length: int = 64,    # in tokens; longer sentences are cut
                 progress: bool = False,  # show progress bars
-               ) -> LayerProbe:  # `ColaError` if there are too few of a label or of groups
+               ) -> LayerProbe:  # `ColaError` if a label or groups are too few
     "A logistic regression on the vectors of each layer, cross-validated"
     sentences, labels = list(sentences), list(labels)
     grouped = len(labels if groups is None else groups)
@@ -388,16 +384,15 @@ def layer_probe(model: PreTrainedModel,  # gives its hidden states
     return LayerProbe(table, len(labels), folds)
 
 def plot_probes(probes: dict[str, LayerProbe],  # e.g. before and after fine-tuning
-                axes: Sequence[Axes] | None = None,  # two; None: a new figure
+                axes: Any = None,  # two; None: a new figure
                ) -> Sequence[Axes]:
     "The MCC of every layer, several probes in one plot, on two axes: for [CLS] and for the mean"
-    axes_: Any = axes
     if axes is None:
-        _, axes_ = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained", sharey=True)
+        _, axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained", sharey=True)
     titles = {"cls": translate("Read from the vector of [CLS]"),
               "mean": translate("Read from the mean over the tokens")}
     styles = [("#0173b2", "o-"), ("#de8f05", "s--"), ("#029e73", "^-."), ("#cc78bc", "d:")]
-    for ax, (vector, title) in zip(axes_, titles.items(), strict=True):
+    for ax, (vector, title) in zip(axes, titles.items(), strict=True):
         for (name, probe), (color, style) in zip(probes.items(), styles, strict=False):
             part = probe.table[probe.table.vector == vector]
             ax.plot(part.layer, part.mcc, style, color=color, label=name)
@@ -406,5 +401,5 @@ def plot_probes(probes: dict[str, LayerProbe],  # e.g. before and after fine-tun
         ax.axhline(0, color="gray", linewidth=.8)
         ax.set(title=title, xlabel=translate("layer (0: embeddings)"),
                ylabel=translate("MCC of the probe"))
-    axes_[0].legend(loc="upper left")
-    return localize_axes(axes_)
+    axes[0].legend(loc="upper left")
+    return localize_axes(axes)

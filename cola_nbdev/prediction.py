@@ -21,20 +21,21 @@ from importlib.metadata import version
 from itertools import compress
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import torch
 from huggingface_hub import EvalResult, ModelCardData
 from scipy.special import expit
-from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, PreTrainedTokenizerBase
 
 from . import __version__
 from cola_nbdev.basics import (
     LABELS,
     ColaError,
     differences,
+    explain,
     fsync,
     get_language,
     is_blank,
@@ -65,7 +66,7 @@ from cola_nbdev.tokenization import (
     model_identity,
 )
 
-if TYPE_CHECKING:  # a judge starts fast: what only training and reports need is imported there
+if TYPE_CHECKING:  # a judge starts fast; these are imported where they are used
     from cola_nbdev.data import Corpus
     from cola_nbdev.evaluation import Report
     from cola_nbdev.training import Run
@@ -78,17 +79,17 @@ __all__ = ['HELD_OUT', 'DONT_KNOW', 'ONNX_FILES', 'NO_ONNX', 'CARD', 'TASK', 'LI
 
 # %% ../nbs/18_prediction.ipynb #save-judge
 def save_judge(run: Run,            # a finished run
-               folder: str | Path,  # made if need be; `ColaError` if it holds something already
-               card: str = "",      # the text of its README.md, from `model_card`
+               folder: str | Path,  # new or empty, or else `ColaError`
+               card: str = "",      # its README.md, from `model_card`
               ) -> Path:            # the folder
     "Save model, tokenizer and card as an ordinary Hub folder"
     folder = Path(folder)
+    model: Any = run.model
     if folder.exists() and any(folder.iterdir()):
         raise ColaError(f"{folder} exists and is not empty; choose another folder or remove it")
-    model: Any = run.model
     model.config.positive_label = model.config.id2label[1]  # whatever it is called, it's ours
     model.to(getattr(model, "saved_dtype", model.dtype))  # as the weights came
-    with quiet_transformers(): run.model.save_pretrained(folder)
+    with quiet_transformers(): model.save_pretrained(folder)
     run.tokenizer.model_max_length = run.config.max_length
     run.tokenizer.save_pretrained(folder)
     if card: write_atomic(folder/"README.md", card)
@@ -99,8 +100,8 @@ def save_judge(run: Run,            # a finished run
 # %% ../nbs/18_prediction.ipynb #classifier
 class Classifier:
     "What scikit-learn asks of a classifier, on top of `predict_probability`"
-    predict_probability: Callable[..., tuple[np.ndarray, np.ndarray]]
-    classes_ = np.array([0, 1])  # the columns of `predict_proba`: unacceptable, acceptable
+    predict_probability: Callable
+    classes_ = np.array([0, 1])  # the columns of `predict_proba`
 
     def predict_proba(self,
                       sentences: Iterable[str],  # or a single one; `ColaError` if one is
@@ -121,8 +122,8 @@ class Classifier:
 
     def fit(self,
             sentences: Any,      # not looked at
-            labels: Any = None,  # not looked at
-           ):               # the judge itself
+            labels: Any = None,  # likewise
+           ):                    # the judge itself
         "Nothing: scikit-learn wants every classifier to have it"
         return self
 
@@ -141,38 +142,37 @@ HELD_OUT, DONT_KNOW = "held_out.json", "don't know"
 
 def abstention_limit(model: str | Path,  # a folder or Hub id, as for `Judge`
                      risk: float,        # the share of wrong verdicts to allow, as .1
-                    ) -> float:          # `ColaError` if the model was saved without held-out ones
+                    ) -> float:          # `ColaError` if the model has none
     "How improbable a label may be and still fit, from the held-out sentences of a model"
     from cola_nbdev.calibration import conformal_limit  # slow
 
     try:
-        right = read_record(Path(find_model(model))/HELD_OUT, right=list)["right"]
-        return conformal_limit(right, risk)
+        known = read_record(Path(find_model(model))/HELD_OUT, right=list)
+        return conformal_limit(known["right"], risk)
     except (OSError, LookupError, TypeError, ValueError):
         raise ColaError(f"{model} has no readable {HELD_OUT}, so nothing says when to abstain; "
                         "train with a validation_fraction above 0") from None
 
 class Judge(Classifier):
     "A fine-tuned model that judges sentences"
+    model: Any      # of transformers, or an `OnnxModel`
+    tokenizer: Any  # the one that belongs to it
+    _encoding = threading.Lock()  # a tokenizer keeps its limit inside: one at a time
+
     def __init__(self,
                  model: str | Path,        # a folder or Hub id; `ColaError` if never fine-tuned
-                 onnx: str | None = None,  # fp32 or int8: the file that `cola export` wrote
+                 onnx: str | None = None,  # fp32 or int8, as `cola export` wrote it
                  positive: str | None = None, # which of a foreign model's labels counts as 1
                  abstain: float | None = None,  # the share of wrong verdicts to allow, as .1
                 ):
         folder = model_folder(model)
-        if onnx: self.model = cast(PreTrainedModel, OnnxModel(find_model(folder), onnx, positive))
+        if onnx: self.model = OnnxModel(find_model(folder), onnx, positive)
         else: self.model = load_model(folder, trained=True, positive=positive)
         self.files = folder, ONNX_FILES[onnx] if onnx else ""
         self.tokenizer = load_tokenizer(folder)
         check_fit(self.model, self.tokenizer)
         match_tokenizer(self.model, self.tokenizer)
         self.limit = None if abstain is None else abstention_limit(folder, abstain)
-        self._encoding = threading.Lock()  # a tokenizer keeps its limit inside: one at a time
-
-    def __getstate__(self): return {**self.__dict__, "_encoding": None}  # a lock can't be copied
-
-    def __setstate__(self, state): self.__dict__.update(state, _encoding=threading.Lock())
 
     @property
     def max_length(self) -> int:
@@ -181,7 +181,7 @@ class Judge(Classifier):
     @property
     def names(self) -> tuple[str, str]:
         "What label 0 and label 1 are called"
-        labels: Any = self.model.config.id2label
+        labels = self.model.config.id2label
         return labels[0], labels[1]
 
     @cached_property
@@ -324,9 +324,9 @@ def model_card(report: Report,  # of the run
                config: Config,  # its settings
               ) -> str:         # Markdown with a YAML head
     "A card for the Hub: facts of the run, its scores with their intervals, and its limits"
-    facts, base = report.facts, BASE_MODELS.get(config.model)
-    corpus, metrics = facts["corpus"], {"matthews_correlation": "mcc", "accuracy": "accuracy"}
-    rows = {str(split): row for split, row in report.metrics.to_dict("index").items()}
+    facts, rows = report.facts, report.metrics.to_dict("index")
+    corpus, base = facts["corpus"], BASE_MODELS.get(config.model)
+    metrics = {"matthews_correlation": "mcc", "accuracy": "accuracy"}
     results = [EvalResult(task_type="text-classification", dataset_type=corpus, dataset_name=corpus,
                           dataset_split=split, metric_type=metric, metric_value=round(row[key], 4))
                for split, row in rows.items()
@@ -336,36 +336,36 @@ def model_card(report: Report,  # of the run
     head = ModelCardData(model_name=f"cola-{Path(config.model).name}-{corpus}", language="en",
                          library_name="transformers", pipeline_tag="text-classification",
                          tags=["cola_nbdev"] if own else ["linguistic-acceptability", "cola"],
-                         base_model=base,
-                         license="apache-2.0" if base else None, eval_results=results)
+                         base_model=base, license="apache-2.0" if base else None,
+                         eval_results=results)
     line = "| {} | {n:.0f} | {mcc:.3f} | {mcc_low:.3f} to {mcc_high:.3f} | {accuracy:.1%} |"
     scores = [line.format(split, **row) for split, row in rows.items()]
     settings = [f"| {name} | {value} |" for name, value in asdict(config).items()]
     versions = [f"{name} {number}" for name, number in facts["versions"].items()]
-    return CARD.format(head=head.to_yaml(), model=config.model, corpus=corpus,
-                       task=task, limits=limits,
-                       base=base or config.model, scores="\n".join(scores),
-                       settings="\n".join(settings), versions=", ".join(versions),
-                       fingerprint=facts["fingerprint"], seconds=facts["seconds"])
+    return CARD.format_map(facts | {
+        "head": head.to_yaml(), "model": config.model, "task": task, "limits": limits,
+        "base": base or config.model, "scores": "\n".join(scores),
+        "settings": "\n".join(settings), "versions": ", ".join(versions)})
 
 # %% ../nbs/18_prediction.ipynb #our-mark
-MARK = ".cola-run"         # a file in each folder that may be removed: this package made it
-OVERWRITES = "overwrites"  # a file in an unfinished run that is to replace an earlier one
+MARK = ".cola-run"         # in each folder of ours: it may be removed
+OVERWRITES = "overwrites"  # in an unfinished run that replaces one
 RUN_FILES = {"model", "metrics.json", "history.csv", "predictions.csv", "report.html",
              "checkpoints", OVERWRITES, MARK}
 
 def _unfinished(out): return out.with_name(f"{out.name}.unfinished")
 
 def _is_finished(out):
-    needed = (out/"metrics.json", out/"predictions.csv", out/"model")
-    return all(path.exists() for path in needed) and not _unfinished(out).exists()
+    needed = ("metrics.json", "predictions.csv", "model")
+    return all((out/name).exists() for name in needed) and not _unfinished(out).exists()
 
 def _check_ours(work):
     "What is there and does not carry our mark is not written to, and not removed"
-    if not os.path.lexists(work): return
     is_folder = work.is_dir() and not work.is_symlink()
     if is_folder and ((work/MARK).is_file() or not any(work.iterdir())): return
-    raise ColaError(f"{work} was not made by this command; move it away, or choose another --out")
+    if os.path.lexists(work):
+        raise ColaError(f"{work} was not made by this command; move it away, or choose another "
+                        "--out")
 
 def _remove(folder):
     "Remove a folder with our mark, the mark last"
@@ -390,7 +390,7 @@ def _check_replaceable(out):
 
 def check_output(out: str | Path,         # the folder of a run
                  overwrite: bool | None = False, # replace an earlier run? None: it's no option
-                 resume: bool = False,    # may there be a run, to be continued or kept?
+                 resume: bool = False,    # may there be a run?
                 ) -> Path:                # the same; `ColaError` if it must not be written
     "Refuse an output folder before any work is done"
     out = Path(out)
@@ -408,8 +408,7 @@ def check_output(out: str | Path,         # the folder of a run
                         "or --overwrite to start over")
     is_free = not out.exists() or (out.is_dir() and not any(out.iterdir()))
     if is_free or (resume and _is_finished(out)): return out
-    if not overwrite:
-        raise ColaError(f"{out} exists already; choose another --out{advice}")
+    if not overwrite: raise ColaError(f"{out} exists already; choose another --out{advice}")
     _check_replaceable(out)
     return out
 
@@ -426,16 +425,15 @@ def read_metrics(run: Path,  # the folder of a finished run
 def check_recipe(facts: dict,       # from `read_metrics`
                  corpus: Corpus,    # what it should have learned from
                  config: Config,    # the settings it should have had
-                 name: str | Path,  # what to call the run in the `ColaError`
+                 name: str | Path,  # of the run, for the `ColaError`
                 ):
     "Refuse a run of another recipe"
-    expected = asdict(config) | {"corpus": corpus.fingerprint}
+    base = model_identity(config.model)
+    expected = asdict(config) | {"corpus": corpus.fingerprint, "base": base}
     for setting in CHECKPOINT_SETTINGS: expected.pop(setting)
-    expected["base"] = model_identity(config.model)
     found = asdict(Config()) | facts.get("config", {}) | {
-        "corpus": facts.get("fingerprint"), "base": facts.get("base", expected["base"])}
-    differ = differences({setting: found[setting] for setting in expected}, expected)
-    if differ:
+        "corpus": facts.get("fingerprint"), "base": facts.get("base", base)}
+    if differ := differences({setting: found[setting] for setting in expected}, expected):
         raise ColaError(f"{name} is a run of another recipe: {', '.join(differ)}; "
                         "choose another --out")
 
@@ -455,7 +453,7 @@ def _held_out(run, corpus, progress):
                                    config.seed_of("split"))
     found = predict_splits(run.model, run.tokenizer, {"held out": sentences}, config.max_length,
                            progress)
-    right = np.where(found.label == 1, found.probability, 1 - found.probability)
+    right = found.probability.where(found.label == 1, 1 - found.probability)
     return right.round(6).tolist()
 
 def known_of(splits: dict[str, pd.DataFrame],     # that are judged
@@ -466,8 +464,8 @@ def known_of(splits: dict[str, pd.DataFrame],     # that are judged
     "What a report should say of a corpus: names of its own, and text that the model can't see"
     sentences = [sentence for frame in splits.values() for sentence in frame.sentence]
     lost = lost_text(sentences, encode(sentences, tokenizer, max_length), tokenizer, max_length)
-    facts = {"names": list(names)} if names != (LABELS[0], LABELS[1]) else {}
-    return facts | ({"lost": lost} if lost else {})
+    own = list(names) if names != (LABELS[0], LABELS[1]) else []
+    return {name: value for name, value in (("names", own), ("lost", lost)) if value}
 
 def write_results(run: Run,               # a finished run
                   corpus: Corpus,         # every split but `train` is reported on
@@ -491,10 +489,9 @@ def write_results(run: Run,               # a finished run
     right = _held_out(run, corpus, progress)
     seconds = sum(row[name] for row in run.history for name in row if name.endswith("_seconds"))
     facts = {"corpus": corpus.name, "fingerprint": corpus.fingerprint, "model": run.config.model,
-             "base": run.base,
-             "best_epoch": run.best_epoch, "seconds": round(seconds, 1),
-             "findings": run.findings, "config": asdict(run.config), "versions": versions()}
-    facts |= known_of(corpus.dev, corpus.names, run.tokenizer, run.config.max_length)
+             "base": run.base, "best_epoch": run.best_epoch, "seconds": round(seconds, 1),
+             "findings": run.findings, "config": asdict(run.config), "versions": versions(),
+             **known_of(corpus.dev, corpus.names, run.tokenizer, run.config.max_length)}
     limit = conformal_limit(right, .1)
     if np.isfinite(limit): facts["abstain"] = {"risk": .1, "limit": limit}
     report = Report(predictions, facts, corpus.together)
@@ -515,8 +512,8 @@ def _check_rename(out):
     "A mount point can't be renamed: better known before a training than after it"
     try: out.rename(_aside(out)).rename(out)
     except OSError as error:
-        raise ColaError(f"{out} can't be replaced ({(error.strerror or '').lower()}); is it a "
-                        f"mount point? choose a folder in it: --out {out/'run'}") from None
+        raise ColaError(f"{out} can't be replaced ({explain(error).lower()}); is it a mount "
+                        f"point? choose a folder in it: --out {out/'run'}") from None
 
 def _tidy(out):
     "Remove what a finished run no longer needs"
@@ -568,17 +565,17 @@ def _begin(corpus, config, out, overwrite, resume, held):
 
 def _stop_message(run, work):
     epoch, epochs = len(run.history) + 1, run.config.epochs
-    stopped = "stopped after the training and before the evaluation"
-    if epoch <= epochs: stopped = f"stopped in epoch {epoch} of {epochs}"
-    if not run.saved: return f"{stopped}; it could not be saved"
+    where = f"in epoch {epoch} of {epochs}"
+    if epoch > epochs: where = "after the training and before the evaluation"
+    if not run.saved: return f"stopped {where}; it could not be saved"
     until = "" if run.saved == run.step else f" up to step {run.saved}"
-    return f"{stopped} and saved{until} in {work}; continue with --resume"
+    return f"stopped {where} and saved{until} in {work}; continue with --resume"
 
-def fine_tune(corpus: Corpus,                 # train to learn from, other splits to report on
+def fine_tune(corpus: Corpus,                 # `train` to learn from, others to report on
               config: Config = Config(),      # the settings
               out: str | Path = "runs/demo",  # gets model/, metrics.json, predictions.csv, …
               overwrite: bool | None = False, # replace an earlier run, finished or not
-              progress: bool = True,          # show progress bars and a line per epoch
+              progress: bool = True,          # show progress
               resume: bool = False,           # continue an interrupted run, if there is one
               taught: pd.DataFrame | None = None, # as for `train`
              ) -> Report:                     # `ColaError` if it fails, `Stopped` by a signal
@@ -602,6 +599,5 @@ def fine_tune(corpus: Corpus,                 # train to learn from, other split
             finally:  # without checkpoints, there is nothing to resume
                 if rank() == 0 and not checkpoints(work/"checkpoints"): _remove(work)
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise ColaError(f"{out} cannot be written ({reason}); choose another --out, "
-                        "or make room") from None
+        raise ColaError(f"{out} cannot be written ({explain(error).lower()}); choose another "
+                        "--out, or make room") from None

@@ -15,7 +15,7 @@ import stat
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack, closing, nullcontext, suppress
+from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -29,6 +29,7 @@ from cola_nbdev.basics import (
     ColaError,
     csv_line,
     differences,
+    explain,
     fsync,
     is_blank,
     progress_bar,
@@ -128,8 +129,8 @@ class _ParquetWriter:
             if pa.types.is_dictionary(one.type):
                 types = types.set(number, one.with_type(one.type.value_type))
         kinds = pa.float64(), pa.string() if named else pa.int8(), pa.bool_()
-        added = zip(ADDED, kinds, strict=True)
-        self.schema = pa.schema([*types, *(pa.field(*one) for one in added)], types.metadata)
+        added = map(pa.field, ADDED, kinds)
+        self.schema = pa.schema([*types, *added], types.metadata)
         with arrow_errors(f"{name}: Parquet cannot hold these columns", "; write .jsonl"):
             self.file = pa.parquet.ParquetWriter(file, self.schema)
 
@@ -149,7 +150,7 @@ class _ParquetWriter:
         self.file.close()
 
 # %% ../nbs/19_scoring.ipynb #chunks-of
-CHUNK = 4096  # rows that are judged, and whose scores are kept, together
+CHUNK = 4096  # rows that are judged and kept together
 
 def _chunks(rows, size, characters=2**22):
     "Rows, so many at a time, in the same way every time"
@@ -208,7 +209,7 @@ def survey(file: BinaryIO,                 # open for reading
            column: str | None = None,      # as for `sentence_column`
            name: str = "standard input",   # for errors
            aside: Callable | None = None,  # gets line and reason of a bad row
-           whole: bool = True,             # False: a pipe, of which 256 rows are looked at
+           whole: bool = True,             # False: a pipe; 256 rows are looked at
           ) -> _Table:                     # `ColaError` at a fault, if not set aside
     "Look at the rows before a sentence is judged"
     columns, chosen, rows = _open_rows(file, formats, column, name, aside)
@@ -239,7 +240,7 @@ def score_rows(judge: Judge,                  # or what has its `predict_probabi
     full = [number for number, sentence in enumerate(sentences) if not is_blank(sentence)]
     found = judge.predict_probability([sentences[number] for number in full], batch_size, done)
     if not np.isfinite(found[0]).all():
-        raise ColaError("the model's output is not a number; is the model damaged?")
+        raise ColaError("the model's output is not a number; is it damaged?")
     scores = np.full((len(rows), 2), [np.nan, 0])
     scores[full] = np.column_stack(found)
     return scores
@@ -247,7 +248,7 @@ def score_rows(judge: Judge,                  # or what has its `predict_probabi
 def own_names(judge: Judge) -> tuple[str, str] | None:  # None: they are CoLA's, or just 0 and 1
     "What a judge calls its two classes, if it was trained with other names than ours"
     names = getattr(judge, "names", None)
-    return None if names in (None, (LABELS[0], LABELS[1]), ("0", "1")) else names
+    return names if names not in ((LABELS[0], LABELS[1]), ("0", "1")) else None
 
 def add_scores(rows: list[tuple[int, dict]],  # the rows get the three columns
                scores: np.ndarray,            # from `score_rows`
@@ -259,8 +260,8 @@ def add_scores(rows: list[tuple[int, dict]],  # the rows get the three columns
         predicted = None if probability is None else int(probability >= .5)
         if names and predicted is not None: predicted = names[predicted]
         row |= {"probability": probability, "predicted": predicted, "truncated": bool(cut)}
-    empty, truncated = np.isnan(scores[:, 0]).sum(), scores[:, 1].sum()
-    return {"rows": len(rows), "empty": int(empty), "truncated": int(truncated)}
+    empty, truncated = map(int, (np.isnan(scores[:, 0]).sum(), scores[:, 1].sum()))
+    return {"rows": len(rows), "empty": empty, "truncated": truncated}
 
 # %% ../nbs/19_scoring.ipynb #work
 def work_folder(out: Path) -> Path:  # of the file to be written
@@ -305,15 +306,16 @@ class _Work:
         write_atomic(self.job, json.dumps(note) + "\n")
 
     def load(self, number, rows):
-        try: content = read_bytes(self.folder/f"{number}.scores")
-        except ColaError: return None
-        digest, scores = content[:32], content[32:]
-        if hashlib.sha256(scores).digest() != digest or len(scores) != 16 * rows: return None
-        return np.frombuffer(scores).reshape(rows, 2)
+        with suppress(ColaError):
+            content = read_bytes(self.folder/f"{number}.scores")
+            digest, scores = content[:32], content[32:]
+            if hashlib.sha256(scores).digest() == digest and len(scores) == 16 * rows:
+                return np.frombuffer(scores).reshape(rows, 2)
 
     def save(self, number, scores):  # a pipe can't be read again, so nothing is kept
-        content = hashlib.sha256(scores.tobytes()).digest() + scores.tobytes()
-        if self.identity: write_atomic(self.folder/f"{number}.scores", content)
+        content = scores.tobytes()
+        digest = hashlib.sha256(content).digest()
+        if self.identity: write_atomic(self.folder/f"{number}.scores", digest + content)
 
     def publish(self):
         fsync(self.staged)
@@ -357,8 +359,7 @@ def check_files(source: str | Path,         # a file, or - for standard input
         kind = 0 if str(source) == "-" else Path(source).stat().st_mode
         if stat.S_ISREG(kind): open(source, "rb").close()  # of a pipe that would be its only time
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise ColaError(f"{source}: {reason}; check the path") from None
+        raise ColaError(f"{source}: {explain(error).lower()}; check the path") from None
     if stat.S_ISFIFO(kind) and not os.path.realpath(source).startswith(("/dev/", "/proc/")):
         raise ColaError(f"{source} is a pipe, which might be waited for for ever; give it on "
                         f"standard input: cola score MODEL - OUT < {source}")
@@ -377,34 +378,37 @@ def _check_out(out, source, overwrite):
     if not (overwrite or (work_folder(out)/"job.json").exists()): raise ColaError(TAKEN.format(out))
 
 # %% ../nbs/19_scoring.ipynb #scoring-class
-def _open_writer(file, formats, table, source, named):
-    if formats[1] != "parquet":
-        return _TextWriter(file, formats[1], table.columns, table.column, table.name)
-    types = arrow().schema([(name, arrow().string()) for name in table.columns])
-    if formats[0] == "parquet":
-        with arrow_errors(table.name): types = arrow().parquet.read_schema(source)
-    elif formats[0] in ("json", "jsonl") and table.total is None:
-        raise ColaError(f"{table.name}: the types of JSON are not known before its end, "
-                        "and Parquet needs them first; write .jsonl")
-    elif formats[0] in ("json", "jsonl") and table.total:
-        with arrow_errors(f"{table.name}: Parquet cannot hold these rows", "; write .jsonl"):
-            types = _json_types(_chunks(table.rows(), CHUNK))
-    return _ParquetWriter(file, types, table.name, named)
-
-def _check_unchanged(source, identity):
-    if identity and file_sha256(source)[:16] != identity["source"]:
-        raise ColaError(f"{source} was changed while it was read; start over with --overwrite")
-
 @dataclass
 class _Scoring:
     "What one call of `score_file` works with, and what it has done"
     judge: Judge
     table: _Table
+    source: str | Path
+    formats: tuple[str, str]
+    identity: dict  # of the job; empty for a pipe
     chunk: int
     batch_size: int
     bar: tqdm
-    done: dict[str, int]
     stop: StopSignals | None = None
+
+    def __post_init__(self):
+        self.names = own_names(self.judge)
+        self.done: dict[str, int] = dict.fromkeys(("rows", "empty", "truncated", "earlier"), 0)
+
+    def open_writer(self, file):
+        table, (was, format) = self.table, self.formats
+        if format != "parquet":
+            return _TextWriter(file, format, table.columns, table.column, table.name)
+        types = arrow().schema([(name, arrow().string()) for name in table.columns])
+        if was == "parquet":
+            with arrow_errors(table.name): types = arrow().parquet.read_schema(self.source)
+        elif was in ("json", "jsonl") and table.total is None:
+            raise ColaError(f"{table.name}: the types of JSON are not known before its end, "
+                            "and Parquet needs them first; write .jsonl")
+        elif was in ("json", "jsonl") and table.total:
+            with arrow_errors(f"{table.name}: Parquet cannot hold these rows", "; write .jsonl"):
+                types = _json_types(_chunks(table.rows(), CHUNK))
+        return _ParquetWriter(file, types, table.name, self.names)
 
     def advance(self, count):
         self.bar.update(count)
@@ -412,35 +416,48 @@ class _Scoring:
             raise Stopped(f"stopped after {self.done['rows']:,} of {self.table.total:,} rows; "
                           "give the same command again to resume", self.stop.received)
 
-    def write(self, writer, work=None):
-        names = own_names(self.judge)
-        for number, rows in enumerate(_chunks(self.table.rows(), self.chunk)):
-            scores = work.load(number, len(rows)) if work else None
-            if scores is not None: self.done["earlier"] += len(rows)
-            else:
-                scores = score_rows(self.judge, rows, self.table.column, self.batch_size,
-                                    self.advance)
-                if work: work.save(number, scores)
-            for what, count in add_scores(rows, scores, names).items(): self.done[what] += count
-            writer.write(rows)
-            self.bar.n = self.done["rows"]
-            self.bar.refresh()
+    def score(self, number, rows, work):
+        scores = work.load(number, len(rows)) if work else None
+        if scores is not None: self.done["earlier"] += len(rows)
+        else:
+            scores = score_rows(self.judge, rows, self.table.column, self.batch_size, self.advance)
+            if work: work.save(number, scores)
+        for what, count in add_scores(rows, scores, self.names).items(): self.done[what] += count
+        self.bar.n = self.done["rows"]
+        self.bar.refresh()
 
-    def write_file(self, source, out, formats, identity, overwrite):
-        signals = StopSignals() if identity else nullcontext()
-        own = own_names(self.judge)
-        with one_writer(out.absolute(), "another OUT"), signals as self.stop:
-            work = _Work(out, identity, overwrite)
-            try:
-                with open(work.staged, "xb") as file, \
-                     closing(_open_writer(file, formats, self.table, source, own)) as writer:
-                    self.write(writer, work)
-                _check_unchanged(source, identity)
-                work.publish()
-            finally:
-                if not identity and work.folder.exists(): work.remove()
+    def write(self, file, work=None):
+        with closing(self.open_writer(file)) as writer:
+            for number, rows in enumerate(_chunks(self.table.rows(), self.chunk)):
+                self.score(number, rows, work)
+                writer.write(rows)
+        if self.identity and file_sha256(Path(self.source))[:16] != self.identity["source"]:
+            raise ColaError(f"{self.source} was changed while it was read; start over with "
+                            "--overwrite")
+
+    def write_file(self, out, overwrite):
+        signals = StopSignals() if self.identity else nullcontext()
+        try:
+            with one_writer(out.absolute(), "another OUT"), signals as self.stop:
+                work = _Work(out, self.identity, overwrite)
+                try:
+                    with open(work.staged, "xb") as file: self.write(file, work)
+                    work.publish()
+                finally:
+                    if not self.identity and work.folder.exists(): work.remove()
+        except OSError as error:
+            safe = "choose another OUT, or make room"
+            if self.identity and self.done["rows"]:
+                safe = (f"{self.done['rows']:,} rows are safe in {work_folder(out)}: "
+                        "make room and give the same command again")
+            raise ColaError(f"{out} cannot be written ({explain(error).lower()}); {safe}") from None
 
 # %% ../nbs/19_scoring.ipynb #score-file
+def _open_source(source):
+    if str(source) != "-": return open(source, "rb")
+    if sys.stdin is None: raise ColaError("standard input is closed; give a file")
+    return nullcontext(getattr(sys.stdin, "buffer", None) or io.BytesIO(sys.stdin.read().encode()))
+
 class _Stdout:
     "Standard output for bytes, in a terminal or in a notebook"
     def write(self, content):
@@ -451,49 +468,34 @@ class _Stdout:
 
 def score_file(judge: Judge,               # or what has its `predict_probability`, `fingerprint`
                source: str | Path,         # any table that `read_rows` reads; -: a pipe
-               out: str | Path,            # .txt, .csv, .tsv, .jsonl or .parquet
+               out: str | Path,            # .txt, .csv, .tsv, .jsonl or .parquet; -: a pipe
                column: str | None = None,  # as for `sentence_column`
                format: str | None = None,  # one of `PIPED`, if the name doesn't say it
-               overwrite: bool = False,    # replace OUT, and forget another unfinished job
+               overwrite: bool = False,    # replace OUT; start over
                progress: bool = True,      # show a progress bar
                chunk: int = CHUNK,         # rows that are judged together
                batch_size: int = 64,       # sentences per forward pass
-               aside: Callable | None = None,  # gets line and reason of a bad row, left out
+               aside: Callable | None = None,  # gets line and reason of a bad row
               ) -> dict[str, int]:         # rows, empty, truncated, earlier; `ColaError`, `Stopped`
     "Judge a file of any size, row by row; the same call resumes what was interrupted"
-    formats, identity, file = check_files(source, out, format, overwrite), {}, None
-    whole, name = str(source) != "-" and Path(source).is_file(), "standard input"
-    with ExitStack() as stack:
-        if str(source) != "-":
-            name, file = Path(source).name, stack.enter_context(open(source, "rb"))
-        if whole: identity = {"source": file_sha256(Path(source))[:16]}
-        if not (file or sys.stdin): raise ColaError("standard input is closed; give a file")
-        file = file or getattr(sys.stdin, "buffer", None) or io.BytesIO(sys.stdin.read().encode())
+    formats, identity = check_files(source, out, format, overwrite), {}
+    name = "standard input" if str(source) == "-" else Path(source).name
+    with _open_source(source) as file:
+        if whole := str(source) != "-" and Path(source).is_file():
+            identity = {"source": file_sha256(Path(source))[:16]}
         table = survey(file, formats, column, name, aside, whole)
         if whole:
-            used = {name: versions()[name] for name in ("cola_nbdev", "torch", "transformers")}
             identity |= {"model": judge.fingerprint, "column": table.column,
                          "format": " to ".join(formats), "chunk": chunk, "batch_size": batch_size,
-                         **used}
-        bar = stack.enter_context(progress_bar(total=table.total, description="scoring",
-                                               unit="row", show=progress))
-        done: dict[str, int] = dict.fromkeys(("rows", "empty", "truncated", "earlier"), 0)
-        scoring = _Scoring(judge, table, chunk, batch_size, bar, done)
-        if str(out) == "-":
-            scoring.chunk = min(chunk, 256)  # whoever reads the pipe shouldn't have to wait
-            named = own_names(judge)
-            scoring.write(_open_writer(_Stdout(), formats, table, source, named))
-            _check_unchanged(source, identity)
-            return done
-        try: scoring.write_file(source, Path(out), formats, identity, overwrite)
-        except OSError as error:
-            safe = "choose another OUT, or make room"
-            if identity and done["rows"]:
-                safe = (f"{done['rows']:,} rows are safe in {work_folder(Path(out))}: "
-                        "make room and give the same command again")
-            reason = (error.strerror or str(error)).lower()
-            raise ColaError(f"{out} cannot be written ({reason}); {safe}") from None
-        return done
+                         **versions()}
+            del identity["python"]
+        with progress_bar(None, table.total, "scoring", "row", progress) as bar:
+            scoring = _Scoring(judge, table, source, formats, identity, chunk, batch_size, bar)
+            if str(out) == "-":
+                scoring.chunk = min(chunk, 256)  # whoever reads the pipe shouldn't have to wait
+                scoring.write(_Stdout())
+            else: scoring.write_file(Path(out), overwrite)
+            return scoring.done
 
 # %% ../nbs/19_scoring.ipynb #glue-submission
 def _check_glue(table, name):

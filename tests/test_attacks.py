@@ -1021,7 +1021,13 @@ def test_a_checkpoint_of_the_wrong_shape(tmp_path, facts):
     with pytest.raises(ColaError, match=said):
         train(small().train, TINY, tmp_path, resume=True, progress=False)
 
-@pytest.mark.parametrize("row", ["dev,a,x,1,.5,1", "dev,a,1,1,oops,1", "dev,a,1,nan,.5,1", ""])
+def test_predictions_that_are_cut_off(tmp_path):
+    header = "split,sentence,label,logit,probability,predicted,in_train\n"
+    (tmp_path/"predictions.csv").write_text(header + "dev,a,1,.5,.6,1,False\ndev,b,0,.5,.6,1")
+    with pytest.raises(ColaError, match="the in_train in row 1"): load_predictions(tmp_path)
+
+@pytest.mark.parametrize("row", [
+    "dev,a,x,1,.5,1", "dev,a,1,1,oops,1", "dev,a,1,nan,.5,1", "", "dev,dev,a,1,.5,.5,1\ndev,a"])
 def test_predictions_of_the_wrong_shape(cola, tmp_path, row):
     header = "split,sentence,label,logit,probability,predicted\n"
     (tmp_path/"predictions.csv").write_text(header + row)
@@ -1326,3 +1332,10 @@ def test_what_is_hardly_an_address_is_shown_without_secrets_too(tmp_path, addres
         search(small(), TINY, 1, tmp_path, ("warmup",), address, progress=False)
     assert "secret" not in str(error.value)
     assert without_password("/home/a@b/c?d") == "/home/a@b/c?d"
+
+def test_an_error_of_any_kind_ends_no_folder(tmp_path, model, monkeypatch):
+    (tmp_path/"in").mkdir()
+    (tmp_path/"in"/"a.csv").write_text(GOOD)
+    monkeypatch.setattr(engine, "score_file", lambda *_: 1 / 0)
+    with pytest.raises(engine.Incomplete, match="a.csv: division by zero"):
+        engine.score_folder(model, tmp_path/"in", tmp_path/"out", progress=False)
