@@ -39,7 +39,7 @@ needs_gradio = pytest.mark.skipif(
 needs_browser = pytest.mark.skipif(
     not (find_spec("gradio") and find_spec("playwright") and CHROMIUM),
     reason="needs Gradio, Playwright and Chromium: make browser installs them")
-pytestmark = pytest.mark.xdist_group("browser")
+pytestmark = [pytest.mark.xdist_group("browser"), pytest.mark.long]
 
 CARD = """---
 language: en

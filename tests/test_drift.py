@@ -273,7 +273,7 @@ def unsaid(value, name):
             if is_public: yield from unsaid(method, f"{name}.{part}")
         if not dataclasses.is_dataclass(value) and "__init__" not in vars(value): return
     for parameter, one in docments(value, full=True, returns=False, args_kwargs=True).items():
-        if parameter in ("self", "cls"): continue
+        if parameter in ("self", "cls", "_ray_trace_ctx"): continue  # Ray adds one of its own
         if not one.docment: yield f"{name}: `{parameter}` has no comment"
         if one.anno is inspect.Parameter.empty: yield f"{name}: `{parameter}` has no type"
 

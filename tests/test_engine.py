@@ -31,7 +31,7 @@ needs_arrow = pytest.mark.skipif(
     not importlib.util.find_spec("pyarrow"),
     reason='pyarrow is not installed: pip install "cola_nbdev[parquet]"',
 )
-pytestmark = pytest.mark.xdist_group("engine")  # one Ray at a time
+pytestmark = [pytest.mark.xdist_group("engine"), pytest.mark.long]  # one Ray at a time
 CHUNK = 64
 
 

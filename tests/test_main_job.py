@@ -18,7 +18,7 @@ from cola_nbdev.prediction import Judge
 from cola_nbdev.settings import Config
 from cola_nbdev.training import train
 
-pytestmark = pytest.mark.xdist_group("main_job")  # one worker trains, once
+pytestmark = [pytest.mark.xdist_group("main_job"), pytest.mark.long]  # one worker trains, once
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):

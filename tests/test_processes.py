@@ -30,7 +30,7 @@ LONG = bool(os.environ.get("COLA_NBDEV_LONG"))
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = Config(model="tiny", epochs=6, dropout=0.0, learning_rate=3e-3)
 ONE_EPOCH = replace(CONFIG, epochs=1, validation_fraction=0)
-pytestmark = pytest.mark.xdist_group("processes")
+pytestmark = [pytest.mark.xdist_group("processes"), pytest.mark.long]
 
 def torchrun(*command, cwd, processes=2):
     "Start a command in several processes of this machine"

@@ -32,7 +32,7 @@ server = pytest.importorskip(
 s3fs = pytest.importorskip(
     "s3fs", reason='s3fs is not installed: pip install "cola_nbdev[servers]"'
 )
-pytestmark = pytest.mark.xdist_group("engine")  # one Ray at a time
+pytestmark = [pytest.mark.xdist_group("engine"), pytest.mark.long]  # one Ray at a time
 
 
 @pytest.fixture(scope="module")

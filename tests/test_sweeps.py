@@ -26,7 +26,7 @@ from cola_nbdev.settings import Config  # noqa: E402
 
 HEARTBEAT = 1  # seconds; a trial is dead after four of them
 VARY = ("learning_rate", "warmup")
-pytestmark = pytest.mark.xdist_group("sweeps")
+pytestmark = [pytest.mark.xdist_group("sweeps"), pytest.mark.long]
 
 def small():
     splits = load_corpus("demo").splits.items()
