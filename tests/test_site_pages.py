@@ -35,7 +35,7 @@ SEARCHES = {"": {"confidence interval": "evaluation", "resume": "training",
             "pt/": {"intervalo de confiança": "evaluation", "retomar": "training",
                     "preenchimento": "tokenization"}}
 
-pytestmark = pytest.mark.xdist_group("site")
+pytestmark = pytest.mark.xdist_group("browser")  # one Chromium at a time
 if not os.environ.get("COLA_NBDEV_SITE"):
     pytest.skip("takes minutes and a browser: make docs docs-check", allow_module_level=True)
 
