@@ -136,8 +136,7 @@ def classify_first(model: Any,            # whose architecture is in `PACKED`
 
 # %% ../nbs/08_packing.ipynb #packed
 # Architectures that ignore padding on the right, mask and all
-PADDED = ("albert", "bert", "camembert", "deberta", "deberta-v2", "distilbert", "electra", "mpnet",
-          "modernbert", "onnx", "roberta", "xlm-roberta")
+PADDED = (*PACKED, "albert", "deberta", "deberta-v2", "modernbert", "onnx")
 
 class Packed(torch.nn.Module):
     "A model for sentence classification that takes packed batches"

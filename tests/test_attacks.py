@@ -708,15 +708,19 @@ def test_logits_that_are_not_numbers_are_an_error_everywhere(judge, monkeypatch)
 
 # 10. Mount points
 
-def test_a_mount_point_is_found_before_training(cola, tmp_path, monkeypatch):
+def busy(folder, monkeypatch):
+    "Make a folder that can't be renamed, as a mount point can't; nothing may be trained"
     from cola_nbdev import training
-    (tmp_path/"mount").mkdir()
+    folder.mkdir()
     real = os.rename
     def rename(source, target, **options):
-        if Path(source).name == "mount": raise OSError(errno.EBUSY, "Device or resource busy")
+        if Path(source).name == folder.name: raise OSError(errno.EBUSY, "Device or resource busy")
         return real(source, target, **options)
     monkeypatch.setattr(os, "rename", rename)
     monkeypatch.setattr(training, "fit", lambda *_: pytest.fail("training began"))
+
+def test_a_mount_point_is_found_before_training(cola, tmp_path, monkeypatch):
+    busy(tmp_path/"mount", monkeypatch)
     with unchanged(tmp_path):
         refused(cola("train", "--model", "tiny", "--out", "mount"),
                 "mount can't be replaced (device or resource busy); is it a mount point? choose a "
@@ -1272,15 +1276,8 @@ def test_a_pipe_called_zip_is_not_waited_for(cola, model, tmp_path):
         refused(cola("score", model, "a.csv", "pipe.zip"), "does not say what it is")
 
 def test_an_unfinished_run_at_a_mount_point_is_found_before_training(cola, tmp_path, monkeypatch):
-    from cola_nbdev import training
-    (tmp_path/"run.unfinished").mkdir()
-    real = os.rename
-    def rename(source, target, **options):
-        if Path(source).name == "run.unfinished": raise OSError(errno.EBUSY, "busy")
-        return real(source, target, **options)
-    monkeypatch.setattr(os, "rename", rename)
-    monkeypatch.setattr(training, "fit", lambda *_: pytest.fail("training began"))
-    refused(cola("train", *TRAIN, "--out", "run"), "run.unfinished can't be replaced (busy)")
+    busy(tmp_path/"run.unfinished", monkeypatch)
+    refused(cola("train", *TRAIN, "--out", "run"), "run.unfinished can't be replaced (device or")
 
 def test_a_private_output_stays_private(judge, tmp_path):
     (tmp_path/"a.csv").write_text(GOOD)
