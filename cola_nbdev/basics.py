@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import gettext
+import hashlib
 import json
 import os
 import re
@@ -30,9 +31,9 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['ADDRESS', 'COLUMNS', 'LABELS', 'COUNTS', 'LANGUAGES', 'ColaError', 'printable', 'without_password', 'explain',
-           'in_one_line', 'log_odds', 'differences', 'is_blank', 'csv_line', 'fsync', 'write_atomic', 'read_bytes',
-           'read_record', 'check_free', 'path_within', 'progress_bar', 'environment_number', 'is_distributed',
-           'get_language', 'set_language', 'translate', 'new_axes', 'localize_axes']
+           'in_one_line', 'log_odds', 'differences', 'is_blank', 'csv_line', 'file_sha256', 'fsync', 'write_atomic',
+           'read_bytes', 'read_record', 'check_free', 'path_within', 'progress_bar', 'environment_number',
+           'is_distributed', 'get_language', 'set_language', 'translate', 'new_axes', 'localize_axes']
 
 # %% ../nbs/00_basics.ipynb #colaerror
 class ColaError(Exception):
@@ -124,6 +125,10 @@ def csv_line(fields: Iterable) -> str:  # with its end
     return _csv.writerow(fields)[:-2] + "\n"
 
 # %% ../nbs/00_basics.ipynb #write-atomic
+def file_sha256(path: Path) -> str:  # a file; 64 hexadecimal digits
+    "The SHA-256 of a file"
+    with open(path, "rb") as file: return hashlib.file_digest(file, "sha256").hexdigest()
+
 def fsync(path: str | Path):  # a file or a folder
     "Wait until what was written is on the disk"
     if os.name == "nt" and Path(path).is_dir(): return  # Windows writes folders by itself

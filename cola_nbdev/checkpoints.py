@@ -5,7 +5,6 @@
 # %% ../nbs/11_checkpoints.ipynb #imports
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -23,12 +22,19 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from .basics import ColaError, fsync, path_within, printable, read_record
+from cola_nbdev.basics import (
+    ColaError,
+    file_sha256,
+    fsync,
+    path_within,
+    printable,
+    read_record,
+)
 
 # %% auto #0
-__all__ = ['MANIFEST', 'STAGING', 'FACTS', 'commit', 'file_sha256', 'write_manifest', 'find_corruption', 'checkpoints',
-           'remove_checkpoint', 'clear_staging', 'save_checkpoint', 'latest_checkpoint', 'read_checkpoint', 'snapshot',
-           'restore_snapshot', 'Busy', 'one_writer', 'Stopped', 'StopSignals']
+__all__ = ['MANIFEST', 'STAGING', 'FACTS', 'commit', 'write_manifest', 'find_corruption', 'checkpoints', 'remove_checkpoint',
+           'clear_staging', 'save_checkpoint', 'latest_checkpoint', 'read_checkpoint', 'snapshot', 'restore_snapshot',
+           'Busy', 'one_writer', 'Stopped', 'StopSignals']
 
 # %% ../nbs/11_checkpoints.ipynb #commit
 def commit(staging: Path,  # a folder that is complete
@@ -42,10 +48,6 @@ def commit(staging: Path,  # a folder that is complete
 
 # %% ../nbs/11_checkpoints.ipynb #manifest
 MANIFEST = "manifest.json"
-
-def file_sha256(path: Path) -> str:  # a file; 64 hexadecimal digits
-    "The SHA-256 of a file"
-    with open(path, "rb") as file: return hashlib.file_digest(file, "sha256").hexdigest()
 
 def write_manifest(folder: Path):  # gets manifest.json
     "Write down the SHA-256 of every file in a folder"

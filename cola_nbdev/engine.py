@@ -27,12 +27,13 @@ from cola_nbdev.basics import (
     ColaError,
     differences,
     explain,
+    file_sha256,
     path_within,
     progress_bar,
     without_password,
     write_atomic,
 )
-from .checkpoints import Stopped, StopSignals, file_sha256, one_writer
+from .checkpoints import Stopped, StopSignals, one_writer
 from .prediction import Judge, versions
 from .scoring import CHUNK, arrow, format_written, score_file
 

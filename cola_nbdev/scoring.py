@@ -30,6 +30,7 @@ from cola_nbdev.basics import (
     csv_line,
     differences,
     explain,
+    file_sha256,
     fsync,
     is_blank,
     progress_bar,
@@ -37,7 +38,7 @@ from cola_nbdev.basics import (
     read_record,
     write_atomic,
 )
-from .checkpoints import Stopped, StopSignals, file_sha256, one_writer
+from .checkpoints import Stopped, StopSignals, one_writer
 from .prediction import Judge, versions
 from cola_nbdev.reading import (
     TEXT,

