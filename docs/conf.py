@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import imagesize
 from docutils import nodes
 from fastcore.docments import docments
 from latex2mathml.converter import convert
@@ -143,8 +144,16 @@ def make_reachable(app, pagename, templatename, context, doctree):
     for name, old, new in REACHABLE:
         if name in context: context[name] = re.sub(old, new, context[name])
 
+def size_images(app, pagename, templatename, context, doctree):
+    "Images say how large they are, so that what stands below does not jump when they arrive"
+    for node in doctree.findall(nodes.image) if doctree else ():
+        width, height = imagesize.get(Path(app.srcdir, node["candidates"]["*"]))
+        context["body"] = context["body"].replace(
+            f'{node["uri"]}"', f'{node["uri"]}" width="{width}" height="{height}"')
+
 def setup(app):
     app.add_html_math_renderer("mathml", (mathml("inline"), None), (mathml("block"), None))
     app.connect("autodoc-process-docstring", describe)
     app.connect("autodoc-skip-member", skip_fields)
     app.connect("html-page-context", make_reachable, priority=900)
+    app.connect("html-page-context", size_images)

@@ -9,6 +9,7 @@ import functools
 import http.server
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -170,6 +171,11 @@ def test_the_first_thing_found_is_the_right_one(base, chrome, protocol):
             if f"{language}{wanted}.html" not in first: complaints.append((words, first))
     page.close()
     assert not complaints
+
+def test_images_say_how_large_they_are(site):
+    for page in SITE.rglob("*.html"):
+        for image in re.findall("<img [^>]*>", page.read_text()):
+            assert re.search('width="[1-9][0-9]*" height="[1-9][0-9]*"', image), (page, image)
 
 def test_the_home_page_is_light_and_stands_still(base, chrome):
     page, sizes = chrome.new_page(viewport={"width": 1280, "height": 900}), []
