@@ -95,7 +95,8 @@ def stage_code(cell):
         data = output.get("data", {})
         if "text/html" in data: data["text/html"] = tidy(data["text/html"])
     if "fig-alt" in found:
-        new.metadata["mystnb"] = {"image": {"alt": found["fig-alt"].strip("\"'"), "classes": "plot"}}
+        alt = found["fig-alt"].strip("\"'")
+        new.metadata["mystnb"] = {"image": {"alt": alt, "classes": "plot"}}
     if found.get("echo") == "false": new.metadata.tags = ["remove-input"]
     elif is_imports(code) and not new.outputs: new.metadata.tags = ["hide-input"]
     return new
