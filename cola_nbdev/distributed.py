@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
+from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast_object_list, gather_object, send_to_device
 from accelerate.utils.memory import should_reduce_batch_size
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -143,6 +144,7 @@ class Processes:
     def __init__(self, mixed_precision: str = "no"):  # no, bf16 or fp16
         if os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true":
             raise ColaError("FSDP is not supported; launch without --use_fsdp")
+        AcceleratorState._reset_state()  # an earlier run may have had another precision
         averaged = DistributedDataParallelKwargs(gradient_as_bucket_view=True)
         self.accelerator = Accelerator(cpu=on_cpu(), mixed_precision=mixed_precision,
                                        kwargs_handlers=[averaged])
