@@ -208,19 +208,19 @@ class TrainingData:
 # %% ../nbs/14_training.ipynb #train-state
 @dataclass
 class TrainState:
-    "Everything the next step depends on"
+    "What a run must remember; the rest follows from its settings and sentences"
     packed: Packed        # the model, wrapped so that it takes packed batches
     wrapped: torch.nn.Module           # the same, its gradients averaged over the processes
     optimizer: torch.optim.Optimizer   # as accelerate prepared it
     schedule: LambdaLR                 # of the learning rate
-    losses: torch.Tensor               # of this epoch's steps, this process's share of each
+    losses: torch.Tensor               # of this epoch; over the processes they add up to the whole
     epoch: int = 0                     # epochs done
     step: int = 0                      # steps done in this epoch
     seconds: float = 0.                # spent on them
     chunks: int = 1                    # into which a batch is split to fit into memory
     history: list[dict] = field(default_factory=list)  # a row per epoch: losses, scores, seconds
     findings: list = field(default_factory=list)       # of the doctor: [epoch, finding]
-    best: dict | None = None           # the weights of the best epoch
+    best: dict | None = None           # its weights, on the CPU; None: those of the model itself
     best_epoch: int = 0                # from 1; 0: there is none yet
     best_score: tuple = (-math.inf,)   # its MCC, then its negative loss
 
@@ -315,7 +315,7 @@ def fit(state: TrainState,      # moved along, step by step
         state.wrapped.train()
         on_labels = state.epoch >= config.corrupted_epochs
         weight = config.class_weight if on_labels else 1.
-        if graphs and (not graphed or weight != state.packed.class_weight):  # a graph keeps it
+        if graphs and (not graphed or weight != state.packed.class_weight):  # it's built into it
             graphed = GraphedStep(step, state.optimizer)
         state.packed.class_weight = weight
         started = time.perf_counter()
@@ -343,7 +343,7 @@ def save_state(folder: str | Path,    # gets the checkpoint
                processes: Processes,  # only the main process writes
                keep: int = 2,         # how many checkpoints stay
               ):
-    "Write everything the next step depends on; `ColaError` if it can't be written"
+    "Write what a run must remember; `ColaError` if it can't be written"
     losses = processes.total(state.losses)
     if processes.rank: return
     scaler = processes.accelerator.scaler
@@ -360,8 +360,8 @@ def restore_state(state: TrainState,    # new; gets everything that was saved
                  ):
     "Put a checkpoint back into place"
     state.best, losses = restore_snapshot(tensors, state.model, state.optimizer)
-    # the losses were added up over the processes: the others start from 0
-    state.losses = losses.to(processes.device) * (processes.rank == 0)
+    # the losses were added up over the processes
+    state.losses = losses.to(processes.device) / processes.world_size
     for name in TrainState.FACTS:
         kind = (list, tuple) if isinstance(getattr(state, name), (list, tuple)) else (int, float)
         if not isinstance(facts[name], kind): raise TypeError(f"{name} is {facts[name]!r}")
@@ -380,7 +380,7 @@ def settings_of(sentences: pd.DataFrame,  # to train on
     known = learning_settings(config) | {"sentences": fingerprint({"train": sentences}),
                                          "base": model_identity(config.model)}
     if taught is None: return known
-    # who taught, and what; the last digit of a probability is not the same on every machine
+    # the teacher stands for its probabilities, whose last digits differ between machines
     return known | {"taught": fingerprint({"taught": taught.assign(label=taught.teacher)})}
 
 # %% ../nbs/14_training.ipynb #checkpoint-folder
@@ -398,6 +398,7 @@ class CheckpointFolder:
         self.saved_at = time.monotonic()
         self.cost = 0.       # seconds that the newest checkpoint took
         self.saved_step = 0  # steps done at the newest checkpoint; 0: there is none
+        self.tried_step = 0  # steps done when it was last tried, the same in all processes
         self.failing = False
 
     def __enter__(self):
@@ -438,7 +439,7 @@ class CheckpointFolder:
         if not found: return
         with self._in_shape(self.folder):
             restore_state(state, found[0], found[1], processes)
-            self.saved_step = state.steps_done
+            self.saved_step = self.tried_step = state.steps_done
 
     @contextmanager
     def _in_shape(self, where):
@@ -464,7 +465,8 @@ class CheckpointFolder:
         if not all(weight.isfinite().all() for weight in state.model.parameters()):
             raise ColaError(f"the weights are no longer numbers by step {state.steps_done}; "
                             f"lower learning_rate (it is {self.config.learning_rate:g})")
-        if not self.active or state.steps_done == self.saved_step: return
+        if not self.active or state.steps_done == self.tried_step: return
+        self.tried_step = state.steps_done
         started = time.monotonic()
         try:
             save_state(self.folder, state, self.identity, processes, self.config.keep_checkpoints)
@@ -479,7 +481,7 @@ class CheckpointFolder:
 # %% ../nbs/14_training.ipynb #run
 @dataclass(repr=False)
 class Run:
-    "A finished run: what was learned and how it went"
+    "A run that has ended or was stopped: what was learned and how it went"
     model: PreTrainedModel              # with the weights of the best epoch
     tokenizer: PreTrainedTokenizerBase  # the one that belongs to it
     config: Config                      # the settings
@@ -497,9 +499,10 @@ class Run:
         return table.set_index("epoch").round(3)
 
     def __repr__(self):
-        done = f"{self.config.model}, best epoch {self.best_epoch} of {len(self.history)}"
-        if len(self.history) == self.config.epochs: return done
-        return f"{done}, stopped before epoch {self.config.epochs} was done"
+        done, asked = len(self.history), self.config.epochs
+        best = f"best epoch {self.best_epoch} of {done}" if done else "no epoch done"
+        stopped = f", stopped at step {self.step} before epoch {asked} was done" * (done < asked)
+        return f"{self.config.model}, {best}{stopped}"
 
     def _repr_html_(self): return f"<p>{html.escape(repr(self))}</p>{self.table()._repr_html_()}"
 

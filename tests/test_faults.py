@@ -322,6 +322,19 @@ def test_a_full_disk(tmp_path, undisturbed, tried, most_bytes):
     ends_as_undisturbed(tmp_path, undisturbed)
     tried("a full disk")
 
+def test_what_could_not_be_written_is_tried_again_after_another_step_only(tmp_path, monkeypatch):
+    "The processes of a run must agree whether to try, and only one of them knows that it failed"
+    corpus, config = faults.small()
+    tried_at = []
+
+    def no_room(folder, state, *_):
+        tried_at.append(state.steps_done)
+        raise ColaError("no room")
+
+    monkeypatch.setattr(training, "save_state", no_room)
+    train(corpus.train, replace(config, checkpoint_minutes=0), tmp_path, progress=False)
+    assert tried_at == sorted(set(tried_at))
+
 def exit_with_one_line(capsys, *arguments):
     "The one line that the command says before it exits with 2"
     with pytest.raises(SystemExit) as stopped: cli.main([*map(str, arguments)])
