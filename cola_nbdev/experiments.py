@@ -63,8 +63,8 @@ from cola_nbdev.tokenization import (
 from .training import Progress, Run, TrainingData, TrainState, finish, fit
 
 # %% auto #0
-__all__ = ['Seeds', 'same_recipe', 'run_seeds', 'cls_vectors', 'first_half', 'baselines', 'unlabelled_sentences', 'distill',
-           'train_with_dynamics', 'cartography', 'plot_cartography']
+__all__ = ['Seeds', 'same_recipe', 'run_seeds', 'cls_vectors', 'first_half', 'baselines', 'unlabelled_sentences', 'ask_teachers',
+           'distill', 'train_with_dynamics', 'cartography', 'plot_cartography']
 
 # %% ../nbs/23_experiments.ipynb #seeds
 @dataclass(repr=False)
@@ -325,10 +325,20 @@ def unlabelled_sentences(path: str | Path,  # a text with a sentence a line, or 
     kept = [sentence for sentence in found if sentence and not is_blank(sentence)]
     return kept, len(passed_over) + len(found) - len(kept)
 
-def _taught(corpus, judges, sentences, progress):
-    "The sentences, and what the teachers think of them"
+def ask_teachers(judges: Sequence[Judge],        # the teachers
+                 corpus: Corpus,                 # its `train` is asked about; no dev sentence is
+                 unlabelled: Iterable[str] = (), # more sentences to ask about
+                 corrupted: int = 2,             # half training sets of corrupted sentences
+                 seed: int = 42,                 # of what is corrupted
+                 progress: bool = True,          # show a progress bar
+                ) -> pd.DataFrame:  # sentence, label (a probability), teacher (fingerprints)
+    "What a student is taught: sentences, and what the teachers think of them"
+    train = corpus.train
+    acceptable = train.sentence[train.label == 1].tolist()
+    made = [real_and_corrupted(acceptable, len(train), seed, number) for number in range(corrupted)]
+    bad = [sentence for each in made for sentence in each.sentence[each.label == 0]]
     dev = [sentence for frame in corpus.dev.values() for sentence in frame.sentence]
-    sentences = list(dict.fromkeys(sentences))
+    sentences = list(dict.fromkeys([*train.sentence, *unlabelled, *bad]))
     known = occurs_in(sentences, dev)
     sentences = [sentence for sentence, skip in zip(sentences, known, strict=True) if not skip]
     with progress_bar(total=len(judges) * len(sentences), description="asking", unit="sentence",
@@ -356,11 +366,7 @@ def distill(corpus: Corpus,                 # `train` to learn from, other split
     largest = max(judge.model.num_parameters() for judge in judges)
     if progress and load_model(config.model).num_parameters() > largest:
         print(f"the student, {config.model}, is larger than its teacher")
-    train, seed = corpus.train, config.seed_of("order")
-    acceptable = train.sentence[train.label == 1].tolist()
-    made = [real_and_corrupted(acceptable, len(train), seed, number) for number in range(corrupted)]
-    bad = [sentence for each in made for sentence in each.sentence[each.label == 0]]
-    taught = _taught(corpus, judges, [*train.sentence, *unlabelled, *bad], progress)
+    taught = ask_teachers(judges, corpus, unlabelled, corrupted, config.seed_of("order"), progress)
     return fine_tune(corpus, config, out, overwrite, progress, resume, taught)
 
 # %% ../nbs/23_experiments.ipynb #train-watching

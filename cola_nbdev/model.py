@@ -109,6 +109,18 @@ def _check_head(config, name, trained):
         raise ColaError(f"{name} is a multi-label model: its labels don't exclude each other; "
                         f"fine-tune it first: cola train --model {shlex.quote(str(name))}")
 
+def _check_weights(model, name, missing, unexpected):
+    "Refuse weights that belong to another model: only a head may be new, or left out"
+    def of_layer(key): return re.sub(r"\.\d+\.", ".0.", key)
+    new = [key for key in missing if key.startswith(f"{model.base_model_prefix}.")
+           and "pooler" not in key]
+    layers = {of_layer(key) for key, _ in model.named_parameters()}
+    left_out = [key for key in unexpected if of_layer(key) in layers]
+    for keys, what in ((new, "are missing"), (left_out, "are more than its config.json asks for")):
+        if keys:
+            raise ColaError(f"weights of {name} {what} ({len(keys)}, for example {min(keys)}); "
+                            "get the model again")
+
 def load_model(name: str | Path = "minilm",  # minilm, mpnet, bert, tiny, a Hub id, or a folder
                seed: int = 42,               # decides the random weights of a new head
                trained: bool = False,        # refuse a model whose head is still random
@@ -129,6 +141,7 @@ def load_model(name: str | Path = "minilm",  # minilm, mpnet, bert, tiny, a Hub 
                                             use_safetensors=True, output_loading_info=True,
                                             **options)
         missing, model.saved_dtype = report["missing_keys"], saved
+        _check_weights(model, name, missing, report["unexpected_keys"])
         if trained: _take_labels(model, *read_labels(config, name, positive))
     if trained and missing:
         raise ColaError(f"{name} has no trained head (no weights for "

@@ -73,9 +73,9 @@ if TYPE_CHECKING:  # a judge starts fast; these are imported where they are used
 
 # %% auto #0
 __all__ = ['HELD_OUT', 'DONT_KNOW', 'ONNX_FILES', 'NO_ONNX', 'CARD', 'TASK', 'LIMITS', 'OWN_TASK', 'OWN_LIMITS', 'BASE_MODELS',
-           'MARK', 'OVERWRITES', 'RUN_FILES', 'save_judge', 'Classifier', 'abstention_limit', 'Judge', 'OnnxModel',
-           'model_card', 'check_output', 'read_metrics', 'check_recipe', 'versions', 'known_of', 'write_results',
-           'fine_tune']
+           'MARK', 'OVERWRITES', 'RUN_FILES', 'MODEL_FILES', 'save_judge', 'Classifier', 'abstention_limit', 'Judge',
+           'OnnxModel', 'model_card', 'check_output', 'read_metrics', 'check_recipe', 'versions', 'known_of',
+           'write_results', 'fine_tune']
 
 # %% ../nbs/18_prediction.ipynb #save-judge
 def save_judge(run: Run,            # a finished run
@@ -352,6 +352,7 @@ MARK = ".cola-run"         # in each folder of ours: it may be removed
 OVERWRITES = "overwrites"  # in an unfinished run that replaces one
 RUN_FILES = {"model", "metrics.json", "history.csv", "predictions.csv", "report.html",
              "checkpoints", OVERWRITES, MARK}
+MODEL_FILES = {".json", ".safetensors", ".txt", ".model", ".jinja", ".onnx"}
 
 def _unfinished(out): return out.with_name(f"{out.name}.unfinished")
 
@@ -382,6 +383,9 @@ def _check_replaceable(out):
     names = {path.name for path in out.iterdir() if not re.fullmatch(plots, path.name)}
     problems = [f"it has no {name}" for name in ("metrics.json", "model") if name not in names]
     problems += [f"it also holds {name}" for name in sorted(names - RUN_FILES)]
+    model = (path.relative_to(out) for path in (out/"model").rglob("*") if not path.is_dir())
+    problems += [f"it also holds {path}" for path in model
+                 if path.suffix not in MODEL_FILES and path.name != "README.md"]
     if not (problems or read_metrics(out).get("config")):
         problems = ["its metrics.json is of something else"]
     if problems:
@@ -426,13 +430,15 @@ def check_recipe(facts: dict,       # from `read_metrics`
                  corpus: Corpus,    # what it should have learned from
                  config: Config,    # the settings it should have had
                  name: str | Path,  # of the run, for the `ColaError`
+                 taught: str = "",  # the `lesson_identity` it should have
                 ):
     "Refuse a run of another recipe"
     base = model_identity(config.model)
-    expected = asdict(config) | {"corpus": corpus.fingerprint, "base": base}
+    expected = asdict(config) | {"corpus": corpus.fingerprint, "base": base, "taught": taught}
     for setting in CHECKPOINT_SETTINGS: expected.pop(setting)
     found = asdict(Config()) | facts.get("config", {}) | {
-        "corpus": facts.get("fingerprint"), "base": facts.get("base", base)}
+        "corpus": facts.get("fingerprint"), "base": facts.get("base", base),
+        "taught": facts.get("taught", "")}
     if differ := differences({setting: found[setting] for setting in expected}, expected):
         raise ColaError(f"{name} is a run of another recipe: {', '.join(differ)}; "
                         "choose another --out")
@@ -491,6 +497,7 @@ def write_results(run: Run,               # a finished run
     facts = {"corpus": corpus.name, "fingerprint": corpus.fingerprint, "model": run.config.model,
              "base": run.base, "best_epoch": run.best_epoch, "seconds": round(seconds, 1),
              "findings": run.findings, "config": asdict(run.config), "versions": versions(),
+             **({"taught": run.taught} if run.taught else {}),
              **known_of(corpus.dev, corpus.names, run.tokenizer, run.config.max_length)}
     limit = conformal_limit(right, .1)
     if np.isfinite(limit): facts["abstain"] = {"risk": .1, "limit": limit}
@@ -526,6 +533,11 @@ def _publish(out):
     "Give a complete run its name"
     work, replaced = _unfinished(out), _aside(out)
     for path in work.rglob("*"): fsync(path)  # slow, so before the earlier run is moved away
+    if out.is_dir() and any(out.iterdir()):
+        if not (work/OVERWRITES).exists():
+            raise ColaError(f"{out} has been made by somebody else; move it away, and give the "
+                            f"same command with --resume: the finished run is in {work}")
+        _check_replaceable(out)
     if out.exists():
         (out/MARK).touch()
         out.rename(replaced)
@@ -536,7 +548,7 @@ def _publish(out):
     _tidy(out)
 
 # %% ../nbs/18_prediction.ipynb #fine-tune
-def _begin(corpus, config, out, overwrite, resume, held):
+def _begin(corpus, config, out, overwrite, resume, held, taught):
     "Lock the run and make its folder; or the report, if the run is finished"
     from cola_nbdev.evaluation import Report, read_predictions  # slow
 
@@ -550,7 +562,7 @@ def _begin(corpus, config, out, overwrite, resume, held):
     check_output(out, overwrite, resume)  # another process may have been faster
     if resume and _is_finished(out):
         facts = read_metrics(out)
-        check_recipe(facts, corpus, config, out)
+        check_recipe(facts, corpus, config, out, taught)
         _tidy(out)
         print(printable(f"{out} is finished; there is nothing to resume"))
         facts.pop("splits", None)
@@ -581,13 +593,14 @@ def fine_tune(corpus: Corpus,                 # `train` to learn from, others to
              ) -> Report:                     # `ColaError` if it fails, `Stopped` by a signal
     "Train, evaluate, report and save: everything or nothing"
     from cola_nbdev.distributed import on_main_process, rank  # slow
-    from cola_nbdev.training import train  # slow
+    from cola_nbdev.training import lesson_identity, train  # slow
 
-    out = Path(out)
+    out, lesson = Path(out), lesson_identity(taught)
     work = _unfinished(out)
     try:
         with ExitStack() as held:
-            report = on_main_process(lambda: _begin(corpus, config, out, overwrite, resume, held))
+            report = on_main_process(lambda: _begin(corpus, config, out, overwrite, resume, held,
+                                                    lesson))
             if report is not None: return report
             try:
                 run = train(corpus.train, config, folder=work/"checkpoints", resume=resume,

@@ -165,9 +165,10 @@ def _loading(name):  # damaged files raise errors of many kinds
 
 AGAIN = "get the model again"
 
-def check_model_files(folder: str | Path):  # `ColaError` if one leads elsewhere or is too large
-    "Look at the files of a model before they are opened"
-    folder, most = Path(folder), 0
+def _record(path, **shape): return read_record(path, AGAIN, **shape) if path.exists() else {}
+
+def _check_references(folder):
+    "Refuse what leads elsewhere, or to something that runs code or waits when it is opened"
     for path in chain(folder.iterdir(), folder.glob("onnx/*")):
         if path.exists() and not (path.is_file() or path.is_dir()):
             raise ColaError(f"{path} is no ordinary file; remove it")
@@ -175,16 +176,31 @@ def check_model_files(folder: str | Path):  # `ColaError` if one leads elsewhere
         for name in read_record(path, AGAIN, weight_map=dict).get("weight_map", {}).values():
             if not re.fullmatch(r"[^/\\]+\.safetensors", str(name)):
                 raise ColaError(f"{path} names {name!r}; weights must be safetensors in {folder}")
+    path = folder/"tokenizer_config.json"
+    for name in _record(path, vocab=dict, merges=list).get("fast_tokenizer_files") or []:
+        if not re.fullmatch(r"[^/\\]+\.json", str(name)):
+            raise ColaError(f"{path} names {name!r}; a tokenizer must be JSON in {folder}")
+    config = _record(folder/"config.json")
+    unread = config.get("label2id") and not config.get("id2label")  # transformers reads this one
+    for what, is_so in {
+            "config.json names its weights; call them model.safetensors":
+                "transformers_weights" in config,
+            "config.json has label2id without id2label; add id2label": unread,
+            "this is an adapter; merge it into its model and save that":
+                (folder/"adapter_config.json").exists()}.items():
+        if is_so: raise ColaError(f"{folder}: {what}")
+
+def check_model_files(folder: str | Path):  # `ColaError` if one leads elsewhere or is too large
+    "Look at the files of a model before they are opened"
+    folder, most = Path(folder), 0
+    _check_references(folder)
     for path in folder.glob("*.safetensors"):
         with safe_open(path, "pt") as tensors:
             names = tensors.keys()
             shapes = [tensors.get_slice(name).get_shape() for name in names]
         most = max(most, len(shapes), *chain(*shapes))
-    path = folder/"tokenizer_config.json"  # which could name a file elsewhere as its vocabulary
-    if path.exists(): read_record(path, AGAIN, vocab=dict, merges=list)
     path = folder/"config.json"
-    sizes = read_record(path, AGAIN) if most and path.exists() else {}
-    for name, size in sizes.items():
+    for name, size in _record(path).items() if most else ():
         limit = most if re.search("(size|dim|layers?|embd|inner)$", name) else 2**24
         if isinstance(size, int) and (size > limit or size < 0 and limit == most):
             raise ColaError(f"{path} has {name} {size:,}; its weights hold less")

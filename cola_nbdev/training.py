@@ -78,8 +78,8 @@ from cola_nbdev.tokenization import (
 
 # %% auto #0
 __all__ = ['PANELS', 'validate', 'match_label_prior', 'rate_factor', 'make_optimizer', 'TrainingData', 'TrainState',
-           'check_state', 'epoch_row', 'learn', 'fit', 'save_state', 'restore_state', 'settings_of', 'CheckpointFolder',
-           'Run', 'finish', 'describe_epoch', 'Progress', 'plot_history', 'train']
+           'check_state', 'epoch_row', 'learn', 'fit', 'save_state', 'restore_state', 'lesson_identity', 'settings_of',
+           'CheckpointFolder', 'Run', 'finish', 'describe_epoch', 'Progress', 'plot_history', 'train']
 
 # %% ../nbs/14_training.ipynb #validate
 def validate(model: PreTrainedModel,              # the model to judge with
@@ -372,6 +372,10 @@ def restore_state(state: TrainState,    # new; gets everything that was saved
         group["lr"] = rate
     if processes.accelerator.scaler: processes.accelerator.scaler.load_state_dict(facts["scaler"])
 
+def lesson_identity(taught: pd.DataFrame | None) -> str: # as for `train`; empty for None
+    "Which teachers taught what: they stand for probabilities, whose last digits may differ"
+    return "" if taught is None else fingerprint({"taught": taught.assign(label=taught.teacher)})
+
 def settings_of(sentences: pd.DataFrame,  # to train on
                 config: Config,           # the settings
                 taught: pd.DataFrame | None = None, # as for `train`
@@ -379,9 +383,7 @@ def settings_of(sentences: pd.DataFrame,  # to train on
     "Everything that decides how a run goes: it resumes only if this is the same"
     known = learning_settings(config) | {"sentences": fingerprint({"train": sentences}),
                                          "base": model_identity(config.model)}
-    if taught is None: return known
-    # the teacher stands for its probabilities, whose last digits differ between machines
-    return known | {"taught": fingerprint({"taught": taught.assign(label=taught.teacher)})}
+    return known if taught is None else known | {"taught": lesson_identity(taught)}
 
 # %% ../nbs/14_training.ipynb #checkpoint-folder
 class CheckpointFolder:
@@ -492,6 +494,7 @@ class Run:
     step: int = 0                       # steps done
     saved: int = 0                      # steps done at the newest checkpoint; 0: there is none
     base: str = ""                      # the `model_identity` of what it started from
+    taught: str = ""                    # the `lesson_identity` of what a teacher said
 
     def table(self) -> pd.DataFrame:
         "One row per epoch"
@@ -617,5 +620,5 @@ def train(sentences: pd.DataFrame,           # to train on, with `sentence` and 
                 bar.update(event, state)
                 if signal: break
         run = finish(state, config, data, signal, saved.saved_step)
-        run.base = identity["base"]
+        run.base, run.taught = identity["base"], identity.get("taught", "")
         return run

@@ -25,6 +25,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from safetensors.torch import load_file, save_file
 from test_bad_input import refused
 
 from cola_nbdev import cli, engine, prediction
@@ -748,6 +749,57 @@ def test_an_index_of_the_wrong_shape(cola, copied):
         (copied/"model.safetensors.index.json").write_text(content)
         refused(cola("predict", copied, "He left."), "index.json is damaged")
 
+def test_a_model_leads_nowhere_else(cola, copied):
+    changed(copied/"config.json", transformers_weights="../pickled.bin")
+    refused(cola("predict", copied, "He left."), "config.json names its weights")
+    changed(copied/"config.json", transformers_weights=None)
+    changed(copied/"tokenizer_config.json", fast_tokenizer_files=["../elsewhere/tokenizer.json"])
+    refused(cola("predict", copied, "He left."), "a tokenizer must be JSON in")
+    changed(copied/"tokenizer_config.json", fast_tokenizer_files=None)
+    (copied/"adapter_config.json").write_text("{}")
+    refused(cola("predict", copied, "He left."), "this is an adapter")
+
+def changed(path, **facts):
+    "A record with other facts; None removes one"
+    known = json.loads(path.read_text()) | facts
+    path.write_text(json.dumps({key: value for key, value in known.items() if value is not None}))
+
+def test_weights_of_another_model_are_not_made_up(cola, copied, tmp_path):
+    "Names that the model does not know, or more layers than its configuration has"
+    weights = load_file(copied/"model.safetensors")
+    renamed = {f"other.{name}": values for name, values in weights.items()}
+    save_file(renamed, copied/"model.safetensors", {"format": "pt"})
+    train = ["train", "--epochs", 1, "--data", "demo", "--out", tmp_path/"run", "--model", copied]
+    for command in (["predict", copied, "He left."], train): refused(cola(*command), "are missing")
+    save_file(weights, copied/"model.safetensors", {"format": "pt"})
+    changed(copied/"config.json", num_hidden_layers=1)
+    refused(cola("predict", copied, "He left."), "are more than its config.json asks for")
+
+def test_labels_that_only_label2id_names(cola, copied):
+    changed(copied/"config.json", id2label=None, label2id={"acceptable": 0, "unacceptable": 1})
+    refused(cola("predict", copied, "He left."), "has label2id without id2label")
+
+def test_what_appears_at_out_while_training_stays(cola, tmp_path, monkeypatch):
+    "A folder of somebody else, or a note in the run that is replaced"
+    out, real = tmp_path/"run", prediction.write_results
+
+    def meanwhile(*arguments):
+        (out/"model").mkdir(parents=True, exist_ok=True)
+        (out/"model"/"notes.md").write_text("mine")
+        return real(*arguments)
+
+    tiny = ["train", "--epochs", 1, "--data", "demo", "--model", "tiny", "--out", out]
+    with monkeypatch.context() as patched:
+        patched.setattr(prediction, "write_results", meanwhile)
+        refused(cola(*tiny), "has been made by somebody else")
+    assert (out/"model"/"notes.md").read_text() == "mine"
+    out.rename(tmp_path/"theirs")
+    assert "saved in" in cola(*tiny, "--resume")[0]
+    with monkeypatch.context() as patched:
+        patched.setattr(prediction, "write_results", meanwhile)
+        refused(cola(*tiny, "--overwrite"), "it also holds model/notes.md")
+    assert (out/"model"/"notes.md").read_text() == "mine"
+
 def test_a_pipe_in_a_model_is_not_waited_for(cola, copied):
     for name in ("tokenizer_config.json", "pipe"):
         (copied/name).unlink(missing_ok=True)
@@ -1165,11 +1217,14 @@ def test_overwrite_replaces_nothing_but_a_run(cola, finished, tmp_path, name):
 
 def test_a_card_keeps_what_others_wrote(tmp_path):
     from cola_nbdev.export import _write_section
-    card, ours = tmp_path/"README.md", "## Other formats\n\nMeasured on 8 sentences.\n"
+    card, ours = tmp_path/"README.md", "## Other formats\n\nMeasured on 8 sentences.\n\n| a |\n|---|\n| 1 |\n"
     before = b"# Caf\xe9\r\n\n## Other formats\n\nNone that I know.\n\n## Limits\n\nSome."
     card.write_bytes(before)
     for _ in range(2): _write_section(card, ours)
     assert card.read_bytes() == before + b"\n\n" + ours.encode()
+    card.write_bytes(card.read_bytes() + b"\nMy own words.\n")
+    _write_section(card, ours)
+    assert card.read_bytes() == before + b"\n\nMy own words.\n\n" + ours.encode()
 
 @needs("openpyxl")
 def test_a_sheet_that_lies_about_its_size(cola, model, tmp_path):
