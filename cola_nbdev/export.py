@@ -94,8 +94,8 @@ Measured on the {count:,} dev sentences of `{corpus}`; the logit is the log-odds
 
 def _write_section(card, section):
     text = card.read_bytes() if card.exists() else b""
-    ours = rb"\n*## Other formats\n\nMeasured on .*\n\n(\|.*\n?)+"
-    write_atomic(card, (re.sub(ours, b"", text).rstrip() + b"\n\n").lstrip() + section.encode())
+    ours = rb"\n*## Other formats\n\nMeasured on .*\n\n(\|.*\n?)+\n*"
+    write_atomic(card, (re.sub(ours, b"\n\n", text).rstrip() + b"\n\n").lstrip() + section.encode())
 
 def export_onnx(folder: str | Path,     # of a fine-tuned model; its card gets a section
                 corpus: Corpus,         # its dev splits are judged
