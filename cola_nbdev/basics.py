@@ -180,7 +180,7 @@ def read_record(path: str | Path,  # of a JSON object
 def check_free(*files: Path):  # to be written; `ColaError` if one is there
     "Refuse to write over what was not made here"
     for path in files:
-        if path.exists():
+        if os.path.lexists(path):  # a link that leads nowhere is there, too
             raise ColaError(f"{path} exists already; choose another folder or remove it")
 
 def path_within(folder: str | Path,  # where the file must be

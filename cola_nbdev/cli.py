@@ -125,6 +125,7 @@ def cola_evaluate(
     from cola_nbdev.prediction import Judge, check_output, known_of, versions
     if out: check_output(out, None)
     corpus, judge = source.load(dev_fraction=1), Judge(model, positive=_if_known(model, source))
+    judge.check_names(corpus.names)
     splits = _chosen(corpus, split)
     predictions = predict_splits(judge.model, judge.tokenizer, splits, judge.max_length,
                                  progress=True)

@@ -71,7 +71,7 @@ class Folder(DirFileSystem):
         return path_within(self.path if self.local else "/bucket", name)  # a store may have any
 
     def files(self) -> dict[str, int]:  # name → bytes
-        "All files, in subfolders too, but those with _ or . before a name"
+        "All files, in subfolders too, but those with _ or . before a name, which are ours or hidden"
         found: Any = {}
         with self.reaching(), suppress(FileNotFoundError):
             self.fs.invalidate_cache()
@@ -143,7 +143,11 @@ def score_shard(judge: Judge,  # a fine-tuned model
                 raise ColaError(f"it was changed since it was scored ({known['source'][:16]}, "
                                 f"now {was[:16]}); start over with --overwrite, "
                                 "or choose another OUT")
-            if known and known["out"] == out.digest(name): return known | {"earlier": True}
+            there = out.digest(name) if known else None
+            if known and known["out"] == there: return known | {"earlier": True}
+            if there:
+                raise ColaError("its result was changed since it was written; move it away, or "
+                                "start over with --overwrite")
             made = Path(out.path, name) if out.local else Path(temporary, f"out-{base}")
             made.parent.mkdir(parents=True, exist_ok=True)
             done = score_file(judge, path, made, job["column"], job["format"], True, False,

@@ -109,6 +109,7 @@ def export_onnx(folder: str | Path,     # of a fine-tuned model; its card gets a
                         "cola train --out runs/mine")
     if not corpus.dev: raise ColaError(f"the corpus {corpus.name} has no dev split to measure with")
     before = Judge(folder)
+    before.check_names(corpus.names)
     formats = list(ONNX_FILES)[:1 + int8]
     files = [folder/"model.safetensors",
              *write_onnx(before.model, before.tokenizer, folder, int8)]

@@ -184,6 +184,12 @@ class Judge(Classifier):
         labels = self.model.config.id2label
         return labels[0], labels[1]
 
+    def check_names(self, names: tuple[str, str]):  # of a corpus: what its 0 and 1 are called
+        "Refuse a corpus whose label 1 is this judge's label 0"
+        if [name.lower() for name in names] == [name.lower() for name in self.names[::-1]]:
+            raise ColaError(f"the corpus counts {names[1]} as 1, and the model {self.names[1]}; "
+                            f"add --positive {self.names[1]}")
+
     @cached_property
     def fingerprint(self) -> str:
         "16 digits that follow from its files, and from the order of its labels"

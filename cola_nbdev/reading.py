@@ -146,6 +146,7 @@ def _tab_quotes(lines):
     text = "".join(_bare(line) + "\n" for line in lines)
     if not re.fullmatch(rf'(?:(?:{_QUOTED}|[^"\t\n]*+)[\t\n])*+', text): return False
     quoted = re.findall(_QUOTED, text)
+    if len({line.count("\t") for line in lines}) == 1 and "\n" in "".join(quoted): return False
     bare = re.split(r"[\t\n]", re.sub(_QUOTED, "", text))
     return bool(quoted) and (
         all(re.search(r'[\t\n]|""', field[1:-1]) for field in quoted)  # only where needed

@@ -85,7 +85,11 @@ def _cell(value):
 def _json_line(row):
     "What was read as JSON stays as it was written, to the last digit"
     text = getattr(row, "text", "")[:-1].rstrip()
-    if not text: return json.dumps(row, ensure_ascii=False, default=str) + "\n"
+    if not text:
+        try: return json.dumps(row, ensure_ascii=False, default=str, allow_nan=False) + "\n"
+        except ValueError:
+            raise ColaError("a number that is infinite or NaN, which jsonl cannot hold; write "
+                            ".csv or .parquet") from None
     added = json.dumps({name: row[name] for name in ADDED})[1:]
     return f"{text}{'' if text == '{' else ', '}{added}\n"
 
@@ -370,11 +374,12 @@ def check_files(source: str | Path,         # a file, or - for standard input
 def _check_out(out, source, overwrite):
     if not out.parent.is_dir():
         raise ColaError(f"there is no folder {out.parent}; make it, or choose another OUT")
+    if out.is_symlink(): raise ColaError(f"{out} is a link; give the file that it leads to")
     if not out.exists(): return
     if str(source) != "-" and out.samefile(source):
         raise ColaError(f"{out} is the file to be read; choose another OUT")
     if not out.is_file(): raise ColaError(f"{out} is no ordinary file; choose another OUT")
-    if out.stat().st_dev != out.parent.stat().st_dev and not out.is_symlink():
+    if out.stat().st_dev != out.parent.stat().st_dev:
         raise ColaError(f"{out} is a mount point, which can't be replaced; choose another OUT")
     if not (overwrite or (work_folder(out)/"job.json").exists()): raise ColaError(TAKEN.format(out))
 
@@ -520,7 +525,8 @@ def glue_submission(judge: Judge,                  # a fine-tuned model
     out = Path(out)
     table = read_table(test, format="tsv")
     _check_glue(table, Path(test).name)
-    if out.exists(): raise ColaError(f"{out} exists already; choose another --out or remove it")
+    if os.path.lexists(out):  # a link that leads nowhere is there, too
+        raise ColaError(f"{out} exists already; choose another --out or remove it")
     if not out.parent.is_dir():
         raise ColaError(f"there is no folder {out.parent}; make it, or choose another --out")
     verdicts = zip(table["index"], judge.predict(table.sentence), strict=True)

@@ -1277,6 +1277,35 @@ def test_a_quote_at_the_start_of_a_field_is_no_field_of_tsv(cola, model, tmp_pat
     assert [line.split("\t")[0] for line in Path("p.tsv").read_text().splitlines()] == \
         [text for text, _ in rows]
 
+@needs("pyarrow")
+def test_a_number_that_json_does_not_know(cola, model, tmp_path):
+    table = {"sentence": ["He left.", "She came."], "n": [1., float("inf")]}
+    pd.DataFrame(table).to_parquet(tmp_path/"a.parquet")
+    refused(cola("score", model, "a.parquet", "o.jsonl"), "infinite or NaN, which jsonl")
+
+def test_a_link_is_not_written_over(cola, model, tmp_path):
+    (tmp_path/"a.csv").write_text(GOOD)
+    for name, target in (("o.csv", "nowhere.csv"), ("p.csv", "a.csv")):
+        (tmp_path/name).symlink_to(target)
+        refused(cola("score", model, "a.csv", name, "--overwrite"), f"{name} is a link")
+        assert (tmp_path/name).is_symlink()
+    (tmp_path/"test.tsv").write_text("index\tsentence\n0\tHe left.\n")
+    refused(cola("glue", model, "test.tsv", "--out", "o.csv"), "o.csv exists already")
+
+def test_a_corpus_that_counts_the_other_way_round(cola, copied, tmp_path):
+    changed(copied/"config.json", id2label={0: "good", 1: "bad"}, positive_label="bad")
+    rows = "".join(f"He left {number}.,{('good', 'bad')[number % 2]}\n" for number in range(20))
+    (tmp_path/"a.csv").write_text(f"sentence,label\n{rows}")
+    refused(cola("evaluate", copied, "--data", "a.csv"), "counts good as 1, and the model bad")
+    assert cola("evaluate", copied, "--data", "a.csv", "--positive", "bad")[2] == 0
+
+def test_a_quote_that_closes_in_a_later_row_merges_none(cola, model, tmp_path):
+    rows = ["id\tsentence", '1\t"He left,', "2\tShe came.", '3\tThey said so."', "4\tOk then."]
+    (tmp_path/"a.tsv").write_text("".join(f"{row}\n" for row in rows))
+    assert "4 rows" in cola("score", model, "a.tsv", "o.jsonl")[0]
+    (tmp_path/"b.tsv").write_text('id\tsentence\n1\t"He left\nat once."\n2\tShe came.\n')
+    assert "2 rows" in cola("score", model, "b.tsv", "p.jsonl")[0]
+
 def test_a_name_that_occurs_twice_in_a_row(cola, model, tmp_path):
     row = '{"sentence": "He left.", "label": 1, "more": {"a": 1, "a": 2}}'
     for content in (row, row.replace('"more": {"a": 1, "a": 2}', '"label": 0'), f"[{row}, {row}]"):

@@ -206,6 +206,11 @@ def test_from_bucket_to_bucket_is_what_it_is_on_this_machine(
     )  # a result that is gone, one that was shortened, one without a record
     made_there.put("part-000.csv", made["part-000.csv"][:-9])
     made_there.remove("_cola/shards/2024/more.csv.json")
+    with pytest.raises(ColaError, match=r"part-000.csv: its result was changed since"):
+        go()
+    made_there.remove("part-000.csv")
+    made_there.remove("part-002.txt")
+    made_there.remove("_cola/shards/2024/more.csv.json")
     assert go() == {**expected, "earlier": 1}
     assert download(out) == made
     engine = "process"  # which resumes what workers made, and is there at once
