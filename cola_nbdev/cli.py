@@ -34,7 +34,7 @@ from cola_nbdev.basics import (
     is_distributed,
     printable,
 )
-from .settings import Config
+from .settings import Config, with_recipe
 
 # %% auto #0
 __all__ = ['OF_A_FILE', 'OF_A_FOLDER', 'VARIED', 'COMMANDS', 'Source', 'cola_train', 'cola_distill', 'cola_evaluate',
@@ -73,12 +73,14 @@ def cola_train(
     config: OmitArgPrefixes[Config],  # the settings of the run
     source: OmitArgPrefixes[Source],  # the sentences
     out: Path,  # gets model/, metrics.json, history.csv, predictions.csv, report.html and the plots
+    recipe: bool = False,  # start from what did best for this model on CoLA; other options count
     overwrite: bool = False,  # replace an earlier run, finished or not
     resume: bool = False,  # continue an interrupted run; if there is none, start one
 ) -> None:
     "Fine-tune a model, evaluate it, and save everything to a folder"
     from cola_nbdev.distributed import on_main_process, rank, shutdown
     from cola_nbdev.prediction import check_output, fine_tune
+    if recipe: config = with_recipe(config)
     on_main_process(lambda: check_output(out, overwrite, resume))  # before anything is loaded
     corpus = on_main_process(source.load)
     report = fine_tune(corpus, config, out, overwrite, resume=resume)
@@ -248,12 +250,14 @@ def cola_seeds(
     config: OmitArgPrefixes[Config],  # the settings of the runs; their seed does not matter
     source: OmitArgPrefixes[Source],  # the sentences
     out: Path,  # gets a folder per seed, seeds.csv, summary.json, seeds.png and recipe.json
+    recipe: bool = False,  # as for cola train
     seeds: tuple[int, ...] = (42, 43, 44, 45, 46),  # at least two different numbers
     what: Literal["seed", "split", "head", "order"] = "seed",  # what varies: all, or one of three
     drop_degenerate: bool = False,  # leave out runs that judge all alike
 ) -> None:
     "Train a recipe with several seeds; started twice, the two share the work; it also resumes"
     from cola_nbdev.experiments import run_seeds
+    if recipe: config = with_recipe(config)
     found = run_seeds(source.load(), config, seeds, out, True, what, drop_degenerate)
     table = found.table().round(3).to_string(index=False)
     _say(f"\n{table}\n\n{found!r}\n\nsaved in {out}")

@@ -71,7 +71,7 @@ class Folder(DirFileSystem):
         return path_within(self.path if self.local else "/bucket", name)  # a store may have any
 
     def files(self) -> dict[str, int]:  # name → bytes
-        "All files, in subfolders too, but those with _ or . before a name, which are ours or hidden"
+        "All files, in subfolders too, but those with _ or . before a name"
         found: Any = {}
         with self.reaching(), suppress(FileNotFoundError):
             self.fs.invalidate_cache()

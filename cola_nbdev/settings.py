@@ -8,22 +8,24 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from .basics import ColaError
 
 # %% auto #0
-__all__ = ['PLAIN', 'RECIPE', 'RATES', 'CHECKPOINT_SETTINGS', 'SEEDS', 'RENAMED', 'RULES', 'TYPES', 'Config', 'learning_settings',
-           'command_options']
+__all__ = ['PLAIN', 'RECIPES', 'RATES', 'CHECKPOINT_SETTINGS', 'SEEDS', 'RENAMED', 'RULES', 'TYPES', 'Config',
+           'learning_settings', 'with_recipe', 'command_options']
 
 # %% ../nbs/10_settings.ipynb #named-settings
 # What the tutorial does
 PLAIN = {"learning_rate": 2e-5, "warmup": 0., "layer_decay": 1., "corrupted_epochs": 0,
          "reinitialized_layers": 0, "frozen_embeddings": False}
-# What did better for minilm on CoLA
-RECIPE = {"learning_rate": 2e-4, "warmup": .1, "layer_decay": .85, "corrupted_epochs": 1,
-          "reinitialized_layers": 2, "frozen_embeddings": True, "match_label_prior": True}
+# What did better on CoLA, by model
+RECIPES = {"minilm": {"learning_rate": 2e-4, "warmup": .1, "layer_decay": .85,
+                      "corrupted_epochs": 1, "reinitialized_layers": 2, "frozen_embeddings": True,
+                      "match_label_prior": True},
+           "mpnet": {"warmup": .1, "match_label_prior": True}}
 # Learning rates of models that want another one
 RATES = {"minilm": 1e-4, "mpnet": 3e-5, "tiny": 1e-3}
 # Settings that change what is kept on the way, not what is learned
@@ -131,6 +133,15 @@ def learning_settings(config: Config) -> dict:  # setting → value
             if name not in CHECKPOINT_SETTINGS}
 
 # %% ../nbs/10_settings.ipynb #command-options
+def with_recipe(config: Config) -> Config:  # `ColaError` if there is none for its model
+    "The recipe of its model, wherever a setting is still at its default"
+    if config.model not in RECIPES:
+        raise ColaError(f"there is no recipe for {config.model}; choose {' or '.join(RECIPES)}, or "
+                        "give the settings themselves")
+    default = Config(model=config.model)
+    return replace(config, **{name: value for name, value in RECIPES[config.model].items()
+                              if getattr(config, name) == getattr(default, name)})
+
 def command_options(config: Config) -> str:  # without the model and the seed
     "The options of `cola train` and `cola seeds` that give these settings"
     default = asdict(Config(model=config.model)) | {"seed": config.seed}

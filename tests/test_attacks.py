@@ -1217,7 +1217,8 @@ def test_overwrite_replaces_nothing_but_a_run(cola, finished, tmp_path, name):
 
 def test_a_card_keeps_what_others_wrote(tmp_path):
     from cola_nbdev.export import _write_section
-    card, ours = tmp_path/"README.md", "## Other formats\n\nMeasured on 8 sentences.\n\n| a |\n|---|\n| 1 |\n"
+    table = "Measured on 8 sentences.\n\n| a |\n|---|\n| 1 |\n"
+    card, ours = tmp_path/"README.md", f"## Other formats\n\n{table}"
     before = b"# Caf\xe9\r\n\n## Other formats\n\nNone that I know.\n\n## Limits\n\nSome."
     card.write_bytes(before)
     for _ in range(2): _write_section(card, ours)

@@ -854,10 +854,10 @@ def test_settings_that_do_not_go_together(settings, says):
     with pytest.raises(ColaError, match=f"^{says}; it must be"): Config(**settings)
 
 def test_settings_have_their_values():
-    from cola_nbdev.settings import PLAIN, RECIPE
+    from cola_nbdev.settings import PLAIN, RECIPES
     assert PLAIN == {"learning_rate": 2e-5, "warmup": 0, "layer_decay": 1, "corrupted_epochs": 0,
                      "reinitialized_layers": 0, "frozen_embeddings": False}
-    assert RECIPE == {"learning_rate": 2e-4, "warmup": .1, "layer_decay": .85,
+    assert RECIPES["minilm"] == {"learning_rate": 2e-4, "warmup": .1, "layer_decay": .85,
                       "corrupted_epochs": 1, "reinitialized_layers": 2, "frozen_embeddings": True,
                       "match_label_prior": True}
     assert [Config(model=name).learning_rate for name in ("minilm", "tiny", "bert")] \
