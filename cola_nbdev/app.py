@@ -28,7 +28,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined, UndefinedError
 
 from .attribution import attribution, colored, page
-from .basics import ColaError, csv_line, is_blank, path_within
+from .basics import LABELS, ColaError, csv_line, is_blank, path_within
 from .grammar import demo_corpus
 from .prediction import Judge, read_metrics
 from .reading import TEXT, choose_column, read_rows, read_table
@@ -209,7 +209,8 @@ def pair_view(table: pd.DataFrame,  # what a judge says of two sentences
     better = "first" if difference > 0 else "second"
     said = f"The judge prefers the {better}: its log-odds are {abs(difference):.2f} higher."
     if abs(difference) < .005: said = "The judge sees no difference."
-    cards = zip(table.itertuples(), compared(*table.sentence), before, strict=True)
+    rows = [table.iloc[0], table.iloc[1]]
+    cards = zip(rows, compared(*table.sentence), before, strict=True)
     return view("pair", list(cards), said)
 
 # %% ../nbs/27_app.ipynb #example-pairs
@@ -273,7 +274,8 @@ def results_view(table: pd.DataFrame,  # what a judge says of the sentences of a
     "The first verdicts, and a link to all of them as CSV"
     lines = [list(table.columns), *table.itertuples(index=False, name=None)]
     data = base64.b64encode("".join(map(csv_line, lines)).encode()).decode()
-    return view("results", name, Path(name).stem, list(table.itertuples()), data)
+    return view("results", name, Path(name).stem, list(table.itertuples()), data,
+                table.attrs.get("positive", LABELS[1]))
 
 # %% ../nbs/27_app.ipynb #about-model
 def about_scores(model: str | Path = "",  # what the judge was loaded from
@@ -363,7 +365,8 @@ class Answers:
             self.limits.check([sentence])
             with self._explaining: found = attribution(self.twin, sentence, most=most)
         except ColaError as error: return view("note", error)
-        title = "what each word adds to the log-odds of acceptable: blue is for it, orange against"
+        title = (f"what each word adds to the log-odds of {self.judge.names[1]}: blue is for it, "
+                 "orange against")
         words = found.by_word()
         lines = [(title, colored(words.word, words.attribution))]
         return page(found.headline, lines, [found.check, *found.notes])

@@ -139,6 +139,7 @@ def cola_evaluate(
     report = Report(predictions, facts, corpus.together)
     _say(report)
     if out:
+        check_output(out, None)  # it may have been made meanwhile
         _say(f"\nsaved in {out}: open {report.save(out)}")
         write_predictions(predictions, out/"predictions.csv")
 

@@ -91,6 +91,13 @@ def load_predictions(path: str | Path,  # a run, a folder of runs (`cola seeds`)
         recipes.append({name: value for name, value in run.attrs["config"].items()
                         if name not in (*SEEDS, *CHECKPOINT_SETTINGS)})
     for run, file in zip(runs, files, strict=True): check_same(runs[0], run, files[0], file)
+    seeds = {}
+    for run, file in zip(runs, files, strict=True):
+        seed = tuple(run.attrs["config"].get(name) for name in SEEDS)
+        if seed in seeds and any(part is not None for part in seed):
+            raise ColaError(f"{seeds[seed].parent} and {file.parent} have the same seed, so they "
+                            "are one run; remove one of them")
+        seeds[seed] = file
     if differ := {name for recipe in recipes for name in recipe
                   if recipe[name] != recipes[0].get(name)}:
         raise ColaError(f"{path} holds runs of different recipes (they differ in "
@@ -343,8 +350,9 @@ def plan(difference: float,                # the smallest one that is worth seei
          power: float = .8,                # how often it is to be seen, at the 5% level
         ) -> pd.DataFrame:  # a row per number of seeds; NaN where no number of sentences is enough
     "How many seeds, on how many sentences, does it take to see a difference?"
-    if not (difference > 0 and min(seeds) > 1):
-        raise ColaError("the difference must be above 0, and the seeds at least two")
+    if not (0 < difference < 2 and min(seeds, default=0) > 1 and 0 < power < 1):
+        raise ColaError("the difference must be above 0 and below 2, the seeds at least two, and "
+                        "the power above 0 and below 1")
 
     def chance(count, sentences):  # what `compare` would find, with seed variances as it saw them
         own = variances.runs / sentences

@@ -318,6 +318,7 @@ def unlabelled_sentences(path: str | Path,  # a text with a sentence a line, or 
                         ) -> tuple[list[str], int]:  # and how many rows are empty or broken
     "The sentences of a file that nobody has labeled"
     passed_over = []
+    if not Path(path).is_file(): raise ColaError(f"{path} is no ordinary file; check the path")
     with open(path, "rb") as file:
         table = survey(file, (format_of(path), "jsonl"), None, Path(path).name,
                        lambda line, reason: passed_over.append(line))
@@ -359,6 +360,7 @@ def distill(corpus: Corpus,                 # `train` to learn from, other split
            ) -> Report:                     # `ColaError` if a teacher has other labels
     "Train a small model to answer as larger ones do"
     judges = [Judge(teacher) for teacher in teachers]
+    if not judges: raise ColaError("there is no teacher; give --teacher RUN")
     for teacher, judge in zip(teachers, judges, strict=True):
         if judge.names != corpus.names:
             raise ColaError(f"{teacher} tells {judge.names[0]} from {judge.names[1]}, the corpus "

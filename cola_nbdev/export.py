@@ -131,7 +131,7 @@ def export_onnx(folder: str | Path,     # of a fine-tuned model; its card gets a
     return table
 
 # %% ../nbs/22_export.ipynb #push
-HUB_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "README.md", "onnx/*.onnx")
+HUB_FILES = r"[^/]+\.(json|safetensors|model|jinja)|(vocab|merges)\.txt|README\.md|onnx/[^/]+\.onnx"
 
 def _check_model(folder):
     for name in ("config.json", "model.safetensors", "README.md"):
@@ -161,14 +161,14 @@ def push(folder: str | Path,     # of a fine-tuned model
     files = sorted(path for path in folder.rglob("*") if not path.is_dir())
     names = [str(path.relative_to(folder)) for path in files]
     for path, name in zip(files, names, strict=True):
-        if path.is_symlink() or not any(Path(name).match(pattern) for pattern in HUB_FILES):
+        if path.is_symlink() or not re.fullmatch(HUB_FILES, name):
             raise ColaError(f"{name} does not belong to a model and will not be uploaded; "
                             f"move it out of {folder}")
     if really:
         try:
             hub = HfApi()
             hub.create_repo(repository, private=private, exist_ok=True)
-            hub.upload_folder(folder_path=folder, repo_id=repository, allow_patterns=[*HUB_FILES],
+            hub.upload_folder(folder_path=folder, repo_id=repository, allow_patterns=names,
                               commit_message="Upload a judge of acceptability")
         except Exception as error:  # of the network, of the Hub
             raise ColaError(f"the Hub did not take it ({explain(error)}); are you logged in? "

@@ -18,7 +18,7 @@ from .prediction import Judge
 from .reading import pair_columns, read_sentences, read_table
 
 # %% auto #0
-__all__ = ['KINDS', 'pairs_of', 'load_pairs', 'wilson', 'prefer_good', 'evaluate_pairs']
+__all__ = ['KINDS', 'TOTALS', 'pairs_of', 'load_pairs', 'wilson', 'prefer_good', 'evaluate_pairs']
 
 # %% ../nbs/21_pairs.ipynb #pairs-of
 def pairs_of(sentences: pd.DataFrame,   # rows two by two: one acceptable, one not, of one source
@@ -40,7 +40,9 @@ def pairs_of(sentences: pd.DataFrame,   # rows two by two: one acceptable, one n
                          "bad": second.sentence.where(good, first.sentence)})
 
 # %% ../nbs/21_pairs.ipynb #load-pairs
-KINDS = (".jsonl", ".csv", ".tsv", ".json", ".parquet")  # of files of pairs in a folder
+KINDS = (".jsonl", ".ndjson", ".csv", ".tsv", ".json", ".parquet",  # of files of pairs in a folder
+         ".csv.gz", ".tsv.gz", ".jsonl.gz")
+TOTALS = ("all", "other phenomena")  # rows that `evaluate_pairs` adds
 
 def _pairs_of_file(file):
     table = read_table(file)
@@ -64,11 +66,17 @@ def load_pairs(path: str | Path,  # a file with two sentences in a row, or in tw
     "Read minimal pairs"
     path, files = Path(path), [Path(path)]
     if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix.lower() in KINDS)
+        files = sorted(file for file in path.iterdir() if not file.name.startswith("."))
+        if other := [file.name for file in files if not file.name.lower().endswith(KINDS)]:
+            raise ColaError(f"{path} holds {other[0]}, which is no table of pairs; move it away")
     pairs = [_pairs_of_file(file) for file in files]
     if not sum(map(len, pairs)):
         raise ColaError(f"there are no pairs in {path}; .jsonl or .csv files of pairs are needed")
-    return pd.concat(pairs, ignore_index=True)
+    found = pd.concat(pairs, ignore_index=True)
+    if taken := {*found.phenomenon} & {*TOTALS}:
+        raise ColaError(f"{path} has a phenomenon called {min(taken)!r}, as the row of all pairs "
+                        "is; give it another name")
+    return found
 
 # %% ../nbs/21_pairs.ipynb #evaluate-pairs
 def wilson(successes: float,    # ties may count half
@@ -104,7 +112,7 @@ def evaluate_pairs(judge: Judge,  # a fine-tuned model
                   ) -> pd.DataFrame:        # a row per phenomenon and two for all, 95% intervals
     "How often is the good sentence preferred, phenomenon by phenomenon?"
     preferred = prefer_good(judge, pairs, progress=progress)
-    groups = dict([*preferred.groupby(pairs.phenomenon, sort=False), ("all", preferred)])
+    groups = dict([*preferred.groupby(pairs.phenomenon, sort=False), (TOTALS[0], preferred)])
     rows = {}
     for name, part in groups.items():
         low, high = wilson(part.sum(), len(part))
@@ -113,6 +121,6 @@ def evaluate_pairs(judge: Judge,  # a fine-tuned model
     if len(means) > 1:
         half = student.ppf(.975, len(means) - 1) * means.sem()
         low, high = np.clip([means.mean() - half, means.mean() + half], 0, 1)
-        rows["other phenomena"] = {"pairs": len(preferred), "accuracy": means.mean(),
+        rows[TOTALS[1]] = {"pairs": len(preferred), "accuracy": means.mean(),
                                    "low": low, "high": high}
     return pd.DataFrame(rows).T.astype({"pairs": int})

@@ -185,10 +185,14 @@ class Judge(Classifier):
         return labels[0], labels[1]
 
     def check_names(self, names: tuple[str, str]):  # of a corpus: what its 0 and 1 are called
-        "Refuse a corpus whose label 1 is this judge's label 0"
-        if [name.lower() for name in names] == [name.lower() for name in self.names[::-1]]:
+        "Refuse a corpus whose labels are other ones, or the other way round"
+        ours, theirs = ([name.lower() for name in both] for both in (self.names, names))
+        if ours == theirs[::-1]:
             raise ColaError(f"the corpus counts {names[1]} as 1, and the model {self.names[1]}; "
                             f"add --positive {self.names[1]}")
+        if ours != theirs and list(LABELS.values()) not in (ours, theirs):
+            raise ColaError(f"the model tells {self.names[0]} from {self.names[1]}, the corpus "
+                            f"{names[0]} from {names[1]}; name its labels as the model does")
 
     @cached_property
     def fingerprint(self) -> str:
@@ -230,8 +234,10 @@ class Judge(Classifier):
             from cola_nbdev.calibration import decide  # slow
             label = label.astype(object)  # a text of any length fits
             label[decide(probability, self.limit) < 0] = DONT_KNOW
-        return pd.DataFrame({"sentence": sentences, "label": label,
-                             "probability": probability, "truncated": cut})
+        table = pd.DataFrame({"sentence": sentences, "label": label,
+                              "probability": probability, "truncated": cut})
+        table.attrs["positive"] = self.names[1]  # of which it is the probability
+        return table
 
 # %% ../nbs/18_prediction.ipynb #onnx-network
 ONNX_FILES = {"fp32": "model.onnx", "int8": "model_int8.onnx"}
@@ -440,11 +446,12 @@ def check_recipe(facts: dict,       # from `read_metrics`
                 ):
     "Refuse a run of another recipe"
     base = model_identity(config.model)
-    expected = asdict(config) | {"corpus": corpus.fingerprint, "base": base, "taught": taught}
+    expected = asdict(config) | {"corpus": corpus.fingerprint, "base": base, "taught": taught,
+                                 "names": list(corpus.names)}
     for setting in CHECKPOINT_SETTINGS: expected.pop(setting)
     found = asdict(Config()) | facts.get("config", {}) | {
         "corpus": facts.get("fingerprint"), "base": facts.get("base", base),
-        "taught": facts.get("taught", "")}
+        "taught": facts.get("taught", ""), "names": facts.get("names", list(LABELS.values()))}
     if differ := differences({setting: found[setting] for setting in expected}, expected):
         raise ColaError(f"{name} is a run of another recipe: {', '.join(differ)}; "
                         "choose another --out")

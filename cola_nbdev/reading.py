@@ -356,16 +356,24 @@ def _records(found):
     "The rows of a JSON document in any layout of pandas"
     def named(names, rows): return [dict(zip(names, row, strict=True)) for row in rows]
 
+    def keyed(keys, rows):  # names of rows that are more than their numbers are kept
+        if [*map(str, keys)] == [*map(str, range(len(rows)))]: return rows
+        return [{"index": key} | row for key, row in zip(keys, rows, strict=True)]
+
     if isinstance(found, list): return found
     data, names = found.get("data"), found.get("columns")
-    if isinstance(data, list): return named(names, data) if names else data
+    if isinstance(data, list):
+        if any(isinstance(each, list) for key, each in found.items()
+               if key not in ("data", "columns", "index")): raise ValueError("two tables")
+        rows = named(names, data) if names else data
+        return keyed(found.get("index") or range(len(rows)), rows)
     values = [*found.values()]
     kinds = {*map(type, values)}
     if kinds == {list}: return named(found, zip(*values, strict=True))
     if kinds != {dict}: return [found]
     rows = [*dict.fromkeys(chain(*values))]
-    if not all(row.isdigit() for row in rows): return values  # a key for each row
-    return named(found, ([column.get(row) for column in values] for row in rows))
+    if not all(row.isdigit() for row in rows): return keyed(found, values)  # a key for each row
+    return keyed(rows, named(found, ([column.get(row) for column in values] for row in rows)))
 
 def _document(texts, name):
     "The rows of a JSON document; None: it isn't one"

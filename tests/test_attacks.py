@@ -28,7 +28,7 @@ from matplotlib.figure import Figure
 from safetensors.torch import load_file, save_file
 from test_bad_input import refused
 
-from cola_nbdev import cli, engine, prediction
+from cola_nbdev import app, cli, engine, prediction
 from cola_nbdev.basics import ColaError, explain, is_blank, path_within, without_password
 from cola_nbdev.checkpoints import (
     checkpoints,
@@ -1277,6 +1277,83 @@ def test_a_quote_at_the_start_of_a_field_is_no_field_of_tsv(cola, model, tmp_pat
     assert cola("score", model, "a.tsv", "p.tsv")[2] == 0  # whose quotes were text before
     assert [line.split("\t")[0] for line in Path("p.tsv").read_text().splitlines()] == \
         [text for text, _ in rows]
+
+def test_json_keeps_its_rows_and_their_names(cola, model, tmp_path):
+    (tmp_path/"two.json").write_text('{"data": [{"sentence": "He left."}], "more": [{}]}')
+    refused(cola("score", model, "two.json", "o.jsonl"), "JSON, but no table")
+    by_name = pd.DataFrame({"sentence": ["He left.", "She ran."]}, ["doc-17", "doc-44"])
+    for layout in ("index", "split"):
+        by_name.to_json(tmp_path/f"{layout}.json", orient=layout)
+        assert cola("score", model, f"{layout}.json", f"{layout}.csv")[2] == 0
+        assert pd.read_csv(f"{layout}.csv")["index"].tolist() == ["doc-17", "doc-44"]
+    by_name.set_axis([17, 44]).to_json(tmp_path/"columns.json")
+    assert cola("score", model, "columns.json", "columns.csv")[2] == 0
+    assert pd.read_csv("columns.csv")["index"].tolist() == [17, 44]
+
+def test_labels_that_have_nothing_to_do_with_the_models(cola, copied, tmp_path):
+    changed(copied/"config.json", id2label={0: "good", 1: "bad"}, positive_label="bad")
+    rows = "".join(f"He left {number}.,{('ham', 'spam')[number % 2]}\n" for number in range(20))
+    (tmp_path/"a.csv").write_text(f"sentence,label\n{rows}")
+    refused(cola("evaluate", copied, "--data", "a.csv"), "the corpus ham from spam")
+
+def test_a_report_is_not_written_over_what_came_meanwhile(cola, model, tmp_path, monkeypatch):
+    from cola_nbdev import packing
+    real = packing.predict_splits
+
+    def meanwhile(*arguments, **options):
+        (tmp_path/"out").mkdir()
+        (tmp_path/"out"/"report.html").write_text("mine")
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(packing, "predict_splits", meanwhile)
+    refused(cola("evaluate", model, "--data", "demo", "--out", "out"), "out exists already")
+    assert (tmp_path/"out"/"report.html").read_text() == "mine"
+
+def test_renamed_labels_are_another_recipe(cola, tmp_path):
+    rows = "".join(f"He left {number}.,{{{number % 2}}}\n" for number in range(40))
+    tiny = ["train", "--epochs", 1, "--data", "a.csv", "--model", "tiny", "--out", "run"]
+    (tmp_path/"a.csv").write_text("sentence,label\n" + rows.format("ham", "spam"))
+    assert "saved in" in cola(*tiny, "--positive", "spam")[0]
+    (tmp_path/"a.csv").write_text("sentence,label\n" + rows.format("no", "yes"))
+    refused(cola(*tiny, "--positive", "yes", "--resume"), "is a run of another recipe")
+
+def test_a_copy_of_a_run_is_no_other_seed(finished, tmp_path):
+    for name in ("seed-1", "copy"): shutil.copytree(finished, tmp_path/"runs"/name)
+    with pytest.raises(ColaError, match="have the same seed"): load_predictions(tmp_path/"runs")
+
+def test_pairs_lose_no_phenomenon_and_no_file(cola, model, tmp_path):
+    (tmp_path/"pairs").mkdir()
+    row = {"sentence_good": "He left.", "sentence_bad": "Him left.", "UID": "all"}
+    (tmp_path/"pairs"/"a.ndjson").write_text(json.dumps(row) + "\n")
+    refused(cola("pairs", model, "pairs"), "has a phenomenon called 'all'")
+    (tmp_path/"pairs"/"b.xlsx").write_text("")
+    refused(cola("pairs", model, "pairs"), "holds b.xlsx, which is no table of pairs")
+
+def test_only_files_of_a_model_are_uploaded(cola, copied):
+    (copied/"README.md").write_text("A card.")
+    for name in ("notes.txt", "private/vocab.txt", "onnx/more/model.onnx"):
+        (copied/name).parent.mkdir(parents=True, exist_ok=True)
+        (copied/name).write_text("secret")
+        refused(cola("push", copied, "me/judge"), f"{name} does not belong to a model")
+        (copied/name).unlink()
+
+@pytest.mark.parametrize("options", [["5"], ["inf"], [".01", "--power", "0"],
+                                     [".01", "--power", "2"], [".01", "--power", "nan"]])
+def test_a_plan_that_makes_no_sense(cola, options):
+    refused(cola("plan", *options), "the difference must be above 0 and below 2")
+
+def test_distillation_needs_a_teacher_and_a_file(cola, model, tmp_path):
+    os.mkfifo(tmp_path/"pipe")
+    distill = ["distill", "--model", "tiny", "--epochs", 1, "--out", "run", "--teacher"]
+    with within(60): refused(cola(*distill, model, "--unlabelled", "pipe"), "is no ordinary file")
+    refused(cola(*distill), "there is no teacher")
+
+def test_the_page_counts_labels_of_any_name():
+    table = pd.DataFrame({"sentence": ["a", "b"], "label": ["bad", "good"],
+                          "probability": [.9, .1], "truncated": False})
+    table.attrs["positive"] = "bad"
+    assert "1 of them bad" in app.results_view(table, "a.txt")
+    assert "probability of bad: 90.0%" in app.view("card", table.iloc[0])
 
 @needs("pyarrow")
 def test_a_number_that_json_does_not_know(cola, model, tmp_path):
