@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import logging
+import os
 import re
 import tempfile
 import warnings
@@ -20,11 +22,19 @@ from huggingface_hub.utils import validate_repo_id
 from sklearn.metrics import matthews_corrcoef
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .basics import ColaError, explain, fsync, write_atomic
+from cola_nbdev.basics import (
+    ColaError,
+    explain,
+    file_sha256,
+    fsync,
+    read_record,
+    write_atomic,
+)
 from .data import Corpus
 from .model import max_positions, model_folder
 from .packing import predict_splits
-from .prediction import NO_ONNX, ONNX_FILES, Judge
+from .prediction import NO_ONNX, ONNX_FILES, ONNX_RECORD, Judge
+from .tokenization import model_identity
 
 # %% auto #0
 __all__ = ['SECTION', 'HUB_FILES', 'write_onnx', 'export_onnx', 'push']
@@ -59,6 +69,18 @@ def _write_fp32(model, tokenizer, file):
                       input_names=names, output_names=["logits"], dynamo=True, verbose=False,
                       dynamic_shapes=dict.fromkeys(names, sizes), external_data=False)
 
+def _check_replaceable(target):
+    "The files of an earlier export; `ColaError` if another one is in the way"
+    record = target/ONNX_RECORD
+    known = read_record(record, "remove it", files=dict) if record.exists() else {}
+    for name in ONNX_FILES.values():
+        file = target/name
+        if os.path.lexists(file) and (file.is_symlink()
+                                      or file_sha256(file) != known.get("files", {}).get(name)):
+            raise ColaError(f"{file} was not made by cola export, or has been changed since; move "
+                            "it away")
+    return [name for name in ONNX_FILES.values() if (target/name).exists()]
+
 def write_onnx(model: PreTrainedModel,              # from `load_model`
                tokenizer: PreTrainedTokenizerBase,  # the one that belongs to it
                folder: str | Path,                  # of the model; gets onnx/
@@ -66,6 +88,7 @@ def write_onnx(model: PreTrainedModel,              # from `load_model`
               ) -> list[Path]:                      # the files; `ColaError` if it can't be done
     "Write a model as ONNX"
     target = Path(folder)/"onnx"
+    earlier = _check_replaceable(target)
     try:
         from onnxruntime.quantization import quantize_dynamic  # an optional extra
         target.mkdir(parents=True, exist_ok=True)
@@ -74,6 +97,10 @@ def write_onnx(model: PreTrainedModel,              # from `load_model`
             _write_fp32(model, tokenizer, files[0])
             if int8: quantize_dynamic(files[0], files[1])
             for file in files: fsync(file)
+            for name in earlier: (target/name).unlink()
+            known = {"model": model_identity(folder),
+                     "files": {file.name: file_sha256(file) for file in files}}
+            write_atomic(target/ONNX_RECORD, json.dumps(known, indent=1))
             return [file.replace(target/file.name) for file in files]
     except ImportError: raise ColaError(NO_ONNX) from None
     except OSError as error:
@@ -131,7 +158,8 @@ def export_onnx(folder: str | Path,     # of a fine-tuned model; its card gets a
     return table
 
 # %% ../nbs/22_export.ipynb #push
-HUB_FILES = r"[^/]+\.(json|safetensors|model|jinja)|(vocab|merges)\.txt|README\.md|onnx/[^/]+\.onnx"
+HUB_FILES = (r"[^/]+\.(json|safetensors|model|jinja)|(vocab|merges)\.txt|README\.md|"
+             r"onnx/[^/]+\.(onnx|json)")
 
 def _check_model(folder):
     for name in ("config.json", "model.safetensors", "README.md"):

@@ -72,10 +72,10 @@ if TYPE_CHECKING:  # a judge starts fast; these are imported where they are used
     from cola_nbdev.training import Run
 
 # %% auto #0
-__all__ = ['HELD_OUT', 'DONT_KNOW', 'ONNX_FILES', 'NO_ONNX', 'CARD', 'TASK', 'LIMITS', 'OWN_TASK', 'OWN_LIMITS', 'BASE_MODELS',
-           'MARK', 'OVERWRITES', 'RUN_FILES', 'MODEL_FILES', 'save_judge', 'Classifier', 'abstention_limit', 'Judge',
-           'OnnxModel', 'model_card', 'check_output', 'read_metrics', 'check_recipe', 'versions', 'known_of',
-           'write_results', 'fine_tune']
+__all__ = ['HELD_OUT', 'DONT_KNOW', 'ONNX_FILES', 'ONNX_RECORD', 'NO_ONNX', 'CARD', 'TASK', 'LIMITS', 'OWN_TASK', 'OWN_LIMITS',
+           'BASE_MODELS', 'MARK', 'OVERWRITES', 'RUN_FILES', 'MODEL_FILES', 'save_judge', 'Classifier',
+           'abstention_limit', 'Judge', 'OnnxModel', 'model_card', 'check_output', 'read_metrics', 'check_recipe',
+           'versions', 'known_of', 'write_results', 'fine_tune']
 
 # %% ../nbs/18_prediction.ipynb #save-judge
 def save_judge(run: Run,            # a finished run
@@ -241,6 +241,7 @@ class Judge(Classifier):
 
 # %% ../nbs/18_prediction.ipynb #onnx-network
 ONNX_FILES = {"fp32": "model.onnx", "int8": "model_int8.onnx"}
+ONNX_RECORD = "cola_nbdev.json"  # in onnx/: which model it was made from, and what was written
 NO_ONNX = 'ONNX needs two more packages; run: pip install "cola_nbdev[onnx]"'
 
 class OnnxModel(torch.nn.Module):
@@ -258,6 +259,10 @@ class OnnxModel(torch.nn.Module):
         except ImportError:
             raise ColaError(NO_ONNX) from None
         file = Path(folder)/"onnx"/ONNX_FILES[format]
+        record, again = file.with_name(ONNX_RECORD), f"write it again: cola export {folder}"
+        known = read_record(record, again) if record.exists() else {}
+        if file.exists() and known.get("model") != model_identity(folder):
+            raise ColaError(f"{file} was not made from these weights; {again}")
         self.config = from_pretrained(AutoConfig, folder)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()

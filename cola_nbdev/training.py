@@ -363,8 +363,11 @@ def restore_state(state: TrainState,    # new; gets everything that was saved
     # the losses were added up over the processes
     state.losses = losses.to(processes.device) / processes.world_size
     for name in TrainState.FACTS:
-        kind = (list, tuple) if isinstance(getattr(state, name), (list, tuple)) else (int, float)
-        if not isinstance(facts[name], kind): raise TypeError(f"{name} is {facts[name]!r}")
+        kind = type(getattr(state, name))
+        if not isinstance(facts[name], {tuple: list, float: (int, float)}.get(kind, kind)):
+            raise TypeError(f"{name} is {facts[name]!r}")
+        if kind in (int, float) and facts[name] < (name == "chunks"):
+            raise ValueError(f"{name} is {facts[name]}")
         setattr(state, name, facts[name])
     state.best_score = tuple(state.best_score)
     state.schedule.load_state_dict(facts["schedule"])

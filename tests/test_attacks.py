@@ -1329,6 +1329,22 @@ def test_pairs_lose_no_phenomenon_and_no_file(cola, model, tmp_path):
     (tmp_path/"pairs"/"b.xlsx").write_text("")
     refused(cola("pairs", model, "pairs"), "holds b.xlsx, which is no table of pairs")
 
+@needs("onnxruntime")
+def test_an_export_replaces_nothing_but_an_export(cola, copied):
+    (copied/"onnx").mkdir(exist_ok=True)
+    (copied/"onnx"/"model.onnx").write_text("mine")
+    refused(cola("export", copied, "--data", "demo"), "was not made by cola export")
+    assert (copied/"onnx"/"model.onnx").read_text() == "mine"
+    with pytest.raises(ColaError, match="was not made from these weights"):
+        Judge(copied, onnx="fp32")
+    (copied/"onnx"/"model.onnx").unlink()
+    for options in ([], ["--no-int8"]):
+        assert cola("export", copied, "--data", "demo", *options)[2] == 0
+    assert {path.name for path in (copied/"onnx").iterdir()} == {"model.onnx", "cola_nbdev.json"}
+    changed(copied/"config.json", layer_norm_eps=.1)
+    with pytest.raises(ColaError, match="was not made from these weights"):
+        Judge(copied, onnx="fp32")
+
 def test_only_files_of_a_model_are_uploaded(cola, copied):
     (copied/"README.md").write_text("A card.")
     for name in ("notes.txt", "private/vocab.txt", "onnx/more/model.onnx"):
