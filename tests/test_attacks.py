@@ -1058,7 +1058,8 @@ def test_a_finished_journal_whose_file_is_gone(tmp_path, model, finished, cola):
             fine_tune(small(), TINY, run, resume=True, progress=False)
 
 @pytest.mark.parametrize(("name", "value"), [
-    ("epoch", None), ("step", "1"), ("seconds", None), ("history", 5), ("best_score", 1)])
+    ("epoch", None), ("step", "1"), ("seconds", None), ("history", 5), ("best_score", 1),
+    ("epoch", 1.5), ("step", -1), ("chunks", 0)])
 def test_a_checkpoint_with_a_fact_of_another_kind(tmp_path, name, value):
     from cola_nbdev.training import train
     train(small().train, TINY, tmp_path, progress=False)
