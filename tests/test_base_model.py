@@ -12,10 +12,13 @@ import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
-from cola_nbdev import tokenization
-from cola_nbdev.basics import ColaError
+from cola_nbdev import anatomy, attribution, inspection, tokenization
+from cola_nbdev.basics import LABELS, ColaError
+from cola_nbdev.data import load_corpus
 from cola_nbdev.tokenization import MPNET_FILES, MPNET_PARTS
 
 WEIGHTS = bytes(range(256)) * 40
@@ -101,3 +104,57 @@ def test_a_cache_that_cannot_be_written_is_named(site, tmp_path, monkeypatch):
     (tmp_path/"file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path/"file"))
     with pytest.raises(ColaError, match=f"cannot unpack mpnet into {tmp_path}/file"): find_mpnet()
+
+# --- everything that takes minilm takes it ---
+
+@pytest.fixture(scope="module")
+def judge(tmp_path_factory):
+    "The real tokenizer, and a small model of mpnet's architecture"
+    from transformers import MPNetConfig, MPNetForSequenceClassification
+
+    from cola_nbdev.prediction import Judge
+    try: tokenizer = tokenization.load_tokenizer("mpnet")
+    except ColaError: pytest.skip('needs mpnet: pip install "cola_nbdev[base]"')
+    folder = tmp_path_factory.mktemp("mpnet")
+    torch.manual_seed(0)
+    small = MPNetConfig(vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2,
+                        num_attention_heads=2, intermediate_size=64, id2label=LABELS)
+    MPNetForSequenceClassification(small).save_pretrained(folder)
+    tokenizer.model_max_length = 64
+    tokenizer.save_pretrained(folder)
+    return Judge(folder)
+
+SENTENCE, OTHER = "The keys to the cabinet are heavy.", "The keys to the cabinet is heavy."
+
+def test_its_tokens_are_shown(judge):
+    shown = tokenization.show_tokens(SENTENCE, judge.tokenizer)
+    assert "cabinet" in shown._repr_html_()
+
+def test_its_shapes_and_its_step_are_shown(judge):
+    encoded = tokenization.encode([SENTENCE, OTHER], judge.tokenizer)
+    batch = next(iter(tokenization.make_batches(encoded, [[0, 1]], [1, 0])))
+    trace = anatomy.trace_forward(judge.model, batch)
+    assert {"embeddings", "layer 1", "layer 2", "head"} <= set(trace.table.part)
+    times = anatomy.measure_step(judge.model, batch, steps=1)
+    assert {"attention", "feed-forward", "optimizer"} <= set(times.table.kind)
+
+def test_its_verdict_is_divided_among_words(judge):
+    assert attribution.what_if(judge, SENTENCE).table.word.nunique() == 7
+    assert attribution.attribution(judge, SENTENCE).complete
+
+def test_its_attention_and_its_layers_are_read(judge):
+    table = inspection.attention_table(judge, SENTENCE, layer=2, head=1).table
+    assert table.sum(axis=1).round(3).eq(1).all()
+    assert inspection.minimal_pair(judge, SENTENCE, OTHER).layers.shape[0] == 3  # embeddings, and two
+    corpus = load_corpus("demo").dev["in_domain_dev"][:80]
+    probe = inspection.layer_probe(judge.model, judge.tokenizer, corpus.sentence, corpus.label)
+    assert probe.table.layer.nunique() == 3
+
+def test_it_is_exported(judge):
+    from cola_nbdev.export import write_onnx
+    from cola_nbdev.prediction import Judge
+    folder = Path(judge.files[0])
+    write_onnx(judge.model, judge.tokenizer, folder, int8=False)
+    both = judge, Judge(folder, onnx="fp32")
+    one, other = (each(SENTENCE, OTHER).probability for each in both)
+    assert np.abs(one - other).max() < 1e-5
