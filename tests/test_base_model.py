@@ -145,7 +145,7 @@ def test_its_verdict_is_divided_among_words(judge):
 def test_its_attention_and_its_layers_are_read(judge):
     table = inspection.attention_table(judge, SENTENCE, layer=2, head=1).table
     assert table.sum(axis=1).round(3).eq(1).all()
-    assert inspection.minimal_pair(judge, SENTENCE, OTHER).layers.shape[0] == 3  # embeddings, and two
+    assert inspection.minimal_pair(judge, SENTENCE, OTHER).layers.shape[0] == 3
     corpus = load_corpus("demo").dev["in_domain_dev"][:80]
     probe = inspection.layer_probe(judge.model, judge.tokenizer, corpus.sentence, corpus.label)
     assert probe.table.layer.nunique() == 3
