@@ -65,11 +65,12 @@ def main():
         asked = predictions[["split", "label"]]
         asked.insert(1, "row", asked.groupby("split").cumcount())
         if table is None: table = asked
-        assert (table[["split", "row", "label"]] == asked).all(axis=None), "other sentences"
+        assert (table[["split", "row", "label"]] == asked).to_numpy().all(), "other sentences"
         seed = metrics["config"]["seed"]
         table[f"{name} {seed}"] = predictions.logit.round(4)
         kept[name, seed] = {"name": name, "seed": seed, **facts_of(path.parent, metrics)}
         print(name, seed, kept[name, seed]["rules"], flush=True)
+    if table is None: raise SystemExit(f"there is no finished run in {folder}")
     table.to_csv(LOGITS, index=False)
     RUNS.write_text("".join(json.dumps(kept[key]) + "\n" for key in sorted(kept)))
 

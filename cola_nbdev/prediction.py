@@ -304,8 +304,7 @@ CARD = """---
 |---|---|---|---|---|
 {scores}
 
-The intervals are bootstrap intervals over the sentences of one run; another seed gives another
-score.
+The intervals are those of one run, over its sentences; another seed gives another score.
 
 ## Training
 
