@@ -96,7 +96,9 @@ def stage_code(cell):
         if "text/html" in data: data["text/html"] = tidy(data["text/html"])
     if "fig-alt" in found:
         alt = found["fig-alt"].strip("\"'")
-        new.metadata["mystnb"] = {"image": {"alt": alt, "classes": "plot"}}
+        shades = re.search(r"\b(dark|pale|light|yellow)", alt)  # must stay as they are described
+        classes = "plot shades" if shades else "plot"
+        new.metadata["mystnb"] = {"image": {"alt": alt, "classes": classes}}
     if found.get("echo") == "false": new.metadata.tags = ["remove-input"]
     elif is_imports(code) and not new.outputs: new.metadata.tags = ["hide-input"]
     return new
