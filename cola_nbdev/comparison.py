@@ -93,8 +93,8 @@ def load_predictions(path: str | Path,  # a run, a folder of runs (`cola seeds`)
     for run, file in zip(runs, files, strict=True): check_same(runs[0], run, files[0], file)
     seeds = {}
     for run, file in zip(runs, files, strict=True):
-        seed = tuple(run.attrs["config"].get(name) for name in SEEDS)
-        if seed in seeds and any(part is not None for part in seed):
+        seed = str([run.attrs["config"].get(name) for name in SEEDS])
+        if seed in seeds and "seed" in run.attrs["config"]:
             raise ColaError(f"{seeds[seed].parent} and {file.parent} have the same seed, so they "
                             "are one run; remove one of them")
         seeds[seed] = file

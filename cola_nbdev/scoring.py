@@ -374,10 +374,10 @@ def check_files(source: str | Path,         # a file, or - for standard input
 def _check_out(out, source, overwrite):
     if not out.parent.is_dir():
         raise ColaError(f"there is no folder {out.parent}; make it, or choose another OUT")
+    if str(source) != "-" and out.exists() and out.samefile(source):
+        raise ColaError(f"{out} is the file to be read; choose another OUT")
     if out.is_symlink(): raise ColaError(f"{out} is a link; give the file that it leads to")
     if not out.exists(): return
-    if str(source) != "-" and out.samefile(source):
-        raise ColaError(f"{out} is the file to be read; choose another OUT")
     if not out.is_file(): raise ColaError(f"{out} is no ordinary file; choose another OUT")
     if out.stat().st_dev != out.parent.stat().st_dev:
         raise ColaError(f"{out} is a mount point, which can't be replaced; choose another OUT")

@@ -148,8 +148,9 @@ def size_images(app, pagename, templatename, context, doctree):
     "Images say how large they are, so that what stands below does not jump when they arrive"
     for node in doctree.findall(nodes.image) if doctree else ():
         width, height = imagesize.get(Path(app.srcdir, node["candidates"]["*"]))
-        context["body"] = context["body"].replace(
-            f'{node["uri"]}"', f'{node["uri"]}" width="{width}" height="{height}"')
+        sized = f'{node["uri"]}" width="{width}" height="{height}"'
+        theirs = re.escape(node["uri"]) + r'"(?: (?:width|height|style)="[^"]*")*'
+        context["body"] = re.sub(theirs, sized, context["body"])
 
 def setup(app):
     app.add_html_math_renderer("mathml", (mathml("inline"), None), (mathml("block"), None))

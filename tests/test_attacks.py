@@ -1380,11 +1380,11 @@ def test_a_number_that_json_does_not_know(cola, model, tmp_path):
 
 def test_a_link_is_not_written_over(cola, model, tmp_path):
     (tmp_path/"a.csv").write_text(GOOD)
-    for name, target in (("o.csv", "nowhere.csv"), ("p.csv", "a.csv")):
+    (tmp_path/"test.tsv").write_text("index\tsentence\n0\tHe left.\n")
+    for name, target in (("o.csv", "nowhere.csv"), ("p.csv", "test.tsv")):
         (tmp_path/name).symlink_to(target)
         refused(cola("score", model, "a.csv", name, "--overwrite"), f"{name} is a link")
         assert (tmp_path/name).is_symlink()
-    (tmp_path/"test.tsv").write_text("index\tsentence\n0\tHe left.\n")
     refused(cola("glue", model, "test.tsv", "--out", "o.csv"), "o.csv exists already")
 
 def test_a_corpus_that_counts_the_other_way_round(cola, copied, tmp_path):
