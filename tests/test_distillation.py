@@ -96,3 +96,10 @@ def test_teachers_with_other_labels_are_refused(model):
     corpus = replace(small(), names=("ham", "spam"))
     with pytest.raises(ColaError, match="the corpus ham from spam; choose another teacher"):
         distill(corpus, [model], CONFIG)
+
+def test_a_student_opens_in_a_bare_pipeline(model, tmp_path):
+    from transformers import pipeline
+    report = distill(small(), [model], CONFIG, tmp_path/"student", progress=False)
+    bare = pipeline("text-classification", str(tmp_path/"student"/"model"))
+    row = report.predictions.iloc[0]
+    assert bare(row.sentence)[0]["label"] == ("unacceptable", "acceptable")[row.predicted]
