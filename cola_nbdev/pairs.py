@@ -67,6 +67,7 @@ def load_pairs(path: str | Path,  # a file with two sentences in a row, or in tw
     path, files = Path(path), [Path(path)]
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if not file.name.startswith("."))
+        files = [file for file in files if file.is_file() and file.suffix not in (".md", ".txt")]
         if other := [file.name for file in files if not file.name.lower().endswith(KINDS)]:
             raise ColaError(f"{path} holds {other[0]}, which is no table of pairs; move it away")
     pairs = [_pairs_of_file(file) for file in files]

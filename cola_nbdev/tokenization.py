@@ -181,7 +181,8 @@ def _check_references(folder):
         if not re.fullmatch(r"[^/\\]+\.json", str(name)):
             raise ColaError(f"{path} names {name!r}; a tokenizer must be JSON in {folder}")
     config = _record(folder/"config.json")
-    unread = config.get("label2id") and not config.get("id2label")  # transformers reads this one
+    own = {*(config.get("label2id") or ())} - {"LABEL_0", "LABEL_1"}
+    unread = own and not config.get("id2label")  # the only one that transformers reads
     for what, is_so in {
             "config.json names its weights; call them model.safetensors":
                 "transformers_weights" in config,

@@ -1043,7 +1043,7 @@ def test_the_scaler_is_saved_and_restored(demo, processes, tmp_path, monkeypatch
     scaler = Mock(state_dict=lambda: {"scale": 1024.})
     accelerator = SimpleNamespace(scaler=scaler)
     fake: Any = SimpleNamespace(total=processes.total, rank=0, device=processes.device,
-                                accelerator=accelerator)
+                                accelerator=accelerator, world_size=2)
     save_state(tmp_path, state, {}, fake)
     newest = latest_checkpoint(tmp_path)
     assert newest
@@ -1055,7 +1055,7 @@ def test_the_scaler_is_saved_and_restored(demo, processes, tmp_path, monkeypatch
     for rank in (0, 1):  # they are added up over the processes
         fake.rank, fake.accelerator.scaler = rank, None
         restore_state(state, tensors, facts, fake)
-        assert set(state.losses.tolist()) == {1 - rank}
+        assert set(state.losses.tolist()) == {.5}
     before = latest_checkpoint(tmp_path)
     save_state(tmp_path, state, {}, fake)  # the second process writes nothing
     fake.rank, state.step = 0, 1
@@ -1496,15 +1496,17 @@ def test_a_lead_over_baselines():
     assert "lead" not in _scores({"base": runs[0]}, {}, dev, "both")["one"]
 
 def test_what_teachers_think(demo):
-    from cola_nbdev.experiments import _taught
+    from cola_nbdev.experiments import ask_teachers
     def judge(probability, name):
         return SimpleNamespace(fingerprint=name, predict_probability=lambda sentences, done: (
             np.full(len(sentences), probability), None))
     corpus = Corpus("demo", {"train": demo, "dev": demo[3:5]})
-    judges = [judge(.2, "a"), judge(.6, "b")]
-    found = _taught(corpus, judges, [*demo.sentence[:6], demo.sentence[0]], False)
-    assert found.sentence.tolist() == demo.sentence[[0, 1, 2, 5]].tolist()
-    assert found.label.tolist() == near([.4] * 4) and set(found.teacher) == {"a b"}
+    judges: Any = [judge(.2, "a"), judge(.6, "b")]
+    more = ["One more.", demo.sentence[0], demo.sentence[3]]
+    found = ask_teachers(judges, corpus, more, corrupted=0, progress=False)
+    asked = [*demo.sentence.drop([3, 4]).drop_duplicates(), "One more."]  # no dev sentence
+    assert found.sentence.tolist() == asked
+    assert found.label.tolist() == near([.4] * len(asked)) and set(found.teacher) == {"a b"}
 
 def test_vectors_of_first_tokens():
     from cola_nbdev.experiments import cls_vectors, first_half
