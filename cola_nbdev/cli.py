@@ -73,7 +73,7 @@ def cola_train(
     config: OmitArgPrefixes[Config],  # the settings of the run
     source: OmitArgPrefixes[Source],  # the sentences
     out: Path,  # gets model/, metrics.json, history.csv, predictions.csv, report.html and the plots
-    recipe: bool = False,  # start from what did best for this model on CoLA; other options count
+    recipe: bool = False,  # what did best for this model on CoLA, where nothing else is set
     overwrite: bool = False,  # replace an earlier run, finished or not
     resume: bool = False,  # continue an interrupted run; if there is none, start one
 ) -> None:

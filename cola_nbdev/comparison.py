@@ -70,6 +70,16 @@ def metrics_of(folder: Path,  # of a run
     with suppress(ColaError): return read_record(folder/"metrics.json", splits=dict, config=dict)
     return {}
 
+def _check_seeds(runs, files):
+    "Refuse a run that is there twice: it would count as another seed"
+    seeds = {}
+    for run, file in zip(runs, files, strict=True):
+        seed = str([run.attrs["config"].get(name) for name in SEEDS])
+        if seed in seeds and "seed" in run.attrs["config"]:
+            raise ColaError(f"{seeds[seed].parent} and {file.parent} have the same seed, so they "
+                            "are one run; remove one of them")
+        seeds[seed] = file
+
 def load_predictions(path: str | Path,  # a run, a folder of runs (`cola seeds`), or predictions.csv
                     ) -> list[pd.DataFrame]:  # of one recipe on the same sentences, or `ColaError`
     "The predictions of one run or of all runs in a folder; `attrs` has `together` and `config`"
@@ -91,13 +101,7 @@ def load_predictions(path: str | Path,  # a run, a folder of runs (`cola seeds`)
         recipes.append({name: value for name, value in run.attrs["config"].items()
                         if name not in (*SEEDS, *CHECKPOINT_SETTINGS)})
     for run, file in zip(runs, files, strict=True): check_same(runs[0], run, files[0], file)
-    seeds = {}
-    for run, file in zip(runs, files, strict=True):
-        seed = str([run.attrs["config"].get(name) for name in SEEDS])
-        if seed in seeds and "seed" in run.attrs["config"]:
-            raise ColaError(f"{seeds[seed].parent} and {file.parent} have the same seed, so they "
-                            "are one run; remove one of them")
-        seeds[seed] = file
+    _check_seeds(runs, files)
     if differ := {name for recipe in recipes for name in recipe
                   if recipe[name] != recipes[0].get(name)}:
         raise ColaError(f"{path} holds runs of different recipes (they differ in "

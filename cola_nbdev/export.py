@@ -22,14 +22,7 @@ from huggingface_hub.utils import validate_repo_id
 from sklearn.metrics import matthews_corrcoef
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from cola_nbdev.basics import (
-    ColaError,
-    explain,
-    file_sha256,
-    fsync,
-    read_record,
-    write_atomic,
-)
+from .basics import ColaError, explain, file_sha256, fsync, read_record, write_atomic
 from .data import Corpus
 from .model import max_positions, model_folder
 from .packing import predict_splits
@@ -70,7 +63,7 @@ def _write_fp32(model, tokenizer, file):
                       dynamic_shapes=dict.fromkeys(names, sizes), external_data=False)
 
 def _check_replaceable(target):
-    "The files of an earlier export; `ColaError` if another one is in the way"
+    "Refuse a file that no export has written"
     record = target/ONNX_RECORD
     known = read_record(record, "remove it", files=dict) if record.exists() else {}
     for name in ONNX_FILES.values():
@@ -79,7 +72,6 @@ def _check_replaceable(target):
                                       or file_sha256(file) != known.get("files", {}).get(name)):
             raise ColaError(f"{file} was not made by cola export, or has been changed since; move "
                             "it away")
-    return [name for name in ONNX_FILES.values() if (target/name).exists()]
 
 def write_onnx(model: PreTrainedModel,              # from `load_model`
                tokenizer: PreTrainedTokenizerBase,  # the one that belongs to it
@@ -88,7 +80,7 @@ def write_onnx(model: PreTrainedModel,              # from `load_model`
               ) -> list[Path]:                      # the files; `ColaError` if it can't be done
     "Write a model as ONNX"
     target = Path(folder)/"onnx"
-    earlier = _check_replaceable(target)
+    _check_replaceable(target)
     try:
         from onnxruntime.quantization import quantize_dynamic  # an optional extra
         target.mkdir(parents=True, exist_ok=True)
@@ -97,7 +89,7 @@ def write_onnx(model: PreTrainedModel,              # from `load_model`
             _write_fp32(model, tokenizer, files[0])
             if int8: quantize_dynamic(files[0], files[1])
             for file in files: fsync(file)
-            for name in earlier: (target/name).unlink()
+            for name in ONNX_FILES.values(): (target/name).unlink(missing_ok=True)
             known = {"model": model_identity(folder),
                      "files": {file.name: file_sha256(file) for file in files}}
             write_atomic(target/ONNX_RECORD, json.dumps(known, indent=1))

@@ -75,8 +75,7 @@ def load_pairs(path: str | Path,  # a file with two sentences in a row, or in tw
         raise ColaError(f"there are no pairs in {path}; .jsonl or .csv files of pairs are needed")
     found = pd.concat(pairs, ignore_index=True)
     if taken := {*found.phenomenon} & {*TOTALS}:
-        raise ColaError(f"{path} has a phenomenon called {min(taken)!r}, as the row of all pairs "
-                        "is; give it another name")
+        raise ColaError(f"{path} has a phenomenon called {min(taken)!r}; give it another name")
     return found
 
 # %% ../nbs/21_pairs.ipynb #evaluate-pairs

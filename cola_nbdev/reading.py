@@ -352,28 +352,33 @@ def _json_row(line):
     row.text, row.inexact = line.strip(), inexact
     return row
 
+def _named(names, rows): return [dict(zip(names, row, strict=True)) for row in rows]
+
+def _keyed(keys, rows):
+    "Rows with their names, where these are more than numbers"
+    if [*map(str, keys)] == [*map(str, range(len(rows)))]: return rows
+    if any("index" in row for row in rows): raise ValueError("two names for a row")
+    return [{"index": key} | row for key, row in zip(keys, rows, strict=True)]
+
+def _split_records(found):
+    "The rows under `data`: objects, or lists with their columns (and index) beside them"
+    if any(isinstance(each, list) for key, each in found.items()
+           if key not in ("data", "columns", "index")): raise ValueError("two tables")
+    rows = found["data"]
+    if names := found.get("columns"): rows = _named(names, rows)
+    return _keyed(found.get("index") or range(len(rows)), rows)
+
 def _records(found):
     "The rows of a JSON document in any layout of pandas"
-    def named(names, rows): return [dict(zip(names, row, strict=True)) for row in rows]
-
-    def keyed(keys, rows):  # names of rows that are more than their numbers are kept
-        if [*map(str, keys)] == [*map(str, range(len(rows)))]: return rows
-        return [{"index": key} | row for key, row in zip(keys, rows, strict=True)]
-
     if isinstance(found, list): return found
-    data, names = found.get("data"), found.get("columns")
-    if isinstance(data, list):
-        if any(isinstance(each, list) for key, each in found.items()
-               if key not in ("data", "columns", "index")): raise ValueError("two tables")
-        rows = named(names, data) if names else data
-        return keyed(found.get("index") or range(len(rows)), rows)
+    if isinstance(found.get("data"), list): return _split_records(found)
     values = [*found.values()]
     kinds = {*map(type, values)}
-    if kinds == {list}: return named(found, zip(*values, strict=True))
+    if kinds == {list}: return _named(found, zip(*values, strict=True))
     if kinds != {dict}: return [found]
     rows = [*dict.fromkeys(chain(*values))]
-    if not all(row.isdigit() for row in rows): return keyed(found, values)  # a key for each row
-    return keyed(rows, named(found, ([column.get(row) for column in values] for row in rows)))
+    if not all(row.isdigit() for row in rows): return _keyed(found, values)  # a key for each row
+    return _keyed(rows, _named(found, ([column.get(row) for column in values] for row in rows)))
 
 def _document(texts, name):
     "The rows of a JSON document; None: it isn't one"

@@ -182,12 +182,12 @@ def _check_references(folder):
             raise ColaError(f"{path} names {name!r}; a tokenizer must be JSON in {folder}")
     config = _record(folder/"config.json")
     own = {*(config.get("label2id") or ())} - {"LABEL_0", "LABEL_1"}
-    unread = own and not config.get("id2label")  # the only one that transformers reads
+    unread = own and not config.get("id2label")  # the one that is read
     for what, is_so in {
             "config.json names its weights; call them model.safetensors":
                 "transformers_weights" in config,
             "config.json has label2id without id2label; add id2label": unread,
-            "this is an adapter; merge it into its model and save that":
+            "this is an adapter; merge it into its model":
                 (folder/"adapter_config.json").exists()}.items():
         if is_so: raise ColaError(f"{folder}: {what}")
 

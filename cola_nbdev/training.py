@@ -363,12 +363,11 @@ def restore_state(state: TrainState,    # new; gets everything that was saved
     # the losses were added up over the processes
     state.losses = losses.to(processes.device) / processes.world_size
     for name in TrainState.FACTS:
-        kind = type(getattr(state, name))
-        if not isinstance(facts[name], {tuple: list, float: (int, float)}.get(kind, kind)):
-            raise TypeError(f"{name} is {facts[name]!r}")
-        if kind in (int, float) and facts[name] < (name == "chunks"):
-            raise ValueError(f"{name} is {facts[name]}")
-        setattr(state, name, facts[name])
+        value, kind = facts[name], type(getattr(state, name))
+        fits = isinstance(value, {tuple: list, float: (int, float)}.get(kind, kind))
+        if fits and kind in (int, float): fits = value >= (name == "chunks")
+        if not fits: raise TypeError(f"{name} is {value!r}")
+        setattr(state, name, value)
     state.best_score = tuple(state.best_score)
     state.schedule.load_state_dict(facts["schedule"])
     for group, rate in zip(state.optimizer.param_groups, state.schedule.get_last_lr(), strict=True):

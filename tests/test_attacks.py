@@ -1282,6 +1282,8 @@ def test_a_quote_at_the_start_of_a_field_is_no_field_of_tsv(cola, model, tmp_pat
 def test_json_keeps_its_rows_and_their_names(cola, model, tmp_path):
     (tmp_path/"two.json").write_text('{"data": [{"sentence": "He left."}], "more": [{}]}')
     refused(cola("score", model, "two.json", "o.jsonl"), "JSON, but no table")
+    (tmp_path/"both.json").write_text('{"doc-17": {"sentence": "He left.", "index": 5}}')
+    refused(cola("score", model, "both.json", "o.jsonl"), "JSON, but no table")
     by_name = pd.DataFrame({"sentence": ["He left.", "She ran."]}, ["doc-17", "doc-44"])
     for layout in ("index", "split"):
         by_name.to_json(tmp_path/f"{layout}.json", orient=layout)
