@@ -127,7 +127,7 @@ def cola_evaluate(
     from cola_nbdev.prediction import Judge, check_output, known_of, versions
     if out: check_output(out, None)
     corpus, judge = source.load(dev_fraction=1), Judge(model, positive=_if_known(model, source))
-    judge.check_names(corpus.names)
+    judge.to_gpu().check_names(corpus.names)
     splits = _chosen(corpus, split)
     predictions = predict_splits(judge.model, judge.tokenizer, splits, judge.max_length,
                                  progress=True)
@@ -215,7 +215,7 @@ def cola_score(
     from cola_nbdev.prediction import Judge
     from cola_nbdev.scoring import check_files, score_file
     check_files(source, out, format, overwrite)  # before the model is loaded
-    judge = Judge(model, positive=positive)
+    judge = Judge(model, positive=positive).to_gpu()
     done = score_file(judge, source, out, column, format, overwrite)
     if out != "-": _say(f"scored in {out}: {_counts(done, OF_A_FILE)}")
 
@@ -328,7 +328,7 @@ def cola_pairs(
     "How often is the better sentence of a minimal pair preferred?"
     from cola_nbdev.pairs import evaluate_pairs, load_pairs
     from cola_nbdev.prediction import Judge
-    judge = Judge(model, positive=positive)
+    judge = Judge(model, positive=positive).to_gpu()
     _say(evaluate_pairs(judge, load_pairs(pairs), progress=True).round(3).to_string())
 
 def cola_glue(

@@ -359,7 +359,7 @@ def distill(corpus: Corpus,                 # `train` to learn from, other split
             resume: bool = False,           # continue an interrupted run, if there is one
            ) -> Report:                     # `ColaError` if a teacher has other labels
     "Train a small model to answer as larger ones do"
-    judges = [Judge(teacher) for teacher in teachers]
+    judges = [Judge(teacher).to_gpu() for teacher in teachers]
     if not judges: raise ColaError("there is no teacher; give --teacher RUN")
     for teacher, judge in zip(teachers, judges, strict=True):
         if judge.names != corpus.names:

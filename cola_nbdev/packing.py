@@ -183,7 +183,9 @@ class Packed(torch.nn.Module):
         stack, bias = base.transformer if kind == "distilbert" else base.encoder, None
         if kind == "mpnet":
             longest = len(hidden) // len(offsets) if mask is None else mask.shape[1]
-            bias = stack.compute_position_bias(hidden.new_empty(1, longest))
+            places = torch.arange(longest, device=hidden.device)
+            buckets = stack.relative_position_bucket(places - places[:, None])
+            bias = stack.relative_attention_bias(buckets).permute(2, 0, 1)[None]
         for layer in stack.layer:
             last = layer is stack.layer[-1]
             found = attend(layer, kind, hidden, flat_index, offsets, mask, last, bias)

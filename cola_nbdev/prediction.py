@@ -194,6 +194,11 @@ class Judge(Classifier):
             raise ColaError(f"the model tells {self.names[0]} from {self.names[1]}, the corpus "
                             f"{names[0]} from {names[1]}; name its labels as the model does")
 
+    def to_gpu(self):
+        "Itself, on a GPU of NVIDIA's if there is one: for many sentences"
+        if torch.cuda.is_available() and isinstance(self.model, torch.nn.Module): self.model.cuda()
+        return self
+
     @cached_property
     def fingerprint(self) -> str:
         "16 digits that follow from its files, and from the order of its labels"

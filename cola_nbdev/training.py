@@ -309,8 +309,7 @@ def fit(state: TrainState,      # moved along, step by step
        ) -> Iterator[str]:      # "step" after every step, "epoch" after every epoch
     "The loop: from wherever the state is to the end of the last epoch"
     step = partial(learn, state, config, processes)
-    is_bert = state.packed.is_packed and state.model.config.model_type == "bert"
-    graphs, graphed = processes.uses_graphs(is_bert), None
+    graphs, graphed = processes.uses_graphs(state.packed.is_packed), None
     while state.epoch < config.epochs:
         state.wrapped.train()
         on_labels = state.epoch >= config.corrupted_epochs
