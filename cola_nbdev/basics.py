@@ -30,10 +30,11 @@ if TYPE_CHECKING:
 
 
 # %% auto #0
-__all__ = ['ADDRESS', 'COLUMNS', 'LABELS', 'COUNTS', 'LANGUAGES', 'ColaError', 'printable', 'without_password', 'explain',
-           'in_one_line', 'log_odds', 'differences', 'is_blank', 'csv_line', 'file_sha256', 'fsync', 'write_atomic',
-           'read_bytes', 'read_record', 'check_free', 'path_within', 'progress_bar', 'environment_number',
-           'is_distributed', 'get_language', 'set_language', 'translate', 'new_axes', 'localize_axes']
+__all__ = ['ADDRESS', 'COLUMNS', 'LABELS', 'ONNX_FILES', 'ONNX_RECORD', 'COUNTS', 'LANGUAGES', 'ColaError', 'printable',
+           'without_password', 'explain', 'in_one_line', 'log_odds', 'differences', 'is_blank', 'csv_line',
+           'file_sha256', 'folder_identity', 'fsync', 'write_atomic', 'read_bytes', 'read_record', 'check_free',
+           'path_within', 'progress_bar', 'environment_number', 'is_distributed', 'get_language', 'set_language',
+           'translate', 'new_axes', 'localize_axes']
 
 # %% ../nbs/00_basics.ipynb #colaerror
 class ColaError(Exception):
@@ -91,6 +92,8 @@ def in_one_line(problem: str,  # what can't be done, with the name of the file
 # %% ../nbs/00_basics.ipynb #names
 COLUMNS = ["sentence_source", "label", "label_notes", "sentence", "phenomenon"]
 LABELS = {0: "unacceptable", 1: "acceptable"}
+ONNX_FILES = {"fp32": "model.onnx", "int8": "model_int8.onnx"}
+ONNX_RECORD = "cola_nbdev.json"  # in onnx/: which model it was made from, and what was written
 
 def log_odds(logits: Any) -> Any:  # NumPy or torch, (sentences, 2); returns (sentences,)
     "The log-odds of *acceptable* (the probability is the sigmoid of it); `ColaError` if one is NaN"
@@ -128,6 +131,16 @@ def csv_line(fields: Iterable) -> str:  # with its end
 def file_sha256(path: Path) -> str:  # a file; 64 hexadecimal digits
     "The SHA-256 of a file"
     with open(path, "rb") as file: return hashlib.file_digest(file, "sha256").hexdigest()
+
+def folder_identity(folder: Path,    # of a model
+                    onnx: str = "",  # the file in onnx/ that is asked instead of the weights
+                   ) -> str:         # 16 hexadecimal digits
+    "A hash of every file that the verdicts of a model depend on"
+    kinds = (".json", ".txt", ".model", "" if onnx else ".safetensors")
+    files = sorted(path for path in folder.iterdir() if path.suffix and path.suffix in kinds)
+    if onnx: files += sorted(folder.glob("onnx/*"))  # its weights may have a file of their own
+    listed = onnx + "".join(f"{path.name} {file_sha256(path)}\n" for path in files)
+    return hashlib.sha256(listed.encode()).hexdigest()[:16]
 
 def fsync(path: str | Path):  # a file or a folder
     "Wait until what was written is on the disk"

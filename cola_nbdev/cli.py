@@ -16,10 +16,11 @@ import re
 import shlex
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
+from json import dumps
 from pathlib import Path
 from typing import Literal
 
@@ -28,19 +29,26 @@ from tyro.conf import OmitArgPrefixes, Positional
 
 from . import __version__
 from cola_nbdev.basics import (
+    ONNX_FILES,
+    ONNX_RECORD,
     ColaError,
     environment_number,
+    file_sha256,
+    folder_identity,
     get_language,
+    is_blank,
     is_distributed,
+    log_odds,
     printable,
+    read_record,
 )
 from .settings import Config, with_recipe
 
 # %% auto #0
 __all__ = ['OF_A_FILE', 'OF_A_FOLDER', 'VARIED', 'COMMANDS', 'Source', 'cola_train', 'cola_distill', 'cola_evaluate',
-           'cola_predict', 'cola_score', 'cola_data', 'cola_seeds', 'cola_search', 'cola_compare', 'cola_plan',
-           'cola_pairs', 'cola_glue', 'cola_controls', 'cola_export', 'cola_push', 'cola_serve', 'with_help',
-           'explain_error', 'print_error', 'parse', 'main']
+           'verdicts_at_once', 'cola_predict', 'cola_score', 'cola_data', 'cola_seeds', 'cola_search', 'cola_compare',
+           'cola_plan', 'cola_pairs', 'cola_glue', 'cola_controls', 'cola_export', 'cola_push', 'cola_serve',
+           'with_help', 'explain_error', 'print_error', 'parse', 'main']
 
 # %% ../nbs/28_cli.ipynb #cola-train
 def _say(text): print(printable(str(text)))  # a corpus may hold what moves the cursor
@@ -160,23 +168,57 @@ def _chosen(corpus, split):
     raise ColaError(f"{corpus.name} has no split {split!r}; it has {', '.join(corpus.splits)}")
 
 # %% ../nbs/28_cli.ipynb #cola-predict
+def verdicts_at_once(model: str,                # a folder, with onnx/ as `cola export` writes it
+                     sentences: Sequence[str],  # to judge
+                    ) -> list[dict]:  # a row each, as a judge makes them; none if that can't be
+    "Judge by the ONNX file alone, before anything imports PyTorch"
+    folder = next((path for path in (Path(model), Path(model)/"model")
+                   if (path/"onnx"/ONNX_RECORD).is_file()), None)
+    if folder is None: return []
+    try:
+        known, file = read_record(folder/"onnx"/ONNX_RECORD, ""), folder/"onnx"/ONNX_FILES["fp32"]
+        if (known["model"], known["files"][file.name]) != (folder_identity(folder),
+                                                           file_sha256(file)): return []
+        names = read_record(folder/"config.json", "")["id2label"]
+        import numpy as np
+        from onnxruntime import InferenceSession
+        from tokenizers import Tokenizer
+        tokenizer = Tokenizer.from_file(str(folder/"tokenizer.json"))
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        session, rows = InferenceSession(file, providers=["CPUExecutionProvider"]), []
+        for sentence in sentences:
+            ids = np.array([tokenizer.encode(sentence).ids])
+            if is_blank(sentence) or ids.size > known["longest"]: return []
+            inputs = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+            odds = log_odds(session.run(["logits"], inputs)[0].astype(float))[0]
+            rows.append({"sentence": sentence, "label": names[str(int(odds >= 0))],
+                         "probability": float(1 / (1 + np.exp(-odds))), "truncated": False})
+    except Exception: return []  # the usual way can do it, or says why not
+    return rows
+
 def cola_predict(
     model: Positional[str],  # a folder made by cola train, or a Hub id
     sentences: Positional[tuple[str, ...]],  # the sentences to judge, each in quotes
     json: bool = False,  # print a JSON list instead of a table
     positive: str | None = None,  # of a foreign model: which of its labels counts as 1
     abstain: float | None = None,  # the share of wrong verdicts to allow: may say "don't know"
+    verbose: bool = False,  # say what judged: PyTorch, or onnxruntime if there is onnx/model.onnx
 ) -> None:
     "Judge sentences"
-    from cola_nbdev.prediction import Judge
     if not sentences:
         raise ColaError("no sentence to judge; for example: "
                         'cola predict runs/demo/model "The keys is on the table."')
-    verdicts = Judge(model, abstain=abstain, positive=positive)(*sentences)
-    if json: return _say(verdicts.to_json(orient="records", force_ascii=False, indent=1))
-    for sentence, label, probability, truncated in verdicts.itertuples(index=False):
-        cut = "  (cut: too long)" if truncated else ""
-        _say(f"{probability:5.1%}  {label:<12}  {sentence}{cut}")
+    rows = [] if positive or abstain is not None else verdicts_at_once(model, sentences)
+    if verbose: print(f"judged by {'onnxruntime' if rows else 'PyTorch'}", file=sys.stderr)
+    if not rows:
+        from cola_nbdev.prediction import Judge
+        verdicts = Judge(model, abstain=abstain, positive=positive)(*sentences)
+        rows = verdicts.to_dict("records")
+    if json: return _say(dumps(rows, ensure_ascii=False, indent=1))
+    for row in rows:
+        cut = "  (cut: too long)" if row["truncated"] else ""
+        _say(f"{row['probability']:5.1%}  {row['label']:<12}  {row['sentence']}{cut}")
 
 # %% ../nbs/28_cli.ipynb #cola-score
 # What `cola score` says of the counts it is given, in this order
@@ -198,12 +240,14 @@ def cola_score(
     workers: int | None = None,  # of Ray; default: one per GPU, or else per core
     cluster: str | None = None,  # of Ray: its address, or auto; default: this machine alone
     positive: str | None = None,  # of a foreign model: which of its labels counts as 1
+    onnx: str | None = None,  # fp32 or int8: judge by this file of cola export
 ) -> None:
     """Judge a file of any size, or a folder of files; the same command resumes an interrupted job
 
     With --engine, the source and OUT are folders, here or at an address such as s3://bucket/folder.
     """
     if engine:
+        if onnx: raise ColaError("--onnx is for a single file; leave --engine away")
         from cola_nbdev.engine import score_folder, without_password
         done = score_folder(model, source, out, engine, column, format, overwrite, workers, cluster,
                             positive=positive)
@@ -215,7 +259,7 @@ def cola_score(
     from cola_nbdev.prediction import Judge
     from cola_nbdev.scoring import check_files, score_file
     check_files(source, out, format, overwrite)  # before the model is loaded
-    judge = Judge(model, positive=positive).to_gpu()
+    judge = Judge(model, onnx, positive).to_gpu()
     done = score_file(judge, source, out, column, format, overwrite)
     if out != "-": _say(f"scored in {out}: {_counts(done, OF_A_FILE)}")
 
@@ -358,11 +402,13 @@ def cola_export(
     model: Positional[Path],  # a folder made by cola train
     source: OmitArgPrefixes[Source],  # what ONNX changes is measured on it
     int8: bool = True,  # also write the weights in eight bits
+    changed: float = .01,  # the share of labels that int8 may change; what it takes stays in fp32
 ) -> None:
     "Write a model as ONNX into its folder, and the changes this makes into its card"
     from cola_nbdev.export import export_onnx
-    corpus = source.load(dev_fraction=1)
-    _say(export_onnx(model, corpus, int8).astype(float).round(4).to_string())
+    table = export_onnx(model, source.load(), int8, changed=changed)
+    _say(table.round(4).to_string())
+    if int8: _say(f"int8: {table.attrs['promise']}")
 
 def cola_push(
     model: Positional[Path],  # a folder made by cola train

@@ -9,28 +9,45 @@ import contextlib
 import io
 import json
 import logging
+import math
 import os
 import re
 import tempfile
+import time
 import warnings
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 from huggingface_hub import HfApi
 from huggingface_hub.utils import validate_repo_id
 from sklearn.metrics import matthews_corrcoef
+from torch.nn.functional import linear
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .basics import ColaError, explain, file_sha256, fsync, read_record, write_atomic
-from .data import Corpus
+from cola_nbdev.basics import (
+    ONNX_FILES,
+    ONNX_RECORD,
+    ColaError,
+    explain,
+    file_sha256,
+    fsync,
+    read_record,
+    write_atomic,
+)
+from .data import Corpus, split_sentences
 from .model import max_positions, model_folder
-from .packing import predict_splits
-from .prediction import NO_ONNX, ONNX_FILES, ONNX_RECORD, Judge
-from .tokenization import model_identity
+from .packing import example_logits, predict_splits
+from .pairs import wilson
+from .prediction import NO_ONNX, Judge, read_metrics
+from .settings import Config
+from .tokenization import LengthSampler, encode, make_batches, model_identity, pad_batch
 
 # %% auto #0
-__all__ = ['SECTION', 'HUB_FILES', 'write_onnx', 'export_onnx', 'push']
+__all__ = ['SECTION', 'HUB_FILES', 'write_onnx', 'harm_of_int8', 'Quantizer', 'export_onnx', 'push']
 
 # %% ../nbs/22_export.ipynb #write-onnx
 @contextlib.contextmanager
@@ -73,27 +90,42 @@ def _check_replaceable(target):
             raise ColaError(f"{file} was not made by cola export, or has been changed since; move "
                             "it away")
 
+def _for_one_sentence(model, tokenizer, folder):
+    "What `cola predict` must know to judge without PyTorch; nothing if the tokenizer needs more"
+    from tokenizers import Tokenizer  # transformers brings it
+    known = json.loads((folder/"config.json").read_text()).get("id2label", {})
+    names = {str(number): name for number, name in model.config.id2label.items()}
+    raw = Tokenizer.from_file(str(folder/"tokenizer.json"))
+    ours = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    for each in (raw, ours):
+        each.no_padding()
+        each.no_truncation()
+    if known != names or raw.to_str() != ours.to_str(): return {}
+    return {"longest": min(tokenizer.model_max_length, max_positions(model))}
+
 def write_onnx(model: PreTrainedModel,              # from `load_model`
                tokenizer: PreTrainedTokenizerBase,  # the one that belongs to it
                folder: str | Path,                  # of the model; gets onnx/
-               int8: bool = True,                   # write int8 too
+               int8: Callable | None = None,        # from and to which file: writes int8, too
               ) -> list[Path]:                      # the files; `ColaError` if it can't be done
     "Write a model as ONNX"
     target = Path(folder)/"onnx"
     _check_replaceable(target)
     try:
-        from onnxruntime.quantization import quantize_dynamic  # an optional extra
+        import onnxruntime.quantization  # noqa: F401, an optional extra: is it there?
         target.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as staging, _quietly():
-            files = [Path(staging)/name for name in ONNX_FILES.values()][:1 + int8]
+            files = [Path(staging)/name for name in ONNX_FILES.values()][:1 + bool(int8)]
             _write_fp32(model, tokenizer, files[0])
-            if int8: quantize_dynamic(files[0], files[1])
+            if int8: int8(*files)
             for file in files: fsync(file)
             for name in ONNX_FILES.values(): (target/name).unlink(missing_ok=True)
             known = {"model": model_identity(folder),
-                     "files": {file.name: file_sha256(file) for file in files}}
+                     "files": {file.name: file_sha256(file) for file in files},
+                     **_for_one_sentence(model, tokenizer, Path(folder))}
             write_atomic(target/ONNX_RECORD, json.dumps(known, indent=1))
             return [file.replace(target/file.name) for file in files]
+    except ColaError: raise
     except ImportError: raise ColaError(NO_ONNX) from None
     except OSError as error:
         raise ColaError(f"{target} cannot be written ({explain(error).lower()})") from None
@@ -101,25 +133,125 @@ def write_onnx(model: PreTrainedModel,              # from `load_model`
         reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0]:.160}"
         raise ColaError(f"this model cannot be written as ONNX ({reason})") from None
 
+# %% ../nbs/22_export.ipynb #quantizer
+def _in_eight_bits(layer, inputs, _):
+    "What a linear layer returns if its weights, row by row, and its input have 256 values each"
+    values, weight = inputs[0], layer.weight
+    step = weight.abs().amax(1, keepdim=True).clamp(min=1e-12) / 127
+    unit = (values.max().clamp(min=0) - values.min().clamp(max=0)).clamp(min=1e-12) / 255
+    return linear((values / unit).round() * unit, (weight / step).round() * step, layer.bias)
+
+def harm_of_int8(model: PreTrainedModel,   # from `load_model`
+                 examples: list[list[int]], # some sentences, from `encode`
+                ) -> tuple[list[torch.nn.Linear], np.ndarray]: # in the order in which they work
+    "How far the logits move (root mean square) when one linear layer alone has eight bits"
+    layers, linears = [], [part for part in model.modules() if isinstance(part, torch.nn.Linear)]
+    hooks = [each.register_forward_hook(lambda layer, *_: layers.append(layer)) for each in linears]
+    ids = torch.tensor(examples[:1])
+    with torch.inference_mode(): model(input_ids=ids, attention_mask=torch.ones_like(ids))
+    for hook in hooks: hook.remove()
+    before, harm = example_logits(model, examples), []
+    for layer in layers:
+        hook = layer.register_forward_hook(_in_eight_bits)
+        harm.append(np.sqrt(np.mean((example_logits(model, examples) - before)**2)))
+        hook.remove()
+    return layers, np.array(harm)
+
+def _products(file):
+    "Name, kind and shape of each product with a matrix of weights, in their order"
+    import onnx  # an optional extra
+    graph = onnx.load(file).graph
+    shapes = {each.name: tuple(each.dims) for each in graph.initializer if len(each.dims) == 2}
+    return [(node.name, node.op_type, shapes[name]) for node in graph.node for name in node.input
+            if node.op_type in ("MatMul", "Gemm") and name in shapes]
+
+def _file_logits(file, examples, padding):
+    "The logits of an ONNX file, in batches of 64"
+    from onnxruntime import InferenceSession  # an optional extra
+    session, logits = InferenceSession(file), np.empty((len(examples), 2))
+    sampler = LengthSampler([len(ids) for ids in examples], 64, shuffle=False)
+    batches = make_batches(examples, sampler, collate=partial(pad_batch, pad_id=padding))
+    for rows, batch in zip(sampler, batches, strict=True):
+        logits[rows] = session.run(["logits"], {name: batch[name].numpy() for name in batch})[0]
+    return logits
+
+class Quantizer:
+    "Writes int8, and leaves in fp32 what it takes to keep a promise"
+
+    def __init__(self, model: PreTrainedModel,  # from `load_model`
+                 tokenizer: PreTrainedTokenizerBase,  # the one that belongs to it
+                 known: Iterable[str],   # sentences to find out which layers suffer
+                 unseen: Iterable[str],  # sentences that the model was not trained on
+                 changed: float = .01,   # the share of their labels that may change; as much again
+                ):                       # for the upper end of its interval
+        self.model, self.changed, self.padding = model, changed, tokenizer.pad_token_id
+        self.known, self.unseen = (encode(each, tokenizer) for each in (known, unseen))
+        least = math.ceil(1.9208 / changed - 3.8415)  # wilson(0, least) ends at 2 * changed
+        if len(self.unseen) < least:
+            raise ColaError(f"{len(self.unseen)} sentences that the model was not trained on are "
+                            f"too few to promise that int8 changes {changed:.1%} of the labels; "
+                            f"{least} are needed (--no-int8 writes fp32 alone)")
+
+    def __call__(self, fp32: Path,  # from it
+                 int8: Path,        # to it
+                ):                  # `ColaError` if the promise can't be kept
+        "Leave more and more layers in fp32, those first that are harmed most"
+        from onnxruntime.quantization import quantize_dynamic  # an optional extra
+        products, (layers, harm) = _products(fp32), harm_of_int8(self.model, self.known)
+        if [{*shape} for *_, shape in products] != [{*each.weight.shape} for each in layers]:
+            harm = np.arange(len(products))  # not layer by layer: the last first
+        order = [products[number][0] for number in np.argsort(-harm)
+                 if products[number][1] == "MatMul"]
+        before, count = _file_logits(fp32, self.unseen, self.padding), len(self.unseen)
+        for kept in (0, 1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64):
+            if not order[kept:]: break
+            quantize_dynamic(fp32, int8, per_channel=True, nodes_to_quantize=order[kept:])
+            after = _file_logits(int8, self.unseen, self.padding)
+            turned = int((before.argmax(1) != after.argmax(1)).sum())
+            low, high = wilson(turned, count)
+            self.promise = (f"{kept} of {len(order)} matrix products are left in fp32; of {count} "
+                            f"sentences that were not trained on, {turned} changed their label "
+                            f"({turned / count:.1%}, 95% interval {low:.1%} to {high:.1%})")
+            if turned <= self.changed * count and high <= 2 * self.changed: return
+        raise ColaError(f"int8 cannot promise to change at most {self.changed:.1%} of the labels: "
+                        f"{self.promise}; nothing was written (--no-int8 writes fp32 alone)")
+
 # %% ../nbs/22_export.ipynb #export-onnx
 SECTION = """## Other formats
 
-Measured on the {count:,} dev sentences of `{corpus}`; the logit is the log-odds of *acceptable*.
+Measured on the {count:,} dev sentences of `{corpus}`; the logit is the log-odds of *acceptable*.{promise}
 
-| format | MB | largest difference of the logit | verdicts that turned | MCC |
-|---|---|---|---|---|
+| format | MB | largest difference of the logit | verdicts that turned | MCC | times as fast |
+|---|---|---|---|---|---|
 {lines}
 """
 
 def _write_section(card, section):
     text = card.read_bytes() if card.exists() else b""
-    ours = rb"\n*## Other formats\n\nMeasured on .*\n\n(\|.*\n?)+\n*"
+    ours = rb"\n*## Other formats\n\nMeasured on .*\n(.+\n)?\n(\|.*\n?)+\n*"
     write_atomic(card, (re.sub(ours, b"\n\n", text).rstrip() + b"\n\n").lstrip() + section.encode())
 
+def _unseen(folder, corpus):
+    "Sentences to promise with: what the model's own run held out, or those of another corpus"
+    if "train" not in corpus.splits:
+        raise ColaError(f"the corpus {corpus.name} has no split train to choose layers with; add "
+                        "--no-int8, which writes fp32 alone")
+    facts = read_metrics(folder.parent) if (folder.parent/"metrics.json").exists() else {}
+    if facts.get("fingerprint") != corpus.fingerprint: found = corpus.train
+    else:
+        config = Config(**facts["config"])
+        if not config.validation_fraction:
+            raise ColaError(f"{folder.parent} was trained with nothing held out, so nothing shows "
+                            "what int8 changes; add --no-int8, which writes fp32 alone")
+        found = split_sentences(corpus.train, config.validation_fraction,
+                                config.seed_of("split"))[1]
+    return found.sample(min(len(found), 2000), random_state=0)
+
 def export_onnx(folder: str | Path,     # of a fine-tuned model; its card gets a section
-                corpus: Corpus,         # its dev splits are judged
+                corpus: Corpus,         # its dev splits are judged; `train` chooses for int8
                 int8: bool = True,      # write int8 too
                 progress: bool = True,  # show progress bars
+                changed: float = .01,   # the share of labels that int8 may change
                ) -> pd.DataFrame:       # a row per format: MB, differences of the logit, MCC, …
     "Write a model as ONNX and measure what that changes"
     folder = Path(model_folder(folder))
@@ -129,24 +261,36 @@ def export_onnx(folder: str | Path,     # of a fine-tuned model; its card gets a
     if not corpus.dev: raise ColaError(f"the corpus {corpus.name} has no dev split to measure with")
     before = Judge(folder)
     before.check_names(corpus.names)
-    formats = list(ONNX_FILES)[:1 + int8]
+    formats, quantizer = list(ONNX_FILES)[:1 + int8], None
+    if int8:
+        if not 0 < changed < 1: raise ColaError(f"changed is {changed}; give a share, as .01")
+        unseen = _unseen(folder, corpus)
+        known = corpus.train.sample(min(len(corpus.train), 64), random_state=0)
+        quantizer = Quantizer(before.model, before.tokenizer, known.sentence, unseen.sentence,
+                              changed)
     files = [folder/"model.safetensors",
-             *write_onnx(before.model, before.tokenizer, folder, int8)]
+             *write_onnx(before.model, before.tokenizer, folder, quantizer)]
     judges = [before, *(Judge(folder, onnx=format) for format in formats)]
-    predictions = [predict_splits(judge.model, judge.tokenizer, corpus.dev, judge.max_length,
-                                  progress) for judge in judges]
+    predictions, seconds = [], []
+    for judge in judges:
+        started = time.perf_counter()
+        predictions.append(predict_splits(judge.model, judge.tokenizer, corpus.dev,
+                                          judge.max_length, progress))
+        seconds.append(time.perf_counter() - started)
     rows = []
-    for file, after in zip(files, predictions, strict=True):
+    for file, after, took in zip(files, predictions, seconds, strict=True):
         moved = (after.logit - predictions[0].logit).abs()
         turned = (after.predicted != predictions[0].predicted).mean()
         rows.append([file.stat().st_size / 1e6, moved.max(), moved.mean(), turned,
-                     matthews_corrcoef(after.label, after.predicted)])
+                     matthews_corrcoef(after.label, after.predicted), seconds[0] / took])
     table = pd.DataFrame(rows, ["PyTorch", *(f"ONNX {format}" for format in formats)], [
-        "MB", "largest difference", "mean difference", "verdicts turned", "MCC"])
-    line = "| {} | {:.1f} | {:.2g} | {:.1%} | {:.3f} |"
+        "MB", "largest difference", "mean difference", "verdicts turned", "MCC", "times as fast"])
+    if quantizer: table.attrs["promise"] = quantizer.promise
+    line = "| {} | {:.1f} | {:.2g} | {:.1%} | {:.3f} | {:.1f} |"
     lines = [line.format(*row) for row in table.drop(columns="mean difference").itertuples()]
     _write_section(folder/"README.md", SECTION.format(
-        count=len(predictions[0]), corpus=corpus.name, lines="\n".join(lines)))
+        count=len(predictions[0]), corpus=corpus.name, lines="\n".join(lines),
+        promise=f"\nIn int8, {quantizer.promise}." if quantizer else ""))
     return table
 
 # %% ../nbs/22_export.ipynb #push

@@ -33,6 +33,8 @@ from transformers import AutoConfig, PreTrainedTokenizerBase
 from . import __version__
 from cola_nbdev.basics import (
     LABELS,
+    ONNX_FILES,
+    ONNX_RECORD,
     ColaError,
     differences,
     explain,
@@ -72,10 +74,10 @@ if TYPE_CHECKING:  # a judge starts fast; these are imported where they are used
     from cola_nbdev.training import Run
 
 # %% auto #0
-__all__ = ['HELD_OUT', 'DONT_KNOW', 'ONNX_FILES', 'ONNX_RECORD', 'NO_ONNX', 'CARD', 'TASK', 'LIMITS', 'OWN_TASK', 'OWN_LIMITS',
-           'BASE_MODELS', 'MARK', 'OVERWRITES', 'RUN_FILES', 'MODEL_FILES', 'save_judge', 'Classifier',
-           'abstention_limit', 'Judge', 'OnnxModel', 'model_card', 'check_output', 'read_metrics', 'check_recipe',
-           'versions', 'known_of', 'write_results', 'fine_tune']
+__all__ = ['HELD_OUT', 'DONT_KNOW', 'NO_ONNX', 'CARD', 'TASK', 'LIMITS', 'OWN_TASK', 'OWN_LIMITS', 'BASE_MODELS', 'MARK',
+           'OVERWRITES', 'RUN_FILES', 'MODEL_FILES', 'save_judge', 'Classifier', 'abstention_limit', 'Judge',
+           'OnnxModel', 'model_card', 'check_output', 'read_metrics', 'check_recipe', 'versions', 'known_of',
+           'write_results', 'fine_tune']
 
 # %% ../nbs/18_prediction.ipynb #save-judge
 def save_judge(run: Run,            # a finished run
@@ -196,7 +198,7 @@ class Judge(Classifier):
 
     def to_gpu(self):
         "Itself, on a GPU of NVIDIA's if there is one: for many sentences"
-        if torch.cuda.is_available() and isinstance(self.model, torch.nn.Module): self.model.cuda()
+        if torch.cuda.is_available() and not isinstance(self.model, OnnxModel): self.model.cuda()
         return self
 
     @cached_property
@@ -245,8 +247,6 @@ class Judge(Classifier):
         return table
 
 # %% ../nbs/18_prediction.ipynb #onnx-network
-ONNX_FILES = {"fp32": "model.onnx", "int8": "model_int8.onnx"}
-ONNX_RECORD = "cola_nbdev.json"  # in onnx/: which model it was made from, and what was written
 NO_ONNX = 'ONNX needs two more packages; run: pip install "cola_nbdev[onnx]"'
 
 class OnnxModel(torch.nn.Module):

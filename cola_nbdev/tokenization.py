@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import html
 import importlib.metadata
 import importlib.util
@@ -38,6 +37,7 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 from cola_nbdev.basics import (
     ColaError,
     file_sha256,
+    folder_identity,
     in_one_line,
     localize_axes,
     new_axes,
@@ -214,11 +214,7 @@ def model_identity(name: str | Path, # minilm, mpnet, bert, a Hub id, or a folde
     with _loading(name):
         folder = Path(find_model(name))
         check_model_files(folder)
-        kinds = (".json", ".txt", ".model", "" if onnx else ".safetensors")
-        files = sorted(path for path in folder.iterdir() if path.suffix and path.suffix in kinds)
-        if onnx: files += sorted(folder.glob("onnx/*"))  # its weights may have a file of their own
-        listed = onnx + "".join(f"{path.name} {file_sha256(path)}\n" for path in files)
-    return hashlib.sha256(listed.encode()).hexdigest()[:16]
+        return folder_identity(folder, onnx)
 
 def from_pretrained(loader: Any,       # a class of transformers that has `from_pretrained`
                     name: str | Path,  # minilm, mpnet, bert, a Hub id, or a folder

@@ -8,6 +8,7 @@ import json
 import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,12 +16,15 @@ import time
 from pathlib import Path
 
 import faults
+import numpy as np
+import pandas as pd
 import pytest
 from test_bad_input import refused
 
 from cola_nbdev import cli
 from cola_nbdev.basics import ColaError
 from cola_nbdev.data import load_corpus
+from cola_nbdev.prediction import Judge
 from cola_nbdev.scoring import read_rows, score_file, work_folder
 
 LONG = bool(os.environ.get("COLA_NBDEV_LONG"))
@@ -651,3 +655,90 @@ def test_eight_threads_and_any_batch(judge):
         assert sorted(order[cut]) == [300, 302]
     for size in (1, 7, 300):
         assert np.abs(ask(orders[0], size)[0] - alone[orders[0]]).max() < 1e-5
+
+
+# A verdict by the ONNX file alone
+
+VERDICT = (
+    "import sys; from cola_nbdev.cli import main; main(sys.argv[1:]); "
+    "print(*sorted({'torch', 'transformers', 'pandas', 'scipy'} & {*sys.modules}), file=sys.stderr)"
+)
+
+
+@pytest.fixture
+def exported(model, tmp_path):
+    pytest.importorskip("onnxruntime")
+    from cola_nbdev.export import write_onnx
+
+    folder = Path(shutil.copytree(model, tmp_path / "exported"))
+    judge = Judge(folder)
+    write_onnx(judge.model, judge.tokenizer, folder)
+    return folder
+
+
+def verdict(*arguments):
+    "What it prints, and which heavy libraries it had to import"
+    done = subprocess.run(
+        [sys.executable, "-c", VERDICT, "predict", "--verbose", *map(str, arguments)],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert not done.returncode, done.stderr
+    return done.stdout, done.stderr.split("\n")
+
+
+def test_an_exported_model_judges_without_torch(exported):
+    sentences = ["The cat sleeps.", "Cat the sleeps.", "Él ñandú 猫 👍 can't — “quoted”"]
+    printed, said = verdict(exported, "--json", *sentences)
+    assert said[:2] == ["judged by onnxruntime", ""]
+    expected = Judge(exported)(*sentences)
+    found = pd.DataFrame(json.loads(printed))
+    assert found.drop(columns="probability").equals(expected.drop(columns="probability"))
+    assert np.allclose(found.probability, expected.probability, atol=1e-6)
+
+
+@pytest.mark.parametrize("fault", ["weights", "onnx", "labels", "record", "tokenizer", "long"])
+def test_otherwise_pytorch_judges(exported, fault):
+    sentence = "The cat sleeps."
+    if fault == "long":
+        sentence = "The cat sleeps. " * 40
+    elif fault == "labels":  # another order of the same names
+        config = json.loads((exported / "config.json").read_text())
+        config["id2label"] = {"0": "acceptable", "1": "unacceptable"}
+        (exported / "config.json").write_text(json.dumps(config))
+    elif fault == "tokenizer":
+        with open(exported / "tokenizer_config.json", "a") as file:
+            file.write(" ")
+    elif fault == "record":
+        (exported / "onnx" / "cola_nbdev.json").write_text('{"model": []}')
+    else:
+        names = {"weights": "model.safetensors", "onnx": "onnx/model.onnx"}
+        file = exported / names[fault]
+        data = bytearray(file.read_bytes())
+        data[-40] ^= 1
+        file.write_bytes(data)
+    printed, said = verdict(exported, sentence)
+    assert said[0] == "judged by PyTorch"
+    assert "torch" in said[1]
+    row = Judge(exported)(sentence).iloc[0]
+    assert f"{row.probability:5.1%}  {row.label}" in printed
+
+
+def test_score_by_an_exported_file(exported, capsys, tmp_path):
+    def score(*arguments):
+        cli.main(["score", str(exported), *map(str, arguments)])
+
+    (tmp_path / "in.txt").write_text("The cat sleeps.\nCat the sleeps.\n")
+    outs = [tmp_path / "torch.csv", tmp_path / "onnx.csv"]
+    for out, options in zip(outs, ([], ["--onnx", "fp32"])):
+        score(tmp_path / "in.txt", out, *options)
+    one, other = map(pd.read_csv, outs)
+    assert np.allclose(one.probability, other.probability, atol=1e-6)
+    for arguments, message in (
+        ((tmp_path / "in.txt", tmp_path / "int8.csv", "--onnx", "int8"), "is missing or damaged"),
+        ((tmp_path, tmp_path / "o", "--engine", "process", "--onnx", "fp32"), "for a single file"),
+    ):
+        with pytest.raises(SystemExit):
+            score(*arguments)
+        assert message in capsys.readouterr().err
