@@ -34,7 +34,7 @@ SECTIONS = [  # English, Portuguese, pages: the menu
     ("Experiments", "Experimentos", "experiments cola-search recipe"),
     ("Looking inside", "Por dentro", "attribution inspection"),
     ("Interfaces", "Interfaces", "app cli"),
-    ("Under the hood", "Bastidores", "basics"),
+    ("Under the hood", "Bastidores", "basics questions"),
     ("Reference", "Referência", "api/index commands"),
     ("Project", "Projeto", "scale reliability benchmarks changelog contributing"),
 ]

