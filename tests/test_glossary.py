@@ -14,7 +14,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT/"docs"))
 import portuguese
 
-ENTRY = re.compile(r'^<a id="([\w-]+)"></a>\n### (.+)\n\n(.+)$', re.MULTILINE)
+# a heading is its own anchor, but where the anchor is a word of the other language
+ENTRY = re.compile(r'^(?:<a id="([\w-]+)"></a>\n)?### (.+)\n\n(.+)$', re.MULTILINE)
 SKIPPED = re.compile(r"^```.*?^```|^#.*?$", re.MULTILINE | re.DOTALL)
 LANGUAGES = {"en": portuguese.read, "pt": portuguese.in_portuguese}
 
@@ -52,11 +53,16 @@ IN_CODE = {  # where a page says a term in code alone: anchor → what the code 
     "attention-head": r"heads?", "backpropagation": r"backward", "encoder": r"encoder",
     "hidden-size": r"hidden_size", "warm-up": r"warmup", "weight-decay": r"weight_decay"}
 
+def slug(heading):
+    "The anchor of a heading, as the site and JupyterLab make it"
+    return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+
 def glossary(language):
     "anchor → (heading, text), in one language"
     notebook = LANGUAGES[language](ROOT/"nbs/glossary.ipynb")
     text = "\n\n".join(portuguese.prose(notebook).values())
-    return {anchor: (heading, said) for anchor, heading, said in ENTRY.findall(text)}
+    return {anchor or slug(heading): (heading, said)
+            for anchor, heading, said in ENTRY.findall(text)}
 
 def form(anchor, heading, language):
     "A pattern of the words by which a text calls a term; a capital may begin a sentence"
@@ -100,10 +106,12 @@ def test_the_tutorial_explains_its_words(language):
         pattern = form(anchor, heading, language)
         # Portuguese also sets foreign words in italics: there, emphasis counts where English has it
         by_emphasis = not any(f"](glossary.ipynb#{anchor})" in each for each in english.values())
-        if not is_explained(anchor, pattern, cells, by_emphasis or language == "en"):
-            cell, source, match = first_use(pattern, cells, anchor)
-            near = source[max(0, match.start() - 40):match.end() + 25].replace("\n", " ")
-            lost.append(f"{anchor}, in cell {cell}: … {near} …")
+        found = first_use(pattern, cells, anchor)
+        if not found: continue
+        if is_explained(anchor, pattern, cells, by_emphasis or language == "en"): continue
+        cell, source, match = found
+        near = source[max(0, match.start() - 40):match.end() + 25].replace("\n", " ")
+        lost.append(f"{anchor}, in cell {cell}: … {near} …")
     assert not lost, "the tutorial uses these before they are explained; where it does, write " \
                      "[word](glossary.ipynb#anchor):\n" + "\n".join(lost)
 
