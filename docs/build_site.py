@@ -24,7 +24,7 @@ os.environ.pop("FORCE_COLOR", None)
 sys.path.insert(0, str(ROOT))
 
 SECTIONS = [  # English, Portuguese, pages: the menu
-    ("Start", "Começo", "tutorial"),
+    ("Start", "Começo", "tutorial glossary in_2026 teaching"),
     ("Data", "Dados", "reading grammar data corruption"),
     ("Tokens", "Tokens", "tokenization vocabulary"),
     ("The model", "O modelo", "model packing anatomy"),

@@ -67,8 +67,8 @@ def prose(text, folder, module=""):
         part = re.sub(r" \*[\w ]+: \[README\S*\]\(\S+\)\.\*", "", part)  # the site has a switch
         part = re.sub(r"^:::[ \t]*\{\.callout-(\w+)\}", r":::{\1}", part, flags=re.MULTILINE)
         part = re.sub(r"(?<=\]\()([^)\s]+)(?=\))", lambda link: address(link[1], folder), part)
-        lines = [link_symbols(line, module) for line in part.split("\n")]
-        parts[2 * number] = "\n".join(lines)
+        part = re.sub(r'^<a id="([\w-]+)"></a>$', r"(\1)=", part, flags=re.MULTILINE)
+        parts[2 * number] = "\n".join(link_symbols(line, module) for line in part.split("\n"))
     return "".join(parts)
 
 # --- cells ---
@@ -133,13 +133,13 @@ def stage_notebook(path, language):
     "The notebook that Sphinx reads, of an English or Portuguese one"
     module = re.sub(r"^\d+_", "", path.stem)
     cells = stage_cells(nbformat.read(path, as_version=4).cells, module)
-    if module != "index": cells[0].source += buttons(path, language)
+    if any(cell.cell_type == "code" for cell in cells) and module != "index":
+        cells[0].source += buttons(path, language)
     if module in TERMS:
         term = TERMS[module][language == "pt"]
         cells[0].source = f"```{{index}} ! {term}\n```\n\n{cells[0].source}"
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
-    return nbformat.v4.new_notebook(cells=cells, metadata=metadata)
+    return nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
 
 def stage_text(source, language):
     "A Markdown file of the repository as a page"

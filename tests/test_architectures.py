@@ -1,4 +1,9 @@
 """Any checkpoint: a verdict depends on its sentence alone, and transformers' pipeline agrees."""
+import json
+import re
+import shlex
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +17,7 @@ from cola_nbdev.settings import Config
 from cola_nbdev.tokenization import find_model, tiny_tokenizer
 from cola_nbdev.training import train
 
+ROOT = Path(__file__).resolve().parent.parent
 TOKENIZER = tiny_tokenizer()
 PLAIN = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
          "intermediate_size": 64, "max_position_embeddings": 66}
@@ -100,7 +106,7 @@ def test_a_padding_token_that_only_the_tokenizer_knows(tmp_path):
         found = ask(Judge(make(name, tmp_path/name, pad_token_id=None)))
         assert np.abs(found - expected).max() < 1e-5
 
-@pytest.mark.parametrize("name", ["xlnet", "gpt2", "electra"])
+@pytest.mark.parametrize("name", ["xlnet", "gpt2", "electra", "modernbert"])
 def test_what_is_trained_and_saved_says_the_same_in_the_pipeline(tmp_path, name):
     folder = make(name, tmp_path/"base", pad_token_id=None if name == "gpt2" else 0,
                   problem_type="multi_label_classification")
@@ -111,6 +117,23 @@ def test_what_is_trained_and_saved_says_the_same_in_the_pipeline(tmp_path, name)
     for sentence, probability in zip(SENTENCES, ask(judge)):
         scores = {each["label"]: each["score"] for each in pipe([sentence])[0]}
         assert scores["acceptable"] == pytest.approx(probability, abs=1e-5)
+
+def test_the_command_for_a_modernbert_works(tmp_path, cola):
+    "The one on the page in_2026, with a folder instead of the Hub, few sentences, and one epoch"
+    page = (ROOT/"nbs/in_2026.ipynb").read_text(encoding="utf-8")
+    cells = [cell["source"] for cell in json.loads(page)["cells"]]
+    found = re.search(r"^cola (train .*?)\n```", "\n".join(map("".join, cells)), re.M | re.S)
+    (tmp_path/"few").mkdir()
+    for split, name in {"train": "train", "in_domain_dev": "dev"}.items():
+        rows = load_corpus("demo").splits[split][:64]
+        rows[["sentence", "label"]].to_csv(tmp_path/f"few/{name}.csv", index=False)
+    changed = {"cola": "few", "5": "1", "bf16": "no", "runs/modernbert": "out",
+               "answerdotai/ModernBERT-base": str(make("modernbert", tmp_path/"modernbert"))}
+    arguments = shlex.split(found[1].replace("\\\n", " "))
+    assert changed.keys() <= set(arguments), "the command of the page has other arguments"
+    printed, said, code = cola(*(changed.get(each, each) for each in arguments))
+    assert not code, said
+    assert "epoch 1: " in printed + said and len(Judge(tmp_path/"out")("He left.")) == 1
 
 def test_half_precision_is_trained_in_full_and_saved_as_it_came(tmp_path):
     half = tf.AutoModelForSequenceClassification.from_pretrained(

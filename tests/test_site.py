@@ -35,6 +35,16 @@ def test_links_lead_to_pages_and_files(staged):
     assert "[a](data.ipynb#labels)" in text and "[c](scale.md)" in text
     assert "/blob/main/tests/conftest.py)" in text and "[d](cola-search.ipynb)" in text
 
+def test_an_anchor_is_the_same_in_every_language(staged):
+    text = staged(markdown('<a id="seed"></a>\n### semente\n\n[b](glossary.ipynb#seed)'))[-1].source
+    assert text == "(seed)=\n### semente\n\n[b](glossary.ipynb#seed)"
+
+def test_a_page_without_code_has_no_buttons(tmp_path):
+    for cells, has in (([markdown("# A")], False), ([markdown("# A"), code("1 + 1")], True)):
+        nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path/"a.ipynb")
+        source = staging.stage_notebook(tmp_path/"a.ipynb", "en").cells[0].source
+        assert ("page-links" in source) == has
+
 def test_names_lead_to_the_api(staged):
     cell = markdown("`mcc()`, `no_such_name`, [`mcc`](03_data.ipynb)\n\n## `mcc`")
     text = staged(cell)[-1].source
