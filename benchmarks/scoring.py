@@ -6,12 +6,11 @@ tokenizing included, loading not. The pipeline is used as people use it: called 
 sentence, or given a list and a batch size; it does not sort by length.
 
 The matrix products of our forward pass, timed by themselves, say how much faster scoring in fp32
-could become at all. Int8 is a trial of what `torch` offers, with our order by length; it gives
-other answers, and the table says how many.
+could become at all. Int8 is what `cola export` writes: it gives other answers, and the table says
+how many. A table of its own has the time until a single sentence is judged.
 """
 import tempfile
 import time
-import warnings
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -28,17 +27,18 @@ from scipy.special import expit
 from torch.utils.data import DataLoader, SequentialSampler, TensorDataset
 from transformers import pipeline
 
-from cola_nbdev.basics import log_odds
+from cola_nbdev.basics import ONNX_FILES, ColaError, log_odds
 from cola_nbdev.data import load_corpus
+from cola_nbdev.export import Quantizer, write_onnx
 from cola_nbdev.model import load_model
 from cola_nbdev.packing import predict_logits
-from cola_nbdev.prediction import save_judge
+from cola_nbdev.prediction import Judge, save_judge
 from cola_nbdev.settings import PLAIN, Config
 from cola_nbdev.tokenization import LengthSampler, encode, load_tokenizer
 from cola_nbdev.training import train
 
 ONE, BATCHES, TUTORIAL = "pipeline, one at a time", "pipeline, batch 32", "tutorial's loop"
-PRODUCTS, INT8 = "matrix products alone", "int8 (another answer)"
+PRODUCTS, INT8 = "matrix products alone", "ours, ONNX int8"
 ONE_SIDED = .05  # with fewer sentences of one label there is too little to compare
 SETTINGS = {
     "full": {"sentences": 512, "training_sentences": 2000, "epochs": 4, "rounds": 3},
@@ -109,27 +109,24 @@ def products_alone(model, tokenizer, sentences):
 
 def probability(logits): return expit(log_odds(logits.astype(float)))
 
-def quantized(model):
-    "The model with its products in 8-bit integers, or None where this torch doesn't offer that"
+def export(folder):
+    "Write ONNX beside a model; int8 with its promise, where it can be kept"
+    rows = side_by_side.corpus().train  # of which the model has seen none, where it is CoLA's
+    unseen = rows.sample(min(len(rows), 2000), random_state=1).sentence
+    judge = Judge(folder)
     try:
-        from torch.ao.quantization import quantize_dynamic
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it is to move to another package
-            return quantize_dynamic(model, {torch.nn.Linear}, dtype=torch.qint8)
-    except (ImportError, RuntimeError, AttributeError, NotImplementedError) as error:
-        print(f"  int8 is left out: {type(error).__name__}: {error}")
-        return None
+        quantizer = Quantizer(judge.tokenizer, unseen[:64], unseen[64:])
+        write_onnx(judge.model, judge.tokenizer, folder, quantizer)
+    except ColaError as error:
+        print(f"  int8 is left out: {error}")
+        write_onnx(judge.model, judge.tokenizer, folder)
+        return ""
+    return f"Int8: {quantizer.promise}."
 
-def by_length(model, tokenizer, sentences):
-    "Padded batches in order of length: for a model that can't take packed batches"
-    encoded = tokenizer(sentences, truncation=True, max_length=64)
-    order = np.argsort([-len(ids) for ids in encoded["input_ids"]], kind="stable")
-    logits = np.empty((len(sentences), 2), dtype=np.float32)
-    with torch.inference_mode():
-        for chosen in np.array_split(order, range(32, len(order), 32)):
-            batch = {name: [rows[row] for row in chosen] for name, rows in encoded.items()}
-            logits[chosen] = model(**tokenizer.pad(batch, return_tensors="pt")).logits.numpy()
-    return probability(logits)
+def exported(folder):
+    "Name → judge, for the files that were written"
+    formats = [name for name, file in ONNX_FILES.items() if (folder/"onnx"/file).exists()]
+    return {f"ours, ONNX {name}": Judge(folder, onnx=name) for name in formats}
 
 # --- the race ---
 
@@ -147,9 +144,9 @@ def competitors(settings):
                  BATCHES: partial(in_batches, judge, sentences),
                  TUTORIAL: partial(tutorial_loop, model, tokenizer, sentences),
                  "ours": partial(ours, model, tokenizer, sentences)}
-    # where memory is measured, a second model would be in the way
-    integers = quantized(model) if "answers" in settings else None
-    if integers is not None: functions[INT8] = partial(by_length, integers, tokenizer, sentences)
+    if "answers" in settings:  # where memory is measured, a second model would be in the way
+        functions |= {name: partial(ours, onnx.model, tokenizer, sentences)
+                      for name, onnx in exported(settings["model"]).items()}
 
     def timed(name):
         started = time.perf_counter()
@@ -159,6 +156,23 @@ def competitors(settings):
     def products(): return 1000 * products_alone(model, tokenizer, sentences) / len(sentences)
 
     return {name: partial(timed, name) for name in functions} | {PRODUCTS: products}
+
+def latency(folder, count, rounds):
+    "Who judges → milliseconds for a single sentence, half of them and 99 of 100 at most"
+    dev = pd.concat(side_by_side.corpus().dev.values())
+    sentences = dev.sentence.sample(count, random_state=1).tolist()
+    judges = {"ours": Judge(folder), **exported(folder)}
+    calls = {"pipeline": pipeline("text-classification", str(folder))}
+    calls |= {name: judge.predict_proba for name, judge in judges.items()}
+    times = {name: [] for name in calls}
+    for number in range(rounds + 1):  # the first is not counted
+        for name, call in calls.items():
+            for sentence in sentences:
+                started = time.perf_counter()
+                call(sentence)
+                if number: times[name].append(1000 * (time.perf_counter() - started))
+    return {name: dict(zip(("p50", "p99"), np.quantile(each, [.5, .99]).tolist()))
+            for name, each in times.items()}
 
 def difference(answer, reference):
     "How far apart two answers are"
@@ -183,7 +197,7 @@ def notes_of(settings, rounds, differences, judged):
         changed = differences[INT8]["labels_changed"]
         verdict = ", which is within the 1% allowed."
         if changed > .01: verdict = ": it is not the same answer, and its speed does not count."
-        notes.append(f"Int8 changes {changed:.1%} of the labels{verdict}")
+        notes.append(f"{settings['promise']} Here it changes {changed:.1%} of the labels{verdict}")
     if min(judged, 1 - judged) < ONE_SIDED:
         notes.append("Almost all sentences have the same label: labels would not change even if "
                      "the answers did.")
@@ -197,9 +211,11 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         model = {"model": Path(folder)/"model"}
         fine_tune(model["model"], settings)
+        settings = settings | {"promise": export(model["model"])}
         rounds = side_by_side.interleave(
             competitors(settings | model | {"answers": answers}), settings["rounds"],
             warm_up=competitors(model | {"sentences": 8, "answers": {}}))
+        single = latency(model["model"], min(settings["sentences"], 200), settings["rounds"])
         memory = side_by_side.memory(
             competitors, model | {"sentences": 128},
             names=[ONE, BATCHES, TUTORIAL, "ours"] if size == "full" else ["ours"])
@@ -210,6 +226,9 @@ def main():
               "labels changed"]
     rows = [[name, f"{found['largest_difference']:.1e}", f"{found['labels_changed']:.1%}"]
             for name, found in differences.items()]
+    waits = [[name, f"{each['p50']:.2f}", f"{each['p99']:.2f}",
+              f"{single['pipeline']['p50'] / each['p50']:.1f}×"] for name, each in single.items()]
+    one = ["one sentence at a time", "ms, p50", "ms, p99", "times as fast, p50"]
     side_by_side.result(
         "scoring", size, title="Scoring", corpus=side_by_side.corpus().name,
         unit="ms per sentence", settings=settings, rounds=rounds, memory=memory,
@@ -217,7 +236,8 @@ def main():
         question="How long does it take to score a sentence, tokenizing included? A fine-tuned "
                  f"minilm, fp32, {settings['sentences']:,} sentences of "
                  f"{side_by_side.corpus_in_words()}'s dev sets.",
-        tables=[side_by_side.table(header, rows)],
+        latency=single,
+        tables=[side_by_side.table(header, rows), side_by_side.table(one, waits)],
         notes=notes_of(settings, rounds, differences, judged))
 
 if __name__ == "__main__": main()

@@ -3,9 +3,10 @@
 `cola predict` and a script around `transformers.pipeline`: each is a process of its own that loads
 the same saved model and prints one verdict; the clock runs from its start until the verdict can be
 read. Beside them what nobody can go below: the imports of torch and of transformers' BERT.
-`cola --help` loads neither.
+`cola --help` loads neither, and neither does `cola predict` where `cola export` was run before.
 """
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -37,13 +38,22 @@ def until_first_line(*command):
         process.stdout.read()
     return seconds
 
-def competitors(folder):
+def competitors(folder, exported):
     "Name → function that returns seconds"
     commands = {"pipeline in a script": (PIPELINE, folder, SENTENCE),
-                "importing torch and BERT": (IMPORTS,), "ours": (COLA, "predict", folder, SENTENCE),
+                "importing torch and BERT": (IMPORTS,),
+                "ours without an export": (COLA, "predict", folder, SENTENCE),
+                "ours": (COLA, "predict", exported, SENTENCE),
                 "cola --help": (COLA, "--help")}
     return {name: partial(until_first_line, sys.executable, "-c", *command)
             for name, command in commands.items()}
+
+def export(folder):
+    "Write ONNX beside a model, in fp32"
+    from cola_nbdev.export import write_onnx
+    from cola_nbdev.prediction import Judge
+    judge = Judge(folder)
+    write_onnx(judge.model, judge.tokenizer, folder)
 
 def save_fine_tuned(folder):
     "A minilm that has seen a few sentences: how well it judges makes no difference here"
@@ -59,17 +69,21 @@ def main():
     settings = SETTINGS[size]
     print(f"Start-up, {size}: {settings['rounds']} rounds", flush=True)
     with tempfile.TemporaryDirectory() as scratch:
-        save_fine_tuned(Path(scratch)/"model")
-        rounds = side_by_side.interleave(competitors(str(Path(scratch)/"model")),
+        model, exported = Path(scratch)/"model", Path(scratch)/"exported"
+        save_fine_tuned(model)
+        export(shutil.copytree(model, exported))
+        rounds = side_by_side.interleave(competitors(str(model), str(exported)),
                                          settings["rounds"])
-    ours, imports = (side_by_side.spread(times[name] for times in rounds)
-                     for name in ("ours", "importing torch and BERT"))
+    ours, without, imports = (
+        side_by_side.spread(times[name] for times in rounds)
+        for name in ("ours", "ours without an export", "importing torch and BERT"))
     side_by_side.result(
         "startup", size, title="Start-up", unit="seconds", settings=settings, rounds=rounds,
         question="How long from the start of a process until it has printed the first verdict, "
                  "loading the model (minilm) included?",
-        notes=[f"`cola predict` takes {side_by_side.in_words(ours)} s; the imports of torch and of "
-               f"the BERT of transformers alone take {imports['median']:.2f} s.",
+        notes=[f"After `cola export`, `cola predict` takes {side_by_side.in_words(ours)} s; "
+               f"without it, {side_by_side.in_words(without)} s. The imports of torch and of the "
+               f"BERT of transformers alone take {imports['median']:.2f} s.",
                "Files were in the system's cache: the first start after a reboot takes longer."])
 
 if __name__ == "__main__": main()

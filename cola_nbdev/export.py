@@ -25,7 +25,6 @@ import torch
 from huggingface_hub import HfApi
 from huggingface_hub.utils import validate_repo_id
 from sklearn.metrics import matthews_corrcoef
-from torch.nn.functional import linear
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from cola_nbdev.basics import (
@@ -40,14 +39,14 @@ from cola_nbdev.basics import (
 )
 from .data import Corpus, split_sentences
 from .model import max_positions, model_folder
-from .packing import example_logits, predict_splits
+from .packing import predict_splits
 from .pairs import wilson
 from .prediction import NO_ONNX, Judge, read_metrics
 from .settings import Config
 from .tokenization import LengthSampler, encode, make_batches, model_identity, pad_batch
 
 # %% auto #0
-__all__ = ['SECTION', 'HUB_FILES', 'write_onnx', 'harm_of_int8', 'Quantizer', 'export_onnx', 'push']
+__all__ = ['SECTION', 'HUB_FILES', 'write_onnx', 'Quantizer', 'export_onnx', 'push']
 
 # %% ../nbs/22_export.ipynb #write-onnx
 @contextlib.contextmanager
@@ -134,36 +133,13 @@ def write_onnx(model: PreTrainedModel,              # from `load_model`
         raise ColaError(f"this model cannot be written as ONNX ({reason})") from None
 
 # %% ../nbs/22_export.ipynb #quantizer
-def _in_eight_bits(layer, inputs, _):
-    "What a linear layer returns if its weights, row by row, and its input have 256 values each"
-    values, weight = inputs[0], layer.weight
-    step = weight.abs().amax(1, keepdim=True).clamp(min=1e-12) / 127
-    unit = (values.max().clamp(min=0) - values.min().clamp(max=0)).clamp(min=1e-12) / 255
-    return linear((values / unit).round() * unit, (weight / step).round() * step, layer.bias)
-
-def harm_of_int8(model: PreTrainedModel,   # from `load_model`
-                 examples: list[list[int]], # some sentences, from `encode`
-                ) -> tuple[list[torch.nn.Linear], np.ndarray]: # in the order in which they work
-    "How far the logits move (root mean square) when one linear layer alone has eight bits"
-    layers, linears = [], [part for part in model.modules() if isinstance(part, torch.nn.Linear)]
-    hooks = [each.register_forward_hook(lambda layer, *_: layers.append(layer)) for each in linears]
-    ids = torch.tensor(examples[:1])
-    with torch.inference_mode(): model(input_ids=ids, attention_mask=torch.ones_like(ids))
-    for hook in hooks: hook.remove()
-    before, harm = example_logits(model, examples), []
-    for layer in layers:
-        hook = layer.register_forward_hook(_in_eight_bits)
-        harm.append(np.sqrt(np.mean((example_logits(model, examples) - before)**2)))
-        hook.remove()
-    return layers, np.array(harm)
-
 def _products(file):
-    "Name, kind and shape of each product with a matrix of weights, in their order"
+    "The names of the products with a matrix of weights, which int8 makes faster"
     import onnx  # an optional extra
     graph = onnx.load(file).graph
-    shapes = {each.name: tuple(each.dims) for each in graph.initializer if len(each.dims) == 2}
-    return [(node.name, node.op_type, shapes[name]) for node in graph.node for name in node.input
-            if node.op_type in ("MatMul", "Gemm") and name in shapes]
+    weights = {each.name for each in graph.initializer if len(each.dims) == 2}
+    return [node.name for node in graph.node
+            if node.op_type == "MatMul" and {*node.input} & weights]
 
 def _file_logits(file, examples, padding):
     "The logits of an ONNX file, in batches of 64"
@@ -178,13 +154,12 @@ def _file_logits(file, examples, padding):
 class Quantizer:
     "Writes int8, and leaves in fp32 what it takes to keep a promise"
 
-    def __init__(self, model: PreTrainedModel,  # from `load_model`
-                 tokenizer: PreTrainedTokenizerBase,  # the one that belongs to it
+    def __init__(self, tokenizer: PreTrainedTokenizerBase,  # of the model
                  known: Iterable[str],   # sentences to find out which layers suffer
                  unseen: Iterable[str],  # sentences that the model was not trained on
-                 changed: float = .01,   # the share of their labels that may change; as much again
-                ):                       # for the upper end of its interval
-        self.model, self.changed, self.padding = model, changed, tokenizer.pad_token_id
+                 changed: float = .01,   # the share of their labels that may change; twice that at
+                ):                       # the upper end of its interval
+        self.changed, self.padding = changed, tokenizer.pad_token_id
         self.known, self.unseen = (encode(each, tokenizer) for each in (known, unseen))
         least = math.ceil(1.9208 / changed - 3.8415)  # wilson(0, least) ends at 2 * changed
         if len(self.unseen) < least:
@@ -192,22 +167,31 @@ class Quantizer:
                             f"too few to promise that int8 changes {changed:.1%} of the labels; "
                             f"{least} are needed (--no-int8 writes fp32 alone)")
 
+    def harm(self, fp32: Path,  # a file
+             work: Path,        # may be written
+            ) -> dict:          # name of a product → root mean square
+        "How far the logits move when one product alone has eight bits"
+        from onnxruntime.quantization import quantize_dynamic  # an optional extra
+        before, harm = _file_logits(fp32, self.known, self.padding), {}
+        for name in _products(fp32):
+            quantize_dynamic(fp32, work, per_channel=True, nodes_to_quantize=[name])
+            moved = _file_logits(work, self.known, self.padding) - before
+            harm[name] = float(np.sqrt(np.mean(moved**2)))
+        return harm
+
     def __call__(self, fp32: Path,  # from it
                  int8: Path,        # to it
                 ):                  # `ColaError` if the promise can't be kept
-        "Leave more and more layers in fp32, those first that are harmed most"
+        "Leave more and more products in fp32, those first that are harmed most"
         from onnxruntime.quantization import quantize_dynamic  # an optional extra
-        products, (layers, harm) = _products(fp32), harm_of_int8(self.model, self.known)
-        if [{*shape} for *_, shape in products] != [{*each.weight.shape} for each in layers]:
-            harm = np.arange(len(products))  # not layer by layer: the last first
-        order = [products[number][0] for number in np.argsort(-harm)
-                 if products[number][1] == "MatMul"]
-        before, count = _file_logits(fp32, self.unseen, self.padding), len(self.unseen)
+        harm, count = self.harm(fp32, int8), len(self.unseen)
+        order = sorted(harm, key=lambda name: -harm[name])
+        before = _file_logits(fp32, self.unseen, self.padding).argmax(1)
         for kept in (0, 1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64):
             if not order[kept:]: break
             quantize_dynamic(fp32, int8, per_channel=True, nodes_to_quantize=order[kept:])
-            after = _file_logits(int8, self.unseen, self.padding)
-            turned = int((before.argmax(1) != after.argmax(1)).sum())
+            after = _file_logits(int8, self.unseen, self.padding).argmax(1)
+            turned = int((before != after).sum())
             low, high = wilson(turned, count)
             self.promise = (f"{kept} of {len(order)} matrix products are left in fp32; of {count} "
                             f"sentences that were not trained on, {turned} changed their label "
@@ -219,8 +203,8 @@ class Quantizer:
 # %% ../nbs/22_export.ipynb #export-onnx
 SECTION = """## Other formats
 
-Measured on the {count:,} dev sentences of `{corpus}`; the logit is the log-odds of *acceptable*.{promise}
-
+Measured on the {count:,} dev sentences of `{corpus}`; the logit is the log-odds of *acceptable*.
+{promise}
 | format | MB | largest difference of the logit | verdicts that turned | MCC | times as fast |
 |---|---|---|---|---|---|
 {lines}
@@ -266,8 +250,7 @@ def export_onnx(folder: str | Path,     # of a fine-tuned model; its card gets a
         if not 0 < changed < 1: raise ColaError(f"changed is {changed}; give a share, as .01")
         unseen = _unseen(folder, corpus)
         known = corpus.train.sample(min(len(corpus.train), 64), random_state=0)
-        quantizer = Quantizer(before.model, before.tokenizer, known.sentence, unseen.sentence,
-                              changed)
+        quantizer = Quantizer(before.tokenizer, known.sentence, unseen.sentence, changed)
     files = [folder/"model.safetensors",
              *write_onnx(before.model, before.tokenizer, folder, quantizer)]
     judges = [before, *(Judge(folder, onnx=format) for format in formats)]
@@ -290,7 +273,7 @@ def export_onnx(folder: str | Path,     # of a fine-tuned model; its card gets a
     lines = [line.format(*row) for row in table.drop(columns="mean difference").itertuples()]
     _write_section(folder/"README.md", SECTION.format(
         count=len(predictions[0]), corpus=corpus.name, lines="\n".join(lines),
-        promise=f"\nIn int8, {quantizer.promise}." if quantizer else ""))
+        promise=f"In int8, {quantizer.promise}.\n" if quantizer else ""))
     return table
 
 # %% ../nbs/22_export.ipynb #push
