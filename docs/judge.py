@@ -39,7 +39,7 @@ def export(corpus):
     shutil.rmtree(model, ignore_errors=True)
     shutil.copytree(run/"model", model, ignore=shutil.ignore_patterns("onnx"))
     exact = Judge(model)
-    rounded = onnx.load(*write_onnx(exact.model, exact.tokenizer, model, int8=False))
+    rounded = onnx.load(write_onnx(exact.model, exact.tokenizer, model, int8=False)[0])
     round_weights(rounded.graph)
     onnx.save(rounded, FILES["model"])
     before, after = (predict_splits(judge.model, judge.tokenizer, corpus.dev, 64, progress=False)
