@@ -66,7 +66,7 @@ bench: .venv/.offline ## measure speed and memory beside the peers (about 10 min
 	@echo "Measuring in turns, into benchmarks/results (close other programs; COLA_NBDEV_DATA chooses the real corpus)"
 	@.venv/bin/python benchmarks/run.py $(if $(quick),--quick) $(only)
 
-docs: .venv/.docs ## build the site into _docs, in English and Portuguese (a minute; nothing but registry packages)
+docs: .venv/.docs ## build the site into _docs, in English and Portuguese (two minutes; nothing but registry packages; the judge in the page takes npm)
 	@echo "Building the site into _docs"
 	@.venv/bin/python docs/build_site.py
 
@@ -76,7 +76,7 @@ docs-serve: docs ## build the site and show it at http://127.0.0.1:8000
 
 docs-check: .venv/.docs ## look at the site as its readers do: links, HTML, search, every page in Chromium (after make docs; takes npm)
 	@echo "Looking at the site in _docs"
-	@COLA_NBDEV_SITE=built .venv/bin/python -m pytest -q tests/test_site_pages.py $(args)
+	@COLA_NBDEV_SITE=built .venv/bin/python -m pytest -q tests/test_site_pages.py tests/test_page_judge.py $(args)
 
 pt: .venv/.dev ## write the Portuguese notebooks into pt/, from nbs/ and the translations in nbs/pt
 	@.venv/bin/python docs/portuguese.py && echo "The Portuguese notebooks are in pt/"

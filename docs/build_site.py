@@ -13,54 +13,29 @@ import sys
 from contextlib import redirect_stdout, suppress
 from unittest.mock import patch
 
+import judge
 import nbformat
 import portuguese
 import staging
 from staging import ROOT, page_of
 
 STAGE, SITE = ROOT/"_proc", ROOT/"_docs"
-os.environ |= {"HF_HUB_OFFLINE": "1", "MPLBACKEND": "agg", "TQDM_DISABLE": "1"}
+os.environ |= {"HF_HUB_OFFLINE": "1", "MPLBACKEND": "agg", "TQDM_DISABLE": "1",
+               "PYTHONPATH": f"{ROOT/'docs'}{os.pathsep}{ROOT}"}
 os.environ.pop("FORCE_COLOR", None)
 sys.path.insert(0, str(ROOT))
-
-SECTIONS = [  # English, Portuguese, pages: the menu
-    ("Start", "Começo", "tutorial glossary in_2026 teaching"),
-    ("Data", "Dados", "reading grammar data corruption"),
-    ("Tokens", "Tokens", "tokenization vocabulary"),
-    ("The model", "O modelo", "model packing anatomy"),
-    ("Training", "Treinamento", "settings checkpoints distributed doctor training"),
-    ("Evaluation", "Avaliação", "evaluation calibration comparison"),
-    ("Using it", "Em uso", "prediction scoring engine pairs export"),
-    ("Experiments", "Experimentos", "experiments cola-search recipe"),
-    ("Looking inside", "Por dentro", "attribution inspection"),
-    ("Interfaces", "Interfaces", "app cli"),
-    ("Under the hood", "Bastidores", "basics questions"),
-    ("Reference", "Referência", "api/index commands"),
-    ("Project", "Projeto", "scale reliability benchmarks changelog contributing"),
-]
-WORDS = {
-    "en": ("Every public name of the package, with its parameters.", "Where it is built",
-           "Command line", "Every command of `cola` with its options, as `--help` prints them. "
-           "The page [cli](cli.ipynb) shows how the command is built. "
-           "A mistake of yours is one line and exit code 2."),
-    "pt": ("Todos os nomes públicos do pacote, com os seus parâmetros (em inglês).",
-           "Onde é construído", "Linha de comando",
-           "Todos os comandos de `cola` com as suas opções, como `--help` os mostra (em inglês). "
-           "A página [linha de comando](cli.ipynb) mostra como o comando é construído. "
-           "Um erro seu é uma linha e o código de saída 2."),
-}
 
 def toctree(pages, *options):
     return "\n".join(["```{toctree}", ":hidden:", *options, "", *pages, "```"])
 
 def menu(language):
     "Hidden lists on the home page; a page that is in no section is a warning of Sphinx's"
-    lists = [(pages, english if language == "en" else ours) for english, ours, pages in SECTIONS]
-    return "\n\n".join(toctree(each.split(), f":caption: {name}") for each, name in lists)
+    return "\n\n".join(toctree(pages.split(), f":caption: {names[language == 'pt']}")
+                       for *names, pages in staging.OWN["sections"])
 
 def api_pages(language):
     "Page → text: the modules, which Sphinx's autodoc fills, and their index"
-    promise, built, *_ = WORDS[language]
+    words = staging.WORDS[language]
     pages, rows = {}, []
     for name in staging.MODULES:
         module = f"cola_nbdev.{name}"
@@ -71,9 +46,9 @@ def api_pages(language):
         constants = [each for each, homes in staging.symbols().items()
                      if name in homes and each.isupper()]  # autodoc asks for docstrings otherwise
         data = "".join(f".. autodata:: {module}.{each}\n" for each in constants)
-        pages[f"api/{name}"] = (f"# {module}\n\n{built}: [{page}](../{page}.ipynb)\n\n"
+        pages[f"api/{name}"] = (f"# {module}\n\n{words['built']}: [{page}](../{page}.ipynb)\n\n"
                                 f"```{{eval-rst}}\n.. automodule:: {module}\n\n{data}```\n")
-    index = "\n\n".join(["# API", promise, "\n".join(rows), toctree(staging.MODULES)])
+    index = "\n\n".join(["# API", words["api"], "\n".join(rows), toctree(staging.MODULES)])
     return pages | {"api/index": index}
 
 def help_of(main, *command):
@@ -86,9 +61,8 @@ def help_of(main, *command):
 def command_page(language):
     "One section for each command"
     from cola_nbdev.cli import COMMANDS, main
-    _, _, title, intro = WORDS[language]
     sections = [f"## cola {name}\n\n{help_of(main, name)}" for name in COMMANDS]
-    return "\n\n".join([f"# {title}", intro, help_of(main), *sections])
+    return "\n\n".join([staging.WORDS[language]["commands"], help_of(main), *sections])
 
 def notebooks(language):
     return sorted((ROOT/("nbs" if language == "en" else "pt")).glob("*.ipynb"))
@@ -99,7 +73,7 @@ def stage(language):
     for old in (folder, extra): shutil.rmtree(old, ignore_errors=True)
     (folder/"api").mkdir(parents=True)
     (extra/"notebooks").mkdir(parents=True)
-    pictures = shutil.ignore_patterns("*.css", "*.svg")
+    pictures = shutil.ignore_patterns("*.css", "*.svg", "*js")
     shutil.copytree(ROOT/"docs/static", folder/"pictures", ignore=pictures)
     for path in notebooks(language):
         page = staging.stage_notebook(path, language)
@@ -119,11 +93,12 @@ def located(line, language):
     source = next(path for path in notebooks(language) if page_of(path) == found[1])
     return f"{source.relative_to(ROOT)}, cell {cell.id}: {found[3]}"
 
-def build(language):
-    "Let Sphinx make the pages; returns its complaints"
+def build(language, facts):
+    "Let Sphinx make the pages, with facts for the templates; returns its complaints"
     out = SITE if language == "en" else SITE/language
     environment = os.environ | {"SITE_LANGUAGE": language}
-    flags = ["-b", "html", "-n", "-q", "-E", "-j", "2", "-c", str(ROOT/"docs")]
+    flags = ["-b", "html", "-n", "-q", "-E", "-j", "2", "-c", str(ROOT/"docs"),
+             f"-Asite_language={language}", *(f"-A{name}={value}" for name, value in facts.items())]
     folders = ["-d", str(STAGE/f"{language}-doctrees"), str(STAGE/language), str(out)]
     done = subprocess.run([sys.executable, "-m", "sphinx", *flags, *folders], env=environment,
                           capture_output=True, text=True)
@@ -135,9 +110,10 @@ def build(language):
 def main():
     shutil.rmtree(SITE, ignore_errors=True)
     portuguese.write()
+    facts = judge.pack(SITE) or {}
     for language in ("en", "pt"):
         stage(language)
-        if complaints := build(language): sys.exit("\n".join(complaints))
+        if complaints := build(language, facts): sys.exit("\n".join(complaints))
         print(f"{language}: built", flush=True)
     print("The site is in _docs: open _docs/index.html")
 

@@ -4,7 +4,6 @@ import importlib
 import inspect
 import os
 import re
-import sys
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -14,9 +13,6 @@ import imagesize
 from docutils import nodes
 from fastcore.docments import docments
 from latex2mathml.converter import convert
-
-DOCS = Path(__file__).resolve().parent
-sys.path[:0] = [str(DOCS), str(DOCS.parent)]
 from readme import FACTS, SITE_URL
 
 site_language = os.environ.get("SITE_LANGUAGE", "en")
@@ -50,10 +46,6 @@ html_favicon = "static/favicon.svg"
 html_copy_source = False
 html_show_sphinx = False
 html_extra_path = [f"../_proc/{site_language}-extra"]
-html_context = {"site_language": site_language}
-html_sidebars = {"**": ["sidebar/brand.html", "language.html", "sidebar/search.html",
-                        "sidebar/scroll-start.html", "sidebar/navigation.html",
-                        "sidebar/scroll-end.html"]}
 html_theme_options = {"footer_icons": [{"name": "GitHub", "url": FACTS["git_url"],
                                         "html": "GitHub"}]}
 copybutton_exclude = ".linenos, .gp, .go"
@@ -65,8 +57,7 @@ ogp_image = f"{SITE_URL}_static/card.png"
 ogp_image_alt = FACTS["description"]
 ogp_social_cards = {"enable": False}  # one card for all pages
 notfound_urls_prefix = html_baseurl.removeprefix(FACTS["doc_host"])
-no_such_page = "There is no such page" if is_english else "Esta página não existe"
-notfound_context = {"title": no_such_page, "body": f"<h1>{no_such_page}</h1>"}
+notfound_context = {"title": "There is no such page" if is_english else "Esta página não existe"}
 
 # --- the API: autodoc, with the comments behind parameters as their descriptions ---
 
@@ -131,19 +122,6 @@ def mathml(display):
     return visit
 
 html_math_renderer = "mathml"
-REACHABLE = (  # part of a page, what Furo and myst-nb write, what can be read without a mouse
-    ("body", r"<pre>(?=<span></span>)", '<pre tabindex="0">'),
-    ("body", r'<div class="output-table">', '<div class="output-table" tabindex="0">'),
-    ("body", r'<summary aria-label="[^"]*">\s*<p .*</p>\s*<p .*?>(.*)</p>\s*</summary>',
-     r"<summary>\1</summary>"),
-    ("furo_navigation_tree", 'role="heading"', 'role="heading" aria-level="2"'),
-)
-
-def make_reachable(app, pagename, templatename, context, doctree):
-    "For readers without a mouse or a screen"
-    for name, old, new in REACHABLE:
-        if name in context: context[name] = re.sub(old, new, context[name])
-
 def size_images(app, pagename, templatename, context, doctree):
     "Images say how large they are, so that what stands below does not jump when they arrive"
     for node in doctree.findall(nodes.image) if doctree else ():
@@ -156,5 +134,4 @@ def setup(app):
     app.add_html_math_renderer("mathml", (mathml("inline"), None), (mathml("block"), None))
     app.connect("autodoc-process-docstring", describe)
     app.connect("autodoc-skip-member", skip_fields)
-    app.connect("html-page-context", make_reachable, priority=900)
     app.connect("html-page-context", size_images)

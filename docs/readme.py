@@ -5,6 +5,7 @@ stderr, and pictures. A code cell flagged `#| echo: false` leaves its outputs.
 """
 import re
 import sys
+import tomllib
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -14,15 +15,10 @@ ROOT = Path(__file__).resolve().parent.parent
 SETTINGS = ConfigParser()
 SETTINGS.read(ROOT/"settings.ini", encoding="utf-8")
 FACTS = SETTINGS["DEFAULT"]
+OWN = tomllib.loads((ROOT/"docs/site.toml").read_text(encoding="utf-8"))
+FIRST_LINE = OWN["readme"]
 SITE_URL = f"{FACTS['doc_host']}{FACTS['doc_baseurl']}/"
 DIRECTIVE = re.compile(r"^[ \t]*#[ \t]*\|[ \t]*([\w-]+):?[ \t]*(.*)\n?", re.MULTILINE)
-FIRST_LINE = {
-    "README.md": "<!-- Written by docs/readme.py from nbs/index.ipynb: "
-                 "edit the notebook, then run `make readme`. -->",
-    "README.pt.md": "<!-- Escrito por docs/readme.py a partir de nbs/index.ipynb e "
-                    "nbs/pt/index.po: mude a tradução, depois `make readme`. -->",
-}
-
 def page_of(path):
     "The page of a notebook: its name without the number; search.html is Sphinx's own"
     stem = re.sub(r"^\d+_", "", Path(path).stem)

@@ -6,23 +6,12 @@ from functools import cache
 from pathlib import PurePosixPath
 
 import nbformat
-from readme import FACTS, ROOT, directives, page_of
+from readme import FACTS, OWN, ROOT, directives, page_of
 
 FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 ROOMS = [path.stem[3:] for path in sorted((ROOT/"nbs").glob("[0-9]*.ipynb"))]
 MODULES = [room for room in ROOMS if (ROOT/"cola_nbdev"/f"{room}.py").exists()]
-TEXTS = {"docs/scale.md": "scale", "docs/reliability.md": "reliability",
-         "benchmarks/results/README.md": "benchmarks", "CHANGELOG.md": "changelog",
-         "CONTRIBUTING.md": "contributing"}  # pages that are no notebooks
-TERMS = {  # what people search for and no title says: room → English, Portuguese
-    "tokenization": ["padding", "preenchimento"], "training": ["resume", "retomar"],
-    "settings": ["learning rate", "taxa de aprendizagem"],
-    "evaluation": ["confidence interval", "intervalo de confiança"],
-    "calibration": ["threshold", "limiar"], "search": ["hyperparameters", "hiperparâmetros"],
-}
-WORDS = {"en": ("Open in Colab", "Download the notebook", "The notebook on GitHub", ""),
-         "pt": ("Abrir no Colab", "Baixar o notebook", "O notebook no GitHub",
-                "Esta página existe só em inglês.")}
+TEXTS, WORDS = OWN["texts"], OWN["words"]
 
 def repository(path): return f"{FACTS['git_url']}/blob/{FACTS['branch']}/{path}"
 
@@ -120,14 +109,10 @@ def stage_cells(cells, module):
 
 def buttons(path, language):
     "Open in Colab, download, look at the source"
-    colab, download, source, _ = WORDS[language]
     # the workflow `docs` keeps the Portuguese notebooks on a branch of their own
     place = f"{FACTS['branch']}/nbs/{path.name}" if language == "en" else f"pt/{path.name}"
-    github = f"{FACTS['user']}/{FACTS['repo']}/blob/{place}"
-    return (f'\n\n<p class="page-links"><a href="https://colab.research.google.com/github/{github}">'
-            f'<img src="_static/colab.svg" alt="{colab}" width="118" height="20"></a>\n'
-            f'<a href="notebooks/{path.name}" download>{download}</a> ·\n'
-            f'<a href="{FACTS["git_url"]}/blob/{place}">{source}</a></p>')
+    place = f"{FACTS['user']}/{FACTS['repo']}/blob/{place}"
+    return "\n\n" + OWN["buttons"].format(place=place, name=path.name, **WORDS[language])
 
 def stage_notebook(path, language):
     "The notebook that Sphinx reads, of an English or Portuguese one"
@@ -135,8 +120,8 @@ def stage_notebook(path, language):
     cells = stage_cells(nbformat.read(path, as_version=4).cells, module)
     if any(cell.cell_type == "code" for cell in cells) and module != "index":
         cells[0].source += buttons(path, language)
-    if module in TERMS:
-        term = TERMS[module][language == "pt"]
+    if module in OWN["terms"]:
+        term = OWN["terms"][module][language == "pt"]
         cells[0].source = f"```{{index}} ! {term}\n```\n\n{cells[0].source}"
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     return nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
@@ -145,6 +130,6 @@ def stage_text(source, language):
     "A Markdown file of the repository as a page"
     text = (ROOT/source).read_text(encoding="utf-8")
     text = re.sub(r"<!--.*?-->\n?", "", text, flags=re.DOTALL)
-    note = f"\n\n:::{{note}}\n{WORDS[language][-1]}\n:::\n\n"
+    note = f"\n\n:::{{note}}\n{WORDS[language]['english_only']}\n:::\n\n"
     if language == "pt": text = text.replace("\n\n", note, 1)
     return prose(text, str(PurePosixPath(source).parent))

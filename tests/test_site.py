@@ -68,6 +68,6 @@ def test_a_broken_reference_names_notebook_and_cell(tmp_path, monkeypatch):
     assert told == "nbs/15_evaluation.ipynb, cell lost: WARNING: target not found: 'x'"
 
 def test_the_menu_has_every_page_once():
-    pages = [page for section in build_site.SECTIONS for page in section[2].split()]
+    pages = [page for section in staging.OWN["sections"] for page in section[2].split()]
     rooms = {build_site.page_of(path) for path in build_site.notebooks("en")} - {"index"}
     assert len(pages) == len(set(pages)) and rooms <= set(pages), rooms - set(pages)

@@ -44,9 +44,9 @@ if not os.environ.get("COLA_NBDEV_SITE"):
 
 def pages(): return sorted(path.relative_to(SITE).as_posix() for path in SITE.rglob("*.html"))
 
-@pytest.fixture(scope="module")
-def site():
-    "The site of this checkout; `make docs-check` has built it, elsewhere it is built here"
+@functools.cache
+def built():
+    "Build the site of this checkout, but once, and not where `make docs-check` has built it"
     assert CHROMIUM and shutil.which("npm"), "the site can't be checked without Chromium and npm"
     if os.environ["COLA_NBDEV_SITE"] != "built":
         command = [sys.executable, str(DOCS/"build_site.py")]
@@ -55,6 +55,9 @@ def site():
         assert done.returncode == 0, done.stdout + done.stderr
     if not (DOCS/"node_modules/.package-lock.json").exists():
         subprocess.run(["npm", "ci", "--silent"], cwd=DOCS, check=True)
+
+@pytest.fixture(scope="module")
+def site(): built()
 
 def test_the_files_beside_the_pages_are_there(site):
     wanted = ["sitemap.xml", "404.html", "_static/favicon.svg", "_static/card.png", "pt/index.html",
