@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import gettext
 import hashlib
+import io
 import json
 import os
 import re
@@ -30,11 +31,11 @@ if TYPE_CHECKING:
 
 
 # %% auto #0
-__all__ = ['ADDRESS', 'COLUMNS', 'LABELS', 'ONNX_FILES', 'ONNX_RECORD', 'COUNTS', 'LANGUAGES', 'ColaError', 'printable',
-           'without_password', 'explain', 'in_one_line', 'log_odds', 'differences', 'is_blank', 'csv_line',
+__all__ = ['ADDRESS', 'COLUMNS', 'LABELS', 'ONNX_FILES', 'ONNX_RECORD', 'WRITTEN', 'COUNTS', 'LANGUAGES', 'ColaError',
+           'printable', 'without_password', 'explain', 'in_one_line', 'log_odds', 'differences', 'is_blank', 'csv_line',
            'file_sha256', 'folder_identity', 'fsync', 'write_atomic', 'read_bytes', 'read_record', 'check_free',
-           'path_within', 'progress_bar', 'environment_number', 'is_distributed', 'get_language', 'set_language',
-           'translate', 'new_axes', 'localize_axes']
+           'check_written', 'write_again', 'png_of', 'path_within', 'progress_bar', 'environment_number',
+           'is_distributed', 'get_language', 'set_language', 'translate', 'new_axes', 'localize_axes']
 
 # %% ../nbs/00_basics.ipynb #colaerror
 class ColaError(Exception):
@@ -195,6 +196,40 @@ def check_free(*files: Path):  # to be written; `ColaError` if one is there
     for path in files:
         if os.path.lexists(path):  # a link that leads nowhere is there, too
             raise ColaError(f"{path} exists already; choose another folder or remove it")
+
+WRITTEN = ".cola-written"  # in a folder: the SHA-256 of whatever was written into it
+
+def check_written(folder: Path, # `ColaError` if a file is there that isn't as it was written
+                  *names: str,  # of files in it
+                 ):
+    "Refuse to write over what was not made here, or was changed since"
+    record = folder/WRITTEN
+    known = read_bytes(record).decode(errors="replace") if record.exists() else ""
+    if record.is_symlink() or not re.fullmatch(r"[0-9a-f\n]*", known): known, names = "", (WRITTEN,)
+    for path in (folder/name for name in names if os.path.lexists(folder/name)):
+        if path.is_symlink() or hashlib.sha256(read_bytes(path)).hexdigest() not in known:
+            raise ColaError(f"{path} exists already, and is not as this command wrote it; move it "
+                            "away, or choose another folder")
+
+def write_again(folder: Path,    # where they are written
+                contents: dict,  # name → text or bytes
+               ):                # `ColaError` as in `check_written`
+    "Write files, over nothing but what was written so before"
+    check_written(folder, *contents)
+    with open(folder/WRITTEN, "a") as file:  # before them: after a crash they are known
+        for content in contents.values():
+            if isinstance(content, str): content = content.encode(errors="backslashreplace")
+            file.write(hashlib.sha256(content).hexdigest() + "\n")
+    fsync(folder/WRITTEN)
+    for name, content in contents.items(): write_atomic(folder/name, content)
+
+def png_of(figure: Any,     # of matplotlib
+           dpi: int = 150,  # how many dots an inch has
+          ) -> bytes:
+    "A plot as a picture"
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi)
+    return buffer.getvalue()
 
 def path_within(folder: str | Path,  # where the file must be
                 name: str,           # from a record, a column or a listing; / parts subfolders

@@ -1517,3 +1517,142 @@ def test_an_error_of_any_kind_ends_no_folder(tmp_path, model, monkeypatch):
     monkeypatch.setattr(engine, "score_file", lambda *_: 1 / 0)
     with pytest.raises(engine.Incomplete, match="a.csv: division by zero"):
         engine.score_folder(model, tmp_path/"in", tmp_path/"out", progress=False)
+
+# A third attack: what lies beside, behind and among the files of a command
+
+@needs("optuna")
+def test_the_lock_of_a_journal_is_taken_from_nobody(tmp_path):
+    from cola_nbdev.search import search
+    (tmp_path/"study.log.lock").write_text("precious")
+    address = f"journal://{tmp_path}/study.log"
+    with within(60), unchanged(tmp_path), pytest.raises(ColaError, match="is not Optuna's"):
+        search(small(), TINY, 1, tmp_path.parent/"out", ("warmup",), address, progress=False)
+    (tmp_path/"study.log.lock").unlink()
+    (tmp_path/"study.log.lock").symlink_to(tmp_path/"study.log")  # of a process that was killed
+    from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+    quick_lock = JournalFileSymlinkLock(str(tmp_path/"study.log"), 3)
+    with pytest.MonkeyPatch.context() as patch:
+        start = JournalFileBackend.__init__
+        patch.setattr(JournalFileBackend, "__init__",
+                      lambda self, path: start(self, path, quick_lock))
+        search(small(), TINY, 1, tmp_path/"out", ("warmup",), address, progress=False)
+
+def test_a_shard_that_failed_replaces_no_file_of_others(tmp_path, model):
+    for name in ("in", "out"): (tmp_path/name).mkdir()
+    def score(): return engine.score_folder(model, tmp_path/"in", tmp_path/"out", progress=False)
+    (tmp_path/"in"/"a.csv").write_text(GOOD)
+    (tmp_path/"in"/"c.csv").write_text("a,b,c\nx,y,z\n")
+    with pytest.raises(engine.Incomplete, match="c.csv line 1"): score()
+    (tmp_path/"out"/"c.csv").write_text("precious")
+    (tmp_path/"in"/"c.csv").write_text(GOOD)
+    with pytest.raises(engine.Incomplete, match="holds c.csv and has not made it"): score()
+    assert (tmp_path/"out"/"c.csv").read_text() == "precious"
+    (tmp_path/"out"/"c.csv").unlink()
+    score()
+    (tmp_path/"out"/"_cola"/"shards"/"c.csv.json").unlink()  # as if killed between the two
+    assert score()["rows"] == 2 * len(GOOD.splitlines()[1:])
+
+@pytest.mark.parametrize("name", [
+    "model/notes.txt", "model/sub/x.txt", "model/my_labels.json", "checkpoints/mine.csv",
+    "checkpoints/step-00000001/mine.csv", "mcc_by_teacher.png", "model/onnx/mine.onnx",
+    "model/onnx/sub/model.onnx"])
+def test_overwrite_knows_its_own_files_by_name(cola, finished, tmp_path, name):
+    shutil.copytree(finished, tmp_path/"run")
+    (tmp_path/"run"/name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path/"run"/name).write_text("precious")
+    with unchanged(tmp_path):
+        refused(cola("train", *TRAIN, "--out", "run", "--overwrite"), f"it also holds {name[:9]}")
+
+def test_overwrite_replaces_a_whole_run(cola, finished, tmp_path):
+    out = tmp_path/"run"
+    shutil.copytree(finished, out)
+    for name in ("model.onnx", "model_int8.onnx", "cola_nbdev.json"):
+        (out/"model"/"onnx").mkdir(exist_ok=True)
+        (out/"model"/"onnx"/name).write_text("{}")
+    save_checkpoint(out/"checkpoints", 1, {"model": {}}, {})
+    (out/"model"/"vocab.txt").touch()
+    assert cola("train", *TRAIN, "--out", "run", "--overwrite")[2] == 0
+    assert not (out/"checkpoints").exists() and not (out/"model"/"onnx").exists()
+
+@needs("optuna")
+def test_a_shared_search_replaces_no_results_of_others(tmp_path):
+    from cola_nbdev.search import search
+    def run(out, trials):
+        return search(small(), TINY, trials, tmp_path/out/"search", ("warmup",),
+                      f"journal://{tmp_path}/study.log", progress=False)
+    run("a", 1)
+    (tmp_path/"b"/"search").mkdir(parents=True)
+    (tmp_path/"b"/"search"/"best.json").write_text("precious")
+    with unchanged(tmp_path), pytest.raises(ColaError, match="best.json exists already"):
+        run("b", 2)
+    (tmp_path/"b"/"search"/"best.json").unlink()
+    assert len(run("b", 2).table()) == len(run("a", 2).table()) == 2
+
+@needs("optuna")
+def test_a_search_adopts_no_database_of_others(tmp_path):
+    import optuna
+
+    from cola_nbdev.search import search
+    optuna.create_study(storage=f"sqlite:///{tmp_path}/search.db", study_name="theirs")
+    with unchanged(tmp_path), pytest.raises(ColaError, match="holds studies of others"):
+        search(small(), TINY, 1, tmp_path, ("warmup",), progress=False)
+
+@pytest.mark.parametrize("name", ["seeds.png", "summary.json", "seeds.csv"])
+@pytest.mark.parametrize("link", [False, True])
+def test_seeds_write_over_nothing_of_others(tmp_path, name, link):
+    out = tmp_path/"seeds"
+    run_seeds(small(), TINY, (1, 2), out, progress=False)
+    run_seeds(small(), TINY, (1, 2), out, progress=False)  # its own
+    (tmp_path/"theirs").write_text("precious")
+    (out/name).unlink()
+    if link: (out/name).symlink_to("../theirs")
+    else: (out/name).write_text("precious")
+    with unchanged(tmp_path), pytest.raises(ColaError, match=f"{name} exists already"):
+        run_seeds(small(), TINY, (1, 2), out, progress=False)
+
+@pytest.mark.parametrize("name", ["mcc.png", "history.png"])
+def test_no_plot_is_drawn_through_a_link(tmp_path, monkeypatch, name):
+    (tmp_path/"theirs").write_text("precious")
+    real = prediction.write_results
+
+    def meanwhile(run, corpus, folder, *rest):
+        (folder/name).symlink_to(tmp_path/"theirs")
+        return real(run, corpus, folder, *rest)
+
+    def draw(self, file, **options):
+        if hasattr(file, "write"): file.write(b"picture")
+        else: Path(file).write_bytes(b"picture")
+
+    monkeypatch.setattr(Figure, "savefig", draw)
+    monkeypatch.setattr(prediction, "write_results", meanwhile)
+    fine_tune(small(), TINY, tmp_path/"run", progress=False)
+    assert (tmp_path/"theirs").read_text() == "precious"
+    assert (tmp_path/"run"/name).read_bytes() == b"picture"
+
+@needs("onnxruntime")
+def test_an_export_replaces_no_record_of_others(cola, copied, tmp_path):
+    (copied/"onnx").mkdir()
+    for record in ("{}", '{"model": "b"}', '{"files": {}}', "mine"):
+        (copied/"onnx"/"cola_nbdev.json").write_text(record)
+        with unchanged(copied):
+            refused(cola("export", copied, "--data", "demo", "--no-int8"),
+                    "cola_nbdev.json was not made by cola export")
+    shutil.rmtree(copied/"onnx")
+    (tmp_path/"theirs").mkdir()
+    (copied/"onnx").symlink_to(tmp_path/"theirs")
+    with unchanged(tmp_path):
+        refused(cola("export", copied, "--data", "demo", "--no-int8"),
+                "onnx was not made by cola export")
+
+@needs("onnxruntime")
+def test_an_onnx_file_of_another_model_judges_nothing(cola, copied, tmp_path):
+    other = Path(shutil.copytree(copied, tmp_path/"other"))
+    tensors_of(other, lambda weights: weights["classifier.bias"].add_(3))
+    for folder in (copied, other):
+        assert cola("export", folder, "--data", "demo", "--no-int8")[2] == 0
+    shutil.copy(other/"onnx"/"model.onnx", copied/"onnx"/"model.onnx")
+    with pytest.raises(ColaError, match="was not made from these weights"):
+        Judge(copied, onnx="fp32")
+    (copied/"onnx"/"cola_nbdev.json").unlink()
+    with pytest.raises(ColaError, match="was not made from these weights"):
+        Judge(copied, onnx="fp32")
