@@ -32,7 +32,7 @@ from cola_nbdev.evaluation import (
 from .settings import CHECKPOINT_SETTINGS, SEEDS, Config, command_options
 
 # %% auto #0
-__all__ = ['LEARNED', 'MANY', 'TYPICAL', 'check_same', 'metrics_of', 'load_predictions', 'seed_variance', 'draw_mcc_of_seeds',
+__all__ = ['MANY', 'TYPICAL', 'check_same', 'metrics_of', 'load_predictions', 'seed_variance', 'draw_mcc_of_seeds',
            'mcc_of_seeds', 'paired_draws', 'p_of_draws', 'mcnemar', 'Comparison', 'majority', 'seeds_command',
            'compare', 'Variances', 'measure_variances', 'plan']
 
@@ -80,8 +80,6 @@ def _check_seeds(runs, files):
                             "are one run; remove one of them")
         seeds[seed] = file
 
-LEARNED = ("fingerprint", "base", "taught", "names")  # what runs of one recipe share, besides
-
 def load_predictions(path: str | Path,  # a run, a folder of runs (`cola seeds`), or predictions.csv
                     ) -> list[pd.DataFrame]:  # of one recipe on the same sentences, or `ColaError`
     "The predictions of one run or of all runs in a folder; `attrs` has `together` and `config`"
@@ -97,15 +95,14 @@ def load_predictions(path: str | Path,  # a run, a folder of runs (`cola seeds`)
     for file in files:
         run, facts = read_predictions(file), metrics_of(file.parent)
         if len(files) > 1 and not facts:
-            raise ColaError(f"{file.parent} has no metrics.json that can be read, so nothing says "
-                            "of which recipe it is; move it away")
+            raise ColaError(f"{file.parent} has no metrics.json that says its recipe; move it away")
         names = (name for name in facts.get("splits", {}) if name not in set(run.split))
         run.attrs |= {"together": next(names, "all_dev"), "config": facts.get("config") or {},
                       "corpus": facts.get("corpus", "demo")}
         runs.append(run)
-        recipes.append({name: value for name, value in run.attrs["config"].items()
-                        if name not in (*SEEDS, *CHECKPOINT_SETTINGS)}
-                       | {name: facts.get(name) for name in LEARNED})
+        learned = {name: facts.get(name) for name in ("fingerprint", "base", "taught", "names")}
+        recipes.append(learned | {name: value for name, value in run.attrs["config"].items()
+                                  if name not in (*SEEDS, *CHECKPOINT_SETTINGS)})
     for run, file in zip(runs, files, strict=True): check_same(runs[0], run, files[0], file)
     _check_seeds(runs, files)
     if differ := {name for recipe in recipes for name in recipe

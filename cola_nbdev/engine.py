@@ -152,8 +152,8 @@ def score_shard(judge: Judge,  # a fine-tuned model
             was = file_sha256(path)
             known, there = _earlier(out, name, was)
             if known and there: return known | {"earlier": True}
-            made = Path(temporary, f"out-{base}")  # what is there without a record is ours if
-            if out.local and not there: made = Path(out.path, name)  # it is written so again
+            made = Path(temporary, f"out-{base}")  # without a record, it must be the same again
+            if out.local and not there: made = Path(out.path, name)
             made.parent.mkdir(parents=True, exist_ok=True)
             done = score_file(judge, path, made, job["column"], job["format"], True, False,
                               job["chunk"], job["batch_size"], lambda *bad: aside.append(bad))

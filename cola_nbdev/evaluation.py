@@ -33,7 +33,6 @@ from cola_nbdev.basics import (
     in_one_line,
     localize_axes,
     new_axes,
-    png_of,
     read_bytes,
     translate,
     write_atomic,
@@ -379,7 +378,9 @@ def _has_letters(figure):
     return letters <= {letter for font in fonts for letter in font.get_charmap()}
 
 def _picture(figure):
-    data = base64.b64encode(png_of(figure, 110)).decode()
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    data = base64.b64encode(buffer.getvalue()).decode()
     alt = html.escape(figure.axes[0].get_title())
     return f'<img alt="{alt}" src="data:image/png;base64,{data}">'
 
@@ -514,8 +515,7 @@ class Report:
         "Write the report to a folder"
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        for name, figure in self.figures().items():
-            write_atomic(folder/f"{name}.png", png_of(figure))
+        for name, figure in self.figures().items(): write_atomic(folder/f"{name}.png", figure)
         write_atomic(folder/"metrics.json", json.dumps(self.to_dict(), indent=1) + "\n")
         page = PAGE.format(language=get_language(), title=translate("CoLA report"),
                            body=self._repr_html_())

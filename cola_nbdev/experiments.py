@@ -35,7 +35,6 @@ from cola_nbdev.basics import (
     is_blank,
     localize_axes,
     log_odds,
-    png_of,
     progress_bar,
     read_record,
     translate,
@@ -138,8 +137,7 @@ class Seeds:
         folder, summary = Path(folder), self.summary().astype(object)
         figure: Any = self.plot().figure
         rows = summary.where(summary.notna(), None).to_dict("index")
-        write_again(folder, {"seeds.csv": self.table().to_csv(index=False),
-                             "seeds.png": png_of(figure),
+        write_again(folder, {"seeds.csv": self.table().to_csv(index=False), "seeds.png": figure,
                              "summary.json": json.dumps(rows, indent=1) + "\n"})
         plt.close(figure)
         return folder/"summary.json"

@@ -114,7 +114,7 @@ BUFFERS = r"pooler|_ids$|inv_freq|att(n|ention)\.(masked_)?bias$"  # what may be
 def _check_trained(name, missing, kinds):
     "Refuse a head that is new, or for another task"
     if not missing and (not kinds or "SequenceClassification" in str(kinds)): return
-    why = f"no weights for {', '.join(sorted(missing))}" if missing else f"it is {kinds[0]}"
+    why = f"no weights for {', '.join(sorted(missing))}" if missing else f"it is for {kinds}"
     raise ColaError(f"{name} has no trained head ({why}); fine-tune it first: "
                     f"cola train --model {shlex.quote(str(name))}")
 

@@ -124,8 +124,7 @@ def evaluate_pairs(judge: Judge,  # a fine-tuned model
         low, high = np.clip([means.mean() - half, means.mean() + half], 0, 1)
         rows[TOTALS[1]] = {"pairs": len(preferred), "accuracy": means.mean(),
                                    "low": low, "high": high}
-    table, sentences = pd.DataFrame(rows).T.astype({"pairs": int}), [*pairs.good, *pairs.bad]
-    tokenizer, longest = judge.tokenizer, judge.max_length
-    table.attrs["lost"] = lost_text(sentences, encode(sentences, tokenizer, longest), tokenizer,
-                                    longest)
+    table, both = pd.DataFrame(rows).T.astype({"pairs": int}), [*pairs.good, *pairs.bad]
+    limit = judge.tokenizer, judge.max_length
+    table.attrs["lost"] = lost_text(both, encode(both, *limit), *limit)
     return table

@@ -43,7 +43,6 @@ from cola_nbdev.basics import (
     get_language,
     is_blank,
     log_odds,
-    png_of,
     printable,
     read_record,
     write_atomic,
@@ -534,7 +533,7 @@ def write_results(run: Run,               # a finished run
     write_atomic(folder/"history.csv", run.table().to_csv())
     write_predictions(predictions, folder/"predictions.csv")
     figure = plot_history(run.history)[0].figure
-    write_atomic(folder/"history.png", png_of(figure))
+    write_atomic(folder/"history.png", figure)
     plt.close(figure)
     return report
 

@@ -275,12 +275,12 @@ class _Layout(NamedTuple):
         return dict(zip(self.columns, fields, strict=True))
 
 def _is_cola(lines):
-    "Are these CoLA's four columns? The sentences are in the last one, and nowhere else"
+    "CoLA's four columns have sentences in the last one, and nowhere else"
     numbered = r"\t?0\t1\t2(\t3)?\s*"  # by pandas
     if not re.fullmatch(rf"(?!{numbered}$)[^\t]*\t[01]\t[^\t]*\t[^\t]*", lines[0]): return False
     rows = [fields for line in lines if len(fields := _bare(line).split("\t")) == 4]
     *_, notes, sentences = zip(*rows, strict=True)
-    return _is_text(sentences) and not _is_text(notes)
+    return any(_is_text([each]) for each in sentences) and not _is_text(notes)
 
 def _layout(lines, format, name, wanted, delimiter, first):
     "How a table is written, from its first lines"
@@ -361,10 +361,8 @@ def _json_row(line):
     return row
 
 def _named(names, rows):
-    "Rows with the names of their columns; those that have names keep them"
-    if any(not isinstance(row, (list, tuple, dict)) for row in rows): raise ValueError("no rows")
-    if any(isinstance(row, dict) and not {*row} <= {*names} for row in rows):
-        raise ValueError("other columns")
+    if any({*row} - {*names} if isinstance(row, dict) else not isinstance(row, (list, tuple))
+           for row in rows): raise ValueError("other rows")
     return [row if isinstance(row, dict) else dict(zip(names, row, strict=True)) for row in rows]
 
 def _keyed(keys, rows):
@@ -775,8 +773,7 @@ def _split_files(folder):
         else: others.append(path.name)
     odd = [unknown[split] for split in SPLITS if split in unknown and split not in files]
     if odd and files:
-        raise ColaError(f"{folder} holds {odd[0]}, which is of no known kind; let it end in "
-                        f"{', '.join(FORMATS)}, or move it away")
+        raise ColaError(f"{folder} holds {odd[0]}, which can't be read; write CSV or remove it")
     for split, paths in files.items():
         names = [path.name for path in paths]
         counts = {int("".join(re.findall(r"-\d{5}-of-(\d{5})\.", name)) or 1) for name in names}

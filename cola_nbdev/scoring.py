@@ -117,7 +117,7 @@ class _TextWriter:
 
 # %% ../nbs/19_scoring.ipynb #parquet-writer
 def _mixes(values):
-    "Are there truth values among numbers, at any depth? To pyarrow they are 1.0 and 0.0"
+    "Are there truth values among numbers? pyarrow makes them 1.0"
     rows = [each for each in values if isinstance(each, dict)]
     inner = [[row[name] for row in rows if name in row] for name in {*chain(*rows)}]
     if lists := [each for each in values if isinstance(each, list)]: inner.append([*chain(*lists)])
@@ -126,11 +126,11 @@ def _mixes(values):
 def _json_types(chunks):
     "The narrowest types that hold every value, as a schema of pyarrow"
     pa = arrow()
-    found = []
-    for chunk in chunks:
-        rows = [row for _, row in chunk]
+    def schema(rows):
         if _mixes(rows): raise ValueError("true or false among numbers")
-        found.append(pa.schema(list(pa.array(rows).type)))
+        return pa.schema(list(pa.array(rows).type))
+
+    found = [schema([row for _, row in chunk]) for chunk in chunks]
     types = pa.unify_schemas(found, promote_options="permissive")
     for number, one in enumerate(types):  # a column without a value
         if pa.types.is_null(one.type): types = types.set(number, one.with_type(pa.string()))

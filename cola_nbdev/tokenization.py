@@ -52,10 +52,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # %% auto #0
-__all__ = ['MODELS', 'MINILM_SHA256', 'MPNET_SHA256', 'MPNET_PARTS', 'MPNET_FILES', 'AGAIN', 'FOREIGN_CODE', 'TILES', 'TILE',
-           'find_minilm', 'find_mpnet', 'model_folder', 'find_model', 'check_model_files', 'model_identity',
-           'from_pretrained', 'tiny_tokenizer', 'load_tokenizer', 'encode', 'lost_text', 'Tokens', 'show_tokens',
-           'plot_token_lengths', 'LengthSampler', 'padding_waste', 'plot_batches', 'pad_batch', 'make_batches']
+__all__ = ['MODELS', 'MINILM_SHA256', 'MPNET_SHA256', 'MPNET_PARTS', 'MPNET_FILES', 'AGAIN', 'TILES', 'TILE', 'find_minilm',
+           'find_mpnet', 'model_folder', 'find_model', 'check_model_files', 'model_identity', 'from_pretrained',
+           'tiny_tokenizer', 'load_tokenizer', 'encode', 'lost_text', 'Tokens', 'show_tokens', 'plot_token_lengths',
+           'LengthSampler', 'padding_waste', 'plot_batches', 'pad_batch', 'make_batches']
 
 # %% ../nbs/05_tokenization.ipynb #find-minilm
 # short name: its id on the Hub, or the Python package that contains it
@@ -168,9 +168,6 @@ AGAIN = "get the model again"
 
 def _record(path, **shape): return read_record(path, AGAIN, **shape) if path.exists() else {}
 
-FOREIGN_CODE = (r'"_?(attn|experts)_implementation": '
-                r'(?!null|"(eager|sdpa|grouped_mm|batched_mm)")')
-
 def _check_references(folder):
     "Refuse what leads elsewhere, or to something that runs code or waits when it is opened"
     for path in chain(folder.iterdir(), folder.glob("onnx/*")):
@@ -192,7 +189,7 @@ def _check_references(folder):
                 "transformers_weights" in config,
             "config.json has label2id without id2label; add id2label": unread,
             "config.json names code to compute with; remove its …_implementation":
-                re.search(FOREIGN_CODE, json.dumps(config)),
+                re.search(r'_implementation": (?!null|"(eager|sdpa|\w+_mm)")', json.dumps(config)),
             "this is an adapter; merge it into its model":
                 (folder/"adapter_config.json").exists()}.items():
         if is_so: raise ColaError(f"{folder}: {what}")
