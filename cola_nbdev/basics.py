@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import gettext
 import hashlib
+import io
 import json
 import os
 import re
@@ -30,11 +31,11 @@ if TYPE_CHECKING:
 
 
 # %% auto #0
-__all__ = ['ADDRESS', 'COLUMNS', 'LABELS', 'ONNX_FILES', 'ONNX_RECORD', 'COUNTS', 'LANGUAGES', 'ColaError', 'printable',
-           'without_password', 'explain', 'in_one_line', 'log_odds', 'differences', 'is_blank', 'csv_line',
+__all__ = ['ADDRESS', 'COLUMNS', 'LABELS', 'ONNX_FILES', 'ONNX_RECORD', 'WRITTEN', 'COUNTS', 'LANGUAGES', 'ColaError',
+           'printable', 'without_password', 'explain', 'in_one_line', 'log_odds', 'differences', 'is_blank', 'csv_line',
            'file_sha256', 'folder_identity', 'fsync', 'write_atomic', 'read_bytes', 'read_record', 'check_free',
-           'path_within', 'progress_bar', 'environment_number', 'is_distributed', 'get_language', 'set_language',
-           'translate', 'new_axes', 'localize_axes']
+           'check_written', 'write_again', 'path_within', 'progress_bar', 'environment_number', 'is_distributed',
+           'get_language', 'set_language', 'translate', 'new_axes', 'localize_axes']
 
 # %% ../nbs/00_basics.ipynb #colaerror
 class ColaError(Exception):
@@ -149,16 +150,21 @@ def fsync(path: str | Path):  # a file or a folder
     try: os.fsync(descriptor)
     finally: os.close(descriptor)
 
+def _as_bytes(content):
+    if isinstance(content, str): return content.encode(errors="backslashreplace")
+    if isinstance(content, bytes): return content
+    content.savefig(buffer := io.BytesIO(), format="png", dpi=150)
+    return buffer.getvalue()
+
 def write_atomic(path: str | Path,      # the file; its folder must exist
-                 content: str | bytes,  # text is written as UTF-8, half characters as \udcff
+                 content: Any,          # bytes, a figure, or text: UTF-8, half characters as \udcff
                 ):                      # `OSError` if it can't be written; the old file stays
     "Write a file completely or not at all"
     path = Path(path)
     new = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
     try:
         with open(new, "xb") as file:
-            if isinstance(content, str): content = content.encode(errors="backslashreplace")
-            file.write(content)
+            file.write(_as_bytes(content))
         fsync(new)
         os.replace(new, path)
         fsync(path.parent)
@@ -195,6 +201,30 @@ def check_free(*files: Path):  # to be written; `ColaError` if one is there
     for path in files:
         if os.path.lexists(path):  # a link that leads nowhere is there, too
             raise ColaError(f"{path} exists already; choose another folder or remove it")
+
+WRITTEN = ".cola-written"  # in a folder: the SHA-256 of what was written into it
+
+def check_written(folder: Path, # `ColaError` if one of these files is there, not as it was written
+                  *names: str,  # of files in it
+                 ):
+    "Refuse to write over what others made or changed"
+    record = folder/WRITTEN
+    known = record.read_text() if record.exists() else ""
+    for path in (record, *(folder/name for name in names)):
+        if path.is_symlink() or path != record and path.exists() and (
+                hashlib.sha256(read_bytes(path)).hexdigest() not in known):
+            raise ColaError(f"{path} exists already, not as this command wrote it; move it away")
+
+def write_again(folder: Path,    # where they are written
+                contents: dict,  # name → as for `write_atomic`
+               ):
+    "Write files, over nothing but what was written so before"
+    check_written(folder, *contents)
+    contents = {name: _as_bytes(content) for name, content in contents.items()}
+    with open(folder/WRITTEN, "a") as file:  # before them: after a crash they are known
+        for content in contents.values(): file.write(hashlib.sha256(content).hexdigest() + "\n")
+    fsync(folder/WRITTEN)
+    for name, content in contents.items(): write_atomic(folder/name, content)
 
 def path_within(folder: str | Path,  # where the file must be
                 name: str,           # from a record, a column or a listing; / parts subfolders

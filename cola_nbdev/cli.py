@@ -41,6 +41,7 @@ from cola_nbdev.basics import (
     log_odds,
     printable,
     read_record,
+    without_password,
 )
 from .settings import Config, with_recipe
 
@@ -373,7 +374,8 @@ def cola_pairs(
     from cola_nbdev.pairs import evaluate_pairs, load_pairs
     from cola_nbdev.prediction import Judge
     judge = Judge(model, positive=positive).to_gpu()
-    _say(evaluate_pairs(judge, load_pairs(pairs), progress=True).round(3).to_string())
+    table = evaluate_pairs(judge, load_pairs(pairs), progress=True)
+    _say("\n".join([table.round(3).to_string(), *table.attrs["lost"]]))
 
 def cola_glue(
     model: Positional[str],  # a folder made by cola train, or a Hub id
@@ -482,8 +484,13 @@ def _process_number():
 # %% ../nbs/28_cli.ipynb #main
 def _later(command):
     "The command with the arguments that tyro found, to be called afterwards"
-    return functools.wraps(with_help(command))(lambda *args, **options: functools.partial(
-        command, *args, **options))
+    def ready(*args, **options):
+        out = options.get("out")
+        if isinstance(out, Path) and re.match(r"[\w+.-]{2,}:/", str(out)):
+            raise ColaError(f"{without_password(out)} is an address; give a path on this machine")
+        return functools.partial(command, *args, **options)
+
+    return functools.wraps(with_help(command))(ready)
 
 def parse(arguments: list[str],        # those of the command line
          ) -> Callable[[], object]:    # what they ask for; `ColaError` in one line

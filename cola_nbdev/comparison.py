@@ -94,12 +94,15 @@ def load_predictions(path: str | Path,  # a run, a folder of runs (`cola seeds`)
     runs, recipes = [], []
     for file in files:
         run, facts = read_predictions(file), metrics_of(file.parent)
+        if len(files) > 1 and not facts:
+            raise ColaError(f"{file.parent} has no metrics.json that says its recipe; move it away")
         names = (name for name in facts.get("splits", {}) if name not in set(run.split))
         run.attrs |= {"together": next(names, "all_dev"), "config": facts.get("config") or {},
                       "corpus": facts.get("corpus", "demo")}
         runs.append(run)
-        recipes.append({name: value for name, value in run.attrs["config"].items()
-                        if name not in (*SEEDS, *CHECKPOINT_SETTINGS)})
+        learned = {name: facts.get(name) for name in ("fingerprint", "base", "taught", "names")}
+        recipes.append(learned | {name: value for name, value in run.attrs["config"].items()
+                                  if name not in (*SEEDS, *CHECKPOINT_SETTINGS)})
     for run, file in zip(runs, files, strict=True): check_same(runs[0], run, files[0], file)
     _check_seeds(runs, files)
     if differ := {name for recipe in recipes for name in recipe

@@ -126,6 +126,17 @@ def _record(out, name):
     whole = all(isinstance(found.get(what), kind) for what, kind in RECORD.items())
     return found if whole else None
 
+def _earlier(out, name, was):
+    "The record of a shard, and the digest of its result; `ColaError` if they don't fit"
+    known, there = _record(out, name), out.digest(name)
+    if known and known["source"] != was:
+        raise ColaError(f"it was changed since it was scored ({known['source'][:16]}, now "
+                        f"{was[:16]}); start over with --overwrite, or choose another OUT")
+    if known and there not in (None, known["out"]):
+        raise ColaError("its result was changed since it was written; move it away, or start over "
+                        "with --overwrite")
+    return known, there
+
 def score_shard(judge: Judge,  # a fine-tuned model
                 job: dict,     # source, out: addresses; column, format, chunk, batch_size
                 name: str,     # of the shard
@@ -138,20 +149,17 @@ def score_shard(judge: Judge,  # a fine-tuned model
             path = Path(source.path if source.local else temporary, name if source.local else base)
             if not source.local:
                 with source.reaching(): source.get_file(name, str(path))
-            known, was = _record(out, name), file_sha256(path)
-            if known and known["source"] != was:
-                raise ColaError(f"it was changed since it was scored ({known['source'][:16]}, "
-                                f"now {was[:16]}); start over with --overwrite, "
-                                "or choose another OUT")
-            there = out.digest(name) if known else None
-            if known and known["out"] == there: return known | {"earlier": True}
-            if there:
-                raise ColaError("its result was changed since it was written; move it away, or "
-                                "start over with --overwrite")
-            made = Path(out.path, name) if out.local else Path(temporary, f"out-{base}")
+            was = file_sha256(path)
+            known, there = _earlier(out, name, was)
+            if known and there: return known | {"earlier": True}
+            made = Path(temporary, f"out-{base}")  # without a record, it must be the same again
+            if out.local and not there: made = Path(out.path, name)
             made.parent.mkdir(parents=True, exist_ok=True)
             done = score_file(judge, path, made, job["column"], job["format"], True, False,
                               job["chunk"], job["batch_size"], lambda *bad: aside.append(bad))
+            if there and there != file_sha256(made):
+                raise ColaError(f"{out.shown} holds {name} and has not made it; move it away, or "
+                                "choose another OUT")
             if aside: out.put(f"{OURS}/aside/{name}.jsonl", _lines(
                 {"shard": name, "row": row, "reason": reason} for row, reason in sorted(aside)))
             if not out.local:

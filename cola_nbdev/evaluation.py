@@ -515,7 +515,7 @@ class Report:
         "Write the report to a folder"
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        for name, figure in self.figures().items(): figure.savefig(folder/f"{name}.png", dpi=150)
+        for name, figure in self.figures().items(): write_atomic(folder/f"{name}.png", figure)
         write_atomic(folder/"metrics.json", json.dumps(self.to_dict(), indent=1) + "\n")
         page = PAGE.format(language=get_language(), title=translate("CoLA report"),
                            body=self._repr_html_())

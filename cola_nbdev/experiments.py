@@ -30,7 +30,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from cola_nbdev.basics import (
     ColaError,
-    check_free,
+    check_written,
     differences,
     is_blank,
     localize_axes,
@@ -38,6 +38,7 @@ from cola_nbdev.basics import (
     progress_bar,
     read_record,
     translate,
+    write_again,
     write_atomic,
 )
 from .checkpoints import Busy, Stopped, one_writer
@@ -134,12 +135,11 @@ class Seeds:
             ) -> Path:                  # the summary
         "Write the table, the summary and the plot"
         folder, summary = Path(folder), self.summary().astype(object)
-        write_atomic(folder/"seeds.csv", self.table().to_csv(index=False))
         figure: Any = self.plot().figure
-        figure.savefig(folder/"seeds.png", dpi=150)
-        plt.close(figure)
         rows = summary.where(summary.notna(), None).to_dict("index")
-        write_atomic(folder/"summary.json", json.dumps(rows, indent=1) + "\n")
+        write_again(folder, {"seeds.csv": self.table().to_csv(index=False), "seeds.png": figure,
+                             "summary.json": json.dumps(rows, indent=1) + "\n"})
+        plt.close(figure)
         return folder/"summary.json"
 
 # %% ../nbs/23_experiments.ipynb #same-recipe
@@ -161,9 +161,8 @@ def same_recipe(corpus: Corpus,  # as for `run_seeds`
         out.mkdir(parents=True, exist_ok=True)
         while known is None:
             with contextlib.suppress(Busy), one_writer(path):  # or another process has it
-                if not path.exists():
-                    check_free(*(out/name for name in ("seeds.csv", "summary.json", "seeds.png")))
-                    write_atomic(path, json.dumps(recipe, indent=1) + "\n")
+                check_written(out, "seeds.csv", "summary.json", "seeds.png")
+                if not path.exists(): write_atomic(path, json.dumps(recipe, indent=1) + "\n")
                 known = read_record(path)
     except OSError as error:
         raise ColaError(f"{out} cannot be written ({(error.strerror or str(error)).lower()}); "

@@ -80,13 +80,15 @@ def _write_fp32(model, tokenizer, file):
 
 def _check_replaceable(target):
     "Refuse a file that no export has written"
-    record = target/ONNX_RECORD
-    known = read_record(record, "remove it", files=dict) if record.exists() else {}
+    record, known = target/ONNX_RECORD, {}
+    with contextlib.suppress(ColaError): known = read_record(record, model=str, files=dict)
+    ours = {target: target.is_dir(), record: {"model", "files"} <= known.keys()}
     for name in ONNX_FILES.values():
         file = target/name
-        if os.path.lexists(file) and (file.is_symlink()
-                                      or file_sha256(file) != known.get("files", {}).get(name)):
-            raise ColaError(f"{file} was not made by cola export, or has been changed since; move "
+        ours[file] = file.is_file() and file_sha256(file) == known.get("files", {}).get(name)
+    for path, is_so in ours.items():
+        if os.path.lexists(path) and (path.is_symlink() or not is_so):
+            raise ColaError(f"{path} was not made by cola export, or has been changed since; move "
                             "it away")
 
 def _for_one_sentence(model, tokenizer, folder):

@@ -32,8 +32,8 @@ from .tokenization import encode, from_pretrained, tiny_tokenizer
 from .tokenization import model_folder as model_folder  # it belongs here, too
 
 # %% auto #0
-__all__ = ['HEAD', 'NAMED', 'NAMELESS', 'LAYERS', 'quiet_transformers', 'tiny_model', 'read_labels', 'name_classes', 'load_model',
-           'part_of', 'parameter_table', 'check_fit', 'match_tokenizer', 'max_positions', 'layer_depths',
+__all__ = ['HEAD', 'NAMED', 'NAMELESS', 'BUFFERS', 'LAYERS', 'quiet_transformers', 'tiny_model', 'read_labels', 'name_classes',
+           'load_model', 'part_of', 'parameter_table', 'check_fit', 'match_tokenizer', 'max_positions', 'layer_depths',
            'prepare_model']
 
 # %% ../nbs/07_model.ipynb #quiet-transformers
@@ -109,13 +109,25 @@ def _check_head(config, name, trained):
         raise ColaError(f"{name} is a multi-label model: its labels don't exclude each other; "
                         f"fine-tune it first: cola train --model {shlex.quote(str(name))}")
 
+BUFFERS = r"pooler|_ids$|inv_freq|att(n|ention)\.(masked_)?bias$"  # what may be left out
+
+def _check_trained(name, missing, kinds):
+    "Refuse a head that is new, or for another task"
+    if not missing and (not kinds or "SequenceClassification" in str(kinds)): return
+    why = f"no weights for {', '.join(sorted(missing))}" if missing else f"it is for {kinds}"
+    raise ColaError(f"{name} has no trained head ({why}); fine-tune it first: "
+                    f"cola train --model {shlex.quote(str(name))}")
+
 def _check_weights(model, name, missing, unexpected):
     "Refuse weights that belong to another model: only a head may be new, or left out"
     def of_layer(key): return re.sub(r"\.\d+\.", ".0.", key)
     new = [key for key in missing if key.startswith(f"{model.base_model_prefix}.")
            and "pooler" not in key]
     layers = {of_layer(key) for key, _ in model.named_parameters()}
-    left_out = [key for key in unexpected if of_layer(key) in layers]
+    parts = {name for name, _ in model.base_model.named_children()}
+    left_out = [key for key in unexpected if of_layer(key) in layers
+                or key.removeprefix(f"{model.base_model_prefix}.").split(".")[0] in parts
+                and not re.search(BUFFERS, key)]
     for keys, what in ((new, "are missing"), (left_out, "are more than its config.json asks for")):
         if keys:
             raise ColaError(f"weights of {name} {what} ({len(keys)}, for example {min(keys)}); "
@@ -143,10 +155,7 @@ def load_model(name: str | Path = "minilm",  # minilm, mpnet, bert, tiny, a Hub 
         missing, model.saved_dtype = report["missing_keys"], saved
         _check_weights(model, name, missing, report["unexpected_keys"])
         if trained: _take_labels(model, *read_labels(config, name, positive))
-    if trained and missing:
-        raise ColaError(f"{name} has no trained head (no weights for "
-                        f"{', '.join(sorted(missing))}); fine-tune it first: "
-                        f"cola train --model {shlex.quote(str(name))}")
+    if trained: _check_trained(name, missing, model.config.architectures)
     for part, weights in model.named_parameters():
         if not weights.isfinite().all():
             raise ColaError(f"the weights of {name} are not all numbers ({part}): it is damaged")

@@ -16,6 +16,7 @@ from .basics import ColaError, is_blank, log_odds, progress_bar
 from .packing import predict_logits
 from .prediction import Judge
 from .reading import pair_columns, read_sentences, read_table
+from .tokenization import encode, lost_text
 
 # %% auto #0
 __all__ = ['KINDS', 'TOTALS', 'pairs_of', 'load_pairs', 'wilson', 'prefer_good', 'evaluate_pairs']
@@ -123,4 +124,7 @@ def evaluate_pairs(judge: Judge,  # a fine-tuned model
         low, high = np.clip([means.mean() - half, means.mean() + half], 0, 1)
         rows[TOTALS[1]] = {"pairs": len(preferred), "accuracy": means.mean(),
                                    "low": low, "high": high}
-    return pd.DataFrame(rows).T.astype({"pairs": int})
+    table, both = pd.DataFrame(rows).T.astype({"pairs": int}), [*pairs.good, *pairs.bad]
+    limit = judge.tokenizer, judge.max_length
+    table.attrs["lost"] = lost_text(both, encode(both, *limit), *limit)
+    return table

@@ -38,6 +38,7 @@ from cola_nbdev.basics import (
     ColaError,
     differences,
     explain,
+    file_sha256,
     fsync,
     get_language,
     is_blank,
@@ -75,9 +76,9 @@ if TYPE_CHECKING:  # a judge starts fast; these are imported where they are used
 
 # %% auto #0
 __all__ = ['HELD_OUT', 'DONT_KNOW', 'NO_ONNX', 'CARD', 'TASK', 'LIMITS', 'OWN_TASK', 'OWN_LIMITS', 'BASE_MODELS', 'MARK',
-           'OVERWRITES', 'RUN_FILES', 'MODEL_FILES', 'save_judge', 'Classifier', 'abstention_limit', 'Judge',
-           'OnnxModel', 'model_card', 'check_output', 'read_metrics', 'check_recipe', 'versions', 'known_of',
-           'write_results', 'fine_tune']
+           'OVERWRITES', 'RUN_FILES', 'save_judge', 'Classifier', 'abstention_limit', 'Judge', 'OnnxModel',
+           'model_card', 'check_output', 'read_metrics', 'check_recipe', 'versions', 'known_of', 'write_results',
+           'fine_tune']
 
 # %% ../nbs/18_prediction.ipynb #save-judge
 def save_judge(run: Run,            # a finished run
@@ -265,8 +266,9 @@ class OnnxModel(torch.nn.Module):
             raise ColaError(NO_ONNX) from None
         file = Path(folder)/"onnx"/ONNX_FILES[format]
         record, again = file.with_name(ONNX_RECORD), f"write it again: cola export {folder}"
-        known = read_record(record, again) if record.exists() else {}
-        if file.exists() and known.get("model") != model_identity(folder):
+        known = read_record(record, again, files=dict) if record.exists() else {}
+        if file.exists() and (known.get("model"), known.get("files", {}).get(file.name)) != (
+                model_identity(folder), file_sha256(file)):
             raise ColaError(f"{file} was not made from these weights; {again}")
         self.config = from_pretrained(AutoConfig, folder)
         options = onnxruntime.SessionOptions()
@@ -371,9 +373,14 @@ def model_card(report: Report,  # of the run
 # %% ../nbs/18_prediction.ipynb #our-mark
 MARK = ".cola-run"         # in each folder of ours: it may be removed
 OVERWRITES = "overwrites"  # in an unfinished run that replaces one
-RUN_FILES = {"model", "metrics.json", "history.csv", "predictions.csv", "report.html",
-             "checkpoints", OVERWRITES, MARK}
-MODEL_FILES = {".json", ".safetensors", ".txt", ".model", ".jinja", ".onnx"}
+RUN_FILES = (  # all that may be in a run
+    r"metrics\.json|(history|predictions)\.csv|report\.html|overwrites|\.cola-run|"
+    r"(confusion|history|batch_mcc|mcc(_by_(length|phenomenon|sentence_source))?)\.png|"
+    r"model(/(config|tokenizer(_config)?|special_tokens_map|added_tokens|vocab|held_out|"
+    r"model\.safetensors\.index)\.json|/model(-\d{5}-of-\d{5})?\.safetensors|/README\.md|"
+    r"/(vocab|merges)\.txt|/(spiece|spm|tokenizer|sentencepiece\.bpe)\.model|/chat_template\.jinja|"
+    r"/onnx(/model(_int8)?\.onnx|/cola_nbdev\.json)?)?|"
+    r"checkpoints(/\.cola-staging-.*|/step-\d{8,}(/\w+\.(safetensors|json))?)?")
 
 def _unfinished(out): return out.with_name(f"{out.name}.unfinished")
 
@@ -400,13 +407,9 @@ def _remove(folder):
 
 # %% ../nbs/18_prediction.ipynb #check-output
 def _check_replaceable(out):
-    plots = r"(confusion|history|(batch_)?mcc(_by_\w+)?)\.png"
-    names = {path.name for path in out.iterdir() if not re.fullmatch(plots, path.name)}
+    names = sorted(path.relative_to(out).as_posix() for path in out.rglob("*"))
     problems = [f"it has no {name}" for name in ("metrics.json", "model") if name not in names]
-    problems += [f"it also holds {name}" for name in sorted(names - RUN_FILES)]
-    model = (path.relative_to(out) for path in (out/"model").rglob("*") if not path.is_dir())
-    problems += [f"it also holds {path}" for path in model
-                 if path.suffix not in MODEL_FILES and path.name != "README.md"]
+    problems += [f"it also holds {name}" for name in names if not re.fullmatch(RUN_FILES, name)]
     if not (problems or read_metrics(out).get("config")):
         problems = ["its metrics.json is of something else"]
     if problems:
@@ -527,10 +530,10 @@ def write_results(run: Run,               # a finished run
     report.save(folder)
     save_judge(run, folder/"model", model_card(report, run.config))
     if right: write_atomic(folder/"model"/HELD_OUT, json.dumps({"right": right}) + "\n")
-    run.table().to_csv(folder/"history.csv")
+    write_atomic(folder/"history.csv", run.table().to_csv())
     write_predictions(predictions, folder/"predictions.csv")
     figure = plot_history(run.history)[0].figure
-    figure.savefig(folder/"history.png", dpi=150)
+    write_atomic(folder/"history.png", figure)
     plt.close(figure)
     return report
 

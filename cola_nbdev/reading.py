@@ -274,9 +274,17 @@ class _Layout(NamedTuple):
         if len(fields) != len(self.columns): return self.fault(fields)
         return dict(zip(self.columns, fields, strict=True))
 
+def _is_cola(lines):
+    "CoLA's four columns have sentences in the last one, and nowhere else"
+    numbered = r"\t?0\t1\t2(\t3)?\s*"  # by pandas
+    if not re.fullmatch(rf"(?!{numbered}$)[^\t]*\t[01]\t[^\t]*\t[^\t]*", lines[0]): return False
+    rows = [fields for line in lines if len(fields := _bare(line).split("\t")) == 4]
+    *_, notes, sentences = zip(*rows, strict=True)
+    return any(_is_text([each]) for each in sentences) and not _is_text(notes)
+
 def _layout(lines, format, name, wanted, delimiter, first):
     "How a table is written, from its first lines"
-    if format == "cola" or re.fullmatch(r"[^\t]*\t[01]\t[^\t]*\t[^\t]*", lines[0]):
+    if format == "cola" or _is_cola(lines):
         return _Layout("\t", False, COLUMNS[:4], False)
     delimiter = delimiter or _delimiter(lines[:1000], format, name)
     is_tab = delimiter == "\t"
@@ -352,7 +360,10 @@ def _json_row(line):
     row.text, row.inexact = line.strip(), inexact
     return row
 
-def _named(names, rows): return [dict(zip(names, row, strict=True)) for row in rows]
+def _named(names, rows):
+    if any({*row} - {*names} if isinstance(row, dict) else not isinstance(row, (list, tuple))
+           for row in rows): raise ValueError("other rows")
+    return [row if isinstance(row, dict) else dict(zip(names, row, strict=True)) for row in rows]
 
 def _keyed(keys, rows):
     "Rows with their names, where these are more than numbers"
@@ -374,11 +385,11 @@ def _records(found):
     if isinstance(found.get("data"), list): return _split_records(found)
     values = [*found.values()]
     kinds = {*map(type, values)}
-    if kinds == {list}: return _named(found, zip(*values, strict=True))
+    if kinds == {list}: return _named(found, [*zip(*values, strict=True)])
     if kinds != {dict}: return [found]
     rows = [*dict.fromkeys(chain(*values))]
     if not all(row.isdigit() for row in rows): return _keyed(found, values)  # a key for each row
-    return _keyed(rows, _named(found, ([column.get(row) for column in values] for row in rows)))
+    return _keyed(rows, _named(found, [[column.get(row) for column in values] for row in rows]))
 
 def _document(texts, name):
     "The rows of a JSON document; None: it isn't one"
@@ -751,13 +762,18 @@ SPLITS = ("train", "in_domain_dev", "out_of_domain_dev", "dev", "test")  # that 
 
 def _split_files(folder):
     "Split → its files, or the shards of one; and the files that are none"
-    files, others = {}, []
+    files, others, unknown = {}, [], {}
     for path in sorted(path for path in folder.iterdir() if not path.is_dir()):
         name = Path(re.sub(r"\.(gz|zip)$", "", path.name.lower()))
-        if name.suffix not in FORMATS: continue
+        if name.suffix not in FORMATS:
+            unknown[split_name(name.name.split(".")[0])] = path.name
+            continue
         split = split_name(name.stem)
         if split in SPLITS: files.setdefault(split, []).append(path)
         else: others.append(path.name)
+    odd = [unknown[split] for split in SPLITS if split in unknown and split not in files]
+    if odd and files:
+        raise ColaError(f"{folder} holds {odd[0]}, which can't be read; write CSV or remove it")
     for split, paths in files.items():
         names = [path.name for path in paths]
         counts = {int("".join(re.findall(r"-\d{5}-of-(\d{5})\.", name)) or 1) for name in names}

@@ -116,10 +116,21 @@ class _TextWriter:
     def close(self): pass
 
 # %% ../nbs/19_scoring.ipynb #parquet-writer
+def _mixes(values):
+    "Are there truth values among numbers? pyarrow makes them 1.0"
+    rows = [each for each in values if isinstance(each, dict)]
+    inner = [[row[name] for row in rows if name in row] for name in {*chain(*rows)}]
+    if lists := [each for each in values if isinstance(each, list)]: inner.append([*chain(*lists)])
+    return {bool, float} <= {*map(type, values)} or any(map(_mixes, inner))
+
 def _json_types(chunks):
     "The narrowest types that hold every value, as a schema of pyarrow"
     pa = arrow()
-    found = [pa.schema(list(pa.array([row for _, row in chunk]).type)) for chunk in chunks]
+    def schema(rows):
+        if _mixes(rows): raise ValueError("true or false among numbers")
+        return pa.schema(list(pa.array(rows).type))
+
+    found = [schema([row for _, row in chunk]) for chunk in chunks]
     types = pa.unify_schemas(found, promote_options="permissive")
     for number, one in enumerate(types):  # a column without a value
         if pa.types.is_null(one.type): types = types.set(number, one.with_type(pa.string()))

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import time
 import warnings
@@ -22,14 +23,14 @@ from numpy.typing import ArrayLike
 
 from cola_nbdev.basics import (
     ColaError,
-    check_free,
+    check_written,
     differences,
     explain,
     localize_axes,
     progress_bar,
     translate,
     without_password,
-    write_atomic,
+    write_again,
 )
 from .checkpoints import Stopped, StopSignals
 from .data import Corpus
@@ -142,6 +143,10 @@ _CREATED_TWICE = ("already exists", "locked", "UNIQUE", "duplicate key")  # at t
 def _open_journal(path):
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
+    lock = Path(f"{path}.lock")  # which Optuna makes as a link, and removes when it looks old
+    is_ours = lock.is_symlink() and lock.readlink().name == Path(path).name
+    if os.path.lexists(lock) and not is_ours:
+        raise ValueError(f"{lock.name} is not Optuna's; move it away")
     with open(path, "ab+") as file:  # makes it if it isn't there
         file.seek(0)
         if not b'{"op_code"'.startswith(file.read(10)): raise ValueError("not a journal of Optuna")
@@ -160,7 +165,10 @@ def _open_database(address, heartbeat):
         connect = partial(sqlite3.connect, address, timeout=60, check_same_thread=False)
         with closing(connect()) as file:
             tables = {name for name, in file.execute("SELECT name FROM sqlite_master")}
+            there = "studies" in tables
+            names = {*(file.execute("SELECT study_name FROM studies") if there else ())}
         if tables and not tables & {"studies", "version_info"}: raise ValueError("not Optuna's")
+        if names - {("cola",)}: raise ValueError("it holds studies of others")
         options = {"creator": connect, "poolclass": QueuePool}
         address = "sqlite://"
     else: options = {"connect_args": {"timeout": 60}} if address.startswith("sqlite") else None
@@ -191,7 +199,7 @@ def _open_study(address, name, heartbeat, shown, tries=5):
 # %% ../nbs/24_search.ipynb #same-search
 def _check_same(study, settings, where):
     settings = json.loads(json.dumps(settings))  # what the database makes of them
-    known = study.user_attrs.get("fixed", settings)
+    known = study.user_attrs.get("fixed", {} if study.get_trials(deepcopy=False) else settings)
     differ = differences(known if isinstance(known, dict) else {"settings": known}, settings)
     if differ:
         raise ColaError(f"{where} holds another search: {', '.join(differ)}; "
@@ -297,7 +305,9 @@ def search(corpus: Corpus,               # only its split `train` is used
     # heartbeats have been called experimental since 2021
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     out = Path(out)
-    try: out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        check_written(out, "trials.csv", "best.json")
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise ColaError(f"{out} cannot be written ({reason}); choose another --out") from None
@@ -311,7 +321,6 @@ def search(corpus: Corpus,               # only its split `train` is used
     with _storage_answers(shown, address), StopSignals() as stop, \
             progress_bar(total=trials, description="trials", unit="trial", show=progress) as bar:
         settings = settings_of(corpus.train, config) | {"vary": sorted(vary)}
-        if "fixed" not in study.user_attrs: check_free(out/"trials.csv", out/"best.json")
         _check_same(study, settings, shown if storage else out)
 
         def work(trial):
@@ -320,6 +329,6 @@ def search(corpus: Corpus,               # only its split `train` is used
 
         _run_trials(study, work, trials, stop, bar)
         table = found.table()
-    write_atomic(out/"trials.csv", table.to_csv())
-    write_atomic(out/"best.json", json.dumps(asdict(found.best), indent=1) + "\n")
+    best = json.dumps(asdict(found.best), indent=1) + "\n"
+    write_again(out, {"trials.csv": table.to_csv(), "best.json": best})
     return found

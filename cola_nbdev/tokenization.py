@@ -9,6 +9,7 @@ import functools
 import html
 import importlib.metadata
 import importlib.util
+import json
 import math
 import re
 import shutil
@@ -187,6 +188,8 @@ def _check_references(folder):
             "config.json names its weights; call them model.safetensors":
                 "transformers_weights" in config,
             "config.json has label2id without id2label; add id2label": unread,
+            "config.json names code to compute with; remove its …_implementation":
+                re.search(r'_implementation": (?!null|"(eager|sdpa|\w+_mm)")', json.dumps(config)),
             "this is an adapter; merge it into its model":
                 (folder/"adapter_config.json").exists()}.items():
         if is_so: raise ColaError(f"{folder}: {what}")

@@ -1517,3 +1517,252 @@ def test_an_error_of_any_kind_ends_no_folder(tmp_path, model, monkeypatch):
     monkeypatch.setattr(engine, "score_file", lambda *_: 1 / 0)
     with pytest.raises(engine.Incomplete, match="a.csv: division by zero"):
         engine.score_folder(model, tmp_path/"in", tmp_path/"out", progress=False)
+
+# A third attack: what lies beside, behind and among the files of a command
+
+@needs("optuna")
+def test_the_lock_of_a_journal_is_taken_from_nobody(tmp_path):
+    from cola_nbdev.search import search
+    (tmp_path/"study.log.lock").write_text("precious")
+    address = f"journal://{tmp_path}/study.log"
+    with within(60), unchanged(tmp_path), pytest.raises(ColaError, match="is not Optuna's"):
+        search(small(), TINY, 1, tmp_path.parent/"out", ("warmup",), address, progress=False)
+    (tmp_path/"study.log.lock").unlink()
+    (tmp_path/"study.log.lock").symlink_to(tmp_path/"study.log")  # of a process that was killed
+    from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+    quick_lock = JournalFileSymlinkLock(str(tmp_path/"study.log"), 3)
+    with pytest.MonkeyPatch.context() as patch:
+        start = JournalFileBackend.__init__
+        patch.setattr(JournalFileBackend, "__init__",
+                      lambda self, path: start(self, path, quick_lock))
+        search(small(), TINY, 1, tmp_path/"out", ("warmup",), address, progress=False)
+
+def test_a_shard_that_failed_replaces_no_file_of_others(tmp_path, model):
+    for name in ("in", "out"): (tmp_path/name).mkdir()
+    def score(): return engine.score_folder(model, tmp_path/"in", tmp_path/"out", progress=False)
+    (tmp_path/"in"/"a.csv").write_text(GOOD)
+    (tmp_path/"in"/"c.csv").write_text("a,b,c\nx,y,z\n")
+    with pytest.raises(engine.Incomplete, match="c.csv line 1"): score()
+    (tmp_path/"out"/"c.csv").write_text("precious")
+    (tmp_path/"in"/"c.csv").write_text(GOOD)
+    with pytest.raises(engine.Incomplete, match="holds c.csv and has not made it"): score()
+    assert (tmp_path/"out"/"c.csv").read_text() == "precious"
+    (tmp_path/"out"/"c.csv").unlink()
+    score()
+    (tmp_path/"out"/"_cola"/"shards"/"c.csv.json").unlink()  # as if killed between the two
+    assert score()["rows"] == 2 * len(GOOD.splitlines()[1:])
+
+@pytest.mark.parametrize("name", [
+    "model/notes.txt", "model/sub/x.txt", "model/my_labels.json", "checkpoints/mine.csv",
+    "checkpoints/step-00000001/mine.csv", "mcc_by_teacher.png", "model/onnx/mine.onnx",
+    "model/onnx/sub/model.onnx"])
+def test_overwrite_knows_its_own_files_by_name(cola, finished, tmp_path, name):
+    shutil.copytree(finished, tmp_path/"run")
+    (tmp_path/"run"/name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path/"run"/name).write_text("precious")
+    with unchanged(tmp_path):
+        refused(cola("train", *TRAIN, "--out", "run", "--overwrite"), f"it also holds {name[:9]}")
+
+def test_overwrite_replaces_a_whole_run(cola, finished, tmp_path):
+    out = tmp_path/"run"
+    shutil.copytree(finished, out)
+    for name in ("model.onnx", "model_int8.onnx", "cola_nbdev.json"):
+        (out/"model"/"onnx").mkdir(exist_ok=True)
+        (out/"model"/"onnx"/name).write_text("{}")
+    save_checkpoint(out/"checkpoints", 1, {"model": {}}, {})
+    (out/"model"/"vocab.txt").touch()
+    assert cola("train", *TRAIN, "--out", "run", "--overwrite")[2] == 0
+    assert not (out/"checkpoints").exists() and not (out/"model"/"onnx").exists()
+
+@needs("optuna")
+def test_a_shared_search_replaces_no_results_of_others(tmp_path):
+    from cola_nbdev.search import search
+    def run(out, trials):
+        return search(small(), TINY, trials, tmp_path/out/"search", ("warmup",),
+                      f"journal://{tmp_path}/study.log", progress=False)
+    run("a", 1)
+    (tmp_path/"b"/"search").mkdir(parents=True)
+    (tmp_path/"b"/"search"/"best.json").write_text("precious")
+    with unchanged(tmp_path), pytest.raises(ColaError, match="best.json exists already"):
+        run("b", 2)
+    (tmp_path/"b"/"search"/"best.json").unlink()
+    assert len(run("b", 2).table()) == len(run("a", 2).table()) == 2
+
+@needs("optuna")
+def test_a_search_adopts_no_database_of_others(tmp_path):
+    import optuna
+
+    from cola_nbdev.search import search
+    optuna.create_study(storage=f"sqlite:///{tmp_path}/search.db", study_name="theirs")
+    with unchanged(tmp_path), pytest.raises(ColaError, match="holds studies of others"):
+        search(small(), TINY, 1, tmp_path, ("warmup",), progress=False)
+
+@pytest.mark.parametrize("name", ["seeds.png", "summary.json", "seeds.csv"])
+@pytest.mark.parametrize("link", [False, True])
+def test_seeds_write_over_nothing_of_others(tmp_path, name, link):
+    out = tmp_path/"seeds"
+    run_seeds(small(), TINY, (1, 2), out, progress=False)
+    run_seeds(small(), TINY, (1, 2), out, progress=False)  # its own
+    (tmp_path/"theirs").write_text("precious")
+    (out/name).unlink()
+    if link: (out/name).symlink_to("../theirs")
+    else: (out/name).write_text("precious")
+    with unchanged(tmp_path), pytest.raises(ColaError, match=f"{name} exists already"):
+        run_seeds(small(), TINY, (1, 2), out, progress=False)
+
+@pytest.mark.parametrize("name", ["mcc.png", "history.png"])
+def test_no_plot_is_drawn_through_a_link(tmp_path, monkeypatch, name):
+    (tmp_path/"theirs").write_text("precious")
+    real = prediction.write_results
+
+    def meanwhile(run, corpus, folder, *rest):
+        (folder/name).symlink_to(tmp_path/"theirs")
+        return real(run, corpus, folder, *rest)
+
+    def draw(self, file, **options):
+        if hasattr(file, "write"): file.write(b"picture")
+        else: Path(file).write_bytes(b"picture")
+
+    monkeypatch.setattr(Figure, "savefig", draw)
+    monkeypatch.setattr(prediction, "write_results", meanwhile)
+    fine_tune(small(), TINY, tmp_path/"run", progress=False)
+    assert (tmp_path/"theirs").read_text() == "precious"
+    assert (tmp_path/"run"/name).read_bytes() == b"picture"
+
+@needs("onnxruntime")
+def test_an_export_replaces_no_record_of_others(cola, copied, tmp_path):
+    (copied/"onnx").mkdir()
+    for record in ("{}", '{"model": "b"}', '{"files": {}}', "mine"):
+        (copied/"onnx"/"cola_nbdev.json").write_text(record)
+        with unchanged(copied):
+            refused(cola("export", copied, "--data", "demo", "--no-int8"),
+                    "cola_nbdev.json was not made by cola export")
+    shutil.rmtree(copied/"onnx")
+    (tmp_path/"theirs").mkdir()
+    (copied/"onnx").symlink_to(tmp_path/"theirs")
+    with unchanged(tmp_path):
+        refused(cola("export", copied, "--data", "demo", "--no-int8"),
+                "onnx was not made by cola export")
+
+@needs("onnxruntime")
+def test_an_onnx_file_of_another_model_judges_nothing(cola, copied, tmp_path):
+    other = Path(shutil.copytree(copied, tmp_path/"other"))
+    tensors_of(other, lambda weights: weights["classifier.bias"].add_(3))
+    for folder in (copied, other):
+        assert cola("export", folder, "--data", "demo", "--no-int8")[2] == 0
+    shutil.copy(other/"onnx"/"model.onnx", copied/"onnx"/"model.onnx")
+    with pytest.raises(ColaError, match="was not made from these weights"):
+        Judge(copied, onnx="fp32")
+    (copied/"onnx"/"cola_nbdev.json").unlink()
+    with pytest.raises(ColaError, match="was not made from these weights"):
+        Judge(copied, onnx="fp32")
+
+SOURCE = "".join(f"s{number}\t{number % 2}\t{sentence} so.\tthe usual book\n"
+                 for number, sentence in enumerate(["He left", "Him left", "She ran", "Her ran"]))
+
+def test_four_columns_are_not_all_of_cola(tmp_path, needs_cola):
+    "The sentences may be in another column, and pandas may have numbered the columns"
+    from cola_nbdev.reading import read_sentences
+    (tmp_path/"swapped.tsv").write_text(SOURCE)
+    with pytest.raises(ColaError, match="no column is known to hold the sentences"):
+        read_sentences(tmp_path/"swapped.tsv")
+    (tmp_path/"named.tsv").write_text(SOURCE.replace("the usual book", "book-1"))
+    assert read_sentences(tmp_path/"named.tsv").sentences.sentence[0] == "He left so."
+    for header, number in (("0\t1\t2\t3\n", ""), ("\t0\t1\t2\n", None)):
+        rows = [("0\t" if number is None else f"book-{row}\t") + line.split("\t", 1)[1]
+                for row, line in enumerate(SOURCE.splitlines(keepends=True))]
+        rows = [line.replace("the usual book", "book-1") for line in rows]
+        if number is None:
+            rows = [f"{row}\t{line.split(chr(9))[1]}\tx{row}\t{line.split(chr(9))[2]}\n"
+                    for row, line in enumerate(rows)]
+        (tmp_path/"pandas.tsv").write_text(header + "".join(rows))
+        taken = read_sentences(tmp_path/"pandas.tsv")
+        assert taken.sentences.sentence[0] == "He left so." and len(taken.sentences) == 4
+    for path in needs_cola.rglob("*_d*.tsv"):
+        assert read_sentences(path).said == "CoLA's four columns", path
+
+@pytest.mark.parametrize("data, kept", [
+    ([{"sentence": "He left."}, {"sentence": "Him left."}], True), (["ab", "cd"], False),
+    ([["He left.", 1], {"sentence": "Him left.", "label": 0}], True), ([["He left.", 1], 7], False),
+    ([{"other": "He left.", "label": 1}], False)])
+def test_columns_beside_rows_that_have_names(cola, model, tmp_path, data, kept):
+    table = {"columns": ["sentence", "label"], "data": data}
+    (tmp_path/"a.json").write_text(json.dumps(table))
+    outcome = cola("score", model, "a.json", "b.csv")
+    if not kept: return refused(outcome, "JSON, but no table")
+    assert [line.split(",")[0] for line in (tmp_path/"b.csv").read_text().splitlines()] == [
+        "sentence", "He left.", "Him left."]
+
+@pytest.mark.parametrize("name, value", [("fingerprint", "0123"), ("base", "0123"),
+                                         ("taught", "0123"), ("names", ["bad", "good"])])
+def test_runs_of_one_recipe_agree_in_more_than_settings(finished, tmp_path, name, value):
+    for seed in (1, 2):
+        run = Path(shutil.copytree(finished, tmp_path/f"seed-{seed}"))
+        facts = json.loads((run/"metrics.json").read_text())
+        changed(run/"metrics.json", config=facts["config"] | {"seed": seed})
+    assert len(load_predictions(tmp_path)) == 2
+    changed(run/"metrics.json", **{name: value})
+    with pytest.raises(ColaError, match=f"differ in {name}"): load_predictions(tmp_path)
+    (run/"metrics.json").unlink()
+    with pytest.raises(ColaError, match="seed-2 has no metrics.json"): load_predictions(tmp_path)
+
+@pytest.mark.parametrize("name", [
+    "bert.encoder.layer.0.attention.self.distance_embedding.weight",
+    "bert.encoder.layer.0.output.adapter.down.weight",
+    "encoder.layer.0.output.adapter.down.weight"])
+def test_no_weight_is_lost_in_silence(cola, copied, name):
+    import torch
+    tensors_of(copied, lambda weights: weights.update({"bert.embeddings.position_ids":
+                                                       torch.arange(64)[None]}))
+    load_model(copied, trained=True)  # older versions wrote this one
+    tensors_of(copied, lambda weights: weights.update({name: torch.ones(4, 32)}))
+    refused(cola("predict", copied, "He left."), "are more than its config.json asks for")
+
+def test_a_head_for_another_task_judges_nothing(cola, copied):
+    changed(copied/"config.json", architectures=["BertForTokenClassification"])
+    refused(cola("predict", copied, "He left."), "has no trained head (it is for ['BertForToken")
+    load_model(copied)  # it can be fine-tuned
+    changed(copied/"config.json", architectures=None)
+    assert cola("predict", copied, "He left.")[2] == 0
+
+@pytest.mark.parametrize("facts", [{"attn_implementation": "them/kernel"},
+                                   {"_attn_implementation": "them/kernel"},
+                                   {"experts_implementation": "them/kernel"},
+                                   {"text_config": {"attn_implementation": "them/kernel"}}])
+def test_a_model_chooses_no_code(cola, copied, facts):
+    changed(copied/"config.json", **facts)
+    refused(cola("predict", copied, "He left."), "names code to compute with")
+    changed(copied/"config.json", **{**dict.fromkeys(facts), "attn_implementation": "sdpa"})
+    assert cola("predict", copied, "He left.")[2] == 0
+
+@needs("pyarrow")
+@pytest.mark.parametrize("one, other", [("1.5", "true"), ('{"b": 1.5}', '{"b": false}'),
+                                        ("[1.5, true]", "[]")])
+def test_true_is_no_number(tmp_path, one, other):
+    rows = "".join(f'{{"sentence": "He left.", "a": {value}}}\n' for value in (one, other))
+    with pytest.raises(ColaError, match="Parquet cannot hold these rows .*; write .jsonl"):
+        scored(tmp_path, "a.jsonl", rows, "b.parquet")
+
+@pytest.mark.parametrize("command", ["train", "seeds", "search", "evaluate"])
+def test_an_address_is_no_folder(cola, model, tmp_path, command):
+    options = {"evaluate": (model,)}.get(command, ("--model", "tiny", "--epochs", "1"))
+    with unchanged(tmp_path):
+        outcome = cola(command, *options, "--data", "demo", "--out", "s3://AK:secret@bucket/run")
+    refused(outcome, "s3:/…@bucket/run is an address; give a path on this machine")
+    assert "secret" not in outcome[1]
+
+@pytest.mark.parametrize("name", ["dev.arrow", "in_domain_dev.tsv.bz2", "test.feather"])
+def test_no_split_is_passed_over(tmp_path, name):
+    load_corpus("demo").train[:40].to_csv(tmp_path/"train.csv", index=False)
+    load_corpus("demo").train[40:60].to_csv(tmp_path/"out_of_domain_dev.csv", index=False)
+    for other in ("train.py", "out_of_domain_dev.csv.bak", "README.md"): (tmp_path/other).touch()
+    assert len(load_corpus(str(tmp_path)).splits) == 2
+    (tmp_path/name).touch()
+    with pytest.raises(ColaError, match=f"holds {name}, which can.t be read"):
+        load_corpus(str(tmp_path))
+
+def test_pairs_that_are_cut_are_counted(cola, model, tmp_path):
+    rows = [{"sentence_good": "He left.", "sentence_bad": "Him " * 200 + "left."}] * 2
+    (tmp_path/"a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    said = cola("pairs", model, "a.jsonl")[0]
+    assert "2 of 4 sentences have more than 64 tokens and are cut" in said

@@ -313,7 +313,8 @@ def result(out):
 def seeds_of(*files): return sorted(int(line) for file in files for line in lines(file))
 
 def left_behind(out):
-    wanted = {"recipe.json", "seeds.csv", "seeds.png", "summary.json", "seed-1", "seed-2", "seed-3"}
+    wanted = {"recipe.json", "seeds.csv", "seeds.png", "summary.json", "seed-1", "seed-2", "seed-3",
+              ".cola-written"}
     return {path.name for path in out.iterdir()} - wanted
 
 def test_two_processes_share_the_seeds(tmp_path, alone, tried):
