@@ -209,10 +209,10 @@ def check_written(folder: Path, # `ColaError` if one of these files is there, no
                  ):
     "Refuse to write over what others made or changed"
     record = folder/WRITTEN
-    known = record.read_text() if record.exists() else ""
+    known = read_bytes(record) if record.exists() else b""
     for path in (record, *(folder/name for name in names)):
         if path.is_symlink() or path != record and path.exists() and (
-                hashlib.sha256(read_bytes(path)).hexdigest() not in known):
+                hashlib.sha256(read_bytes(path)).hexdigest().encode() not in known):
             raise ColaError(f"{path} exists already, not as this command wrote it; move it away")
 
 def write_again(folder: Path,    # where they are written

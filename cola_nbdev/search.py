@@ -199,7 +199,8 @@ def _open_study(address, name, heartbeat, shown, tries=5):
 # %% ../nbs/24_search.ipynb #same-search
 def _check_same(study, settings, where):
     settings = json.loads(json.dumps(settings))  # what the database makes of them
-    known = study.user_attrs.get("fixed", {} if study.get_trials(deepcopy=False) else settings)
+    begun = study.get_trials(deepcopy=False)  # looked at first: `fixed` is older than any trial
+    known = study.user_attrs.get("fixed", {} if begun else settings)
     differ = differences(known if isinstance(known, dict) else {"settings": known}, settings)
     if differ:
         raise ColaError(f"{where} holds another search: {', '.join(differ)}; "

@@ -1596,6 +1596,12 @@ def test_a_search_adopts_no_database_of_others(tmp_path):
     optuna.create_study(storage=f"sqlite:///{tmp_path}/search.db", study_name="theirs")
     with unchanged(tmp_path), pytest.raises(ColaError, match="holds studies of others"):
         search(small(), TINY, 1, tmp_path, ("warmup",), progress=False)
+    (tmp_path/"search.db").unlink()
+    study = optuna.create_study(storage=f"sqlite:///{tmp_path}/search.db", study_name="cola",
+                                direction="maximize")
+    study.add_trial(optuna.trial.create_trial(value=.5))  # of the same name, but not ours
+    with pytest.raises(ColaError, match="holds another search"):
+        search(small(), TINY, 1, tmp_path, ("warmup",), progress=False)
 
 @pytest.mark.parametrize("name", ["seeds.png", "summary.json", "seeds.csv"])
 @pytest.mark.parametrize("link", [False, True])
