@@ -13,6 +13,7 @@ import json
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import side_by_side
 import torch
@@ -50,6 +51,7 @@ def score(run, scored, outside):
 
 def measure(name, seed):
     "One run"
+    fitted: Any
     fitted, scored, outside = the_slice(load_corpus("cola").train)
     changed = {"warmup": .1, "match_label_prior": True, "learning_rate": 3e-5} | CANDIDATES[name]
     config = Config(model=os.environ.get("MPNET", "mpnet"), seed=seed, mixed_precision="bf16",

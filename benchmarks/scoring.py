@@ -179,7 +179,7 @@ def difference(answer, reference):
     return {"largest_difference": float(np.abs(answer - reference).max()),
             "labels_changed": float(((answer >= .5) != (reference >= .5)).mean())}
 
-def notes_of(settings, rounds, differences, judged):
+def notes_of(settings, promise, rounds, differences, judged):
     "Sentences to go below the table"
     share, ceiling = (side_by_side.spread(times[above] / times[below] for times in rounds)
                       for above, below in ((PRODUCTS, "ours"), (ONE, PRODUCTS)))
@@ -197,7 +197,7 @@ def notes_of(settings, rounds, differences, judged):
         changed = differences[INT8]["labels_changed"]
         verdict = ", which is within the 1% allowed."
         if changed > .01: verdict = ": it is not the same answer, and its speed does not count."
-        notes.append(f"{settings['promise']} Here it changes {changed:.1%} of the labels{verdict}")
+        notes.append(f"{promise} Here it changes {changed:.1%} of the labels{verdict}")
     if min(judged, 1 - judged) < ONE_SIDED:
         notes.append("Almost all sentences have the same label: labels would not change even if "
                      "the answers did.")
@@ -211,7 +211,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         model = {"model": Path(folder)/"model"}
         fine_tune(model["model"], settings)
-        settings = settings | {"promise": export(model["model"])}
+        promise = export(model["model"])
         rounds = side_by_side.interleave(
             competitors(settings | model | {"answers": answers}), settings["rounds"],
             warm_up=competitors(model | {"sentences": 8, "answers": {}}))
@@ -238,6 +238,6 @@ def main():
                  f"{side_by_side.corpus_in_words()}'s dev sets.",
         latency=single,
         tables=[side_by_side.table(header, rows), side_by_side.table(one, waits)],
-        notes=notes_of(settings, rounds, differences, judged))
+        notes=notes_of(settings, promise, rounds, differences, judged))
 
 if __name__ == "__main__": main()

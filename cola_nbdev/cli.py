@@ -192,7 +192,7 @@ def verdicts_at_once(model: str,                # a folder, with onnx/ as `cola 
             ids = np.array([tokenizer.encode(sentence).ids])
             if is_blank(sentence) or ids.size > known["longest"]: return []
             inputs = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
-            odds = log_odds(session.run(["logits"], inputs)[0].astype(float))[0]
+            odds = log_odds(np.array(session.run(["logits"], inputs)[0], dtype=float))[0]
             rows.append({"sentence": sentence, "label": names[str(int(odds >= 0))],
                          "probability": float(1 / (1 + np.exp(-odds))), "truncated": False})
     except Exception: return []  # the usual way can do it, or says why not

@@ -18,6 +18,7 @@ import warnings
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -150,7 +151,8 @@ def _file_logits(file, examples, padding):
     sampler = LengthSampler([len(ids) for ids in examples], 64, shuffle=False)
     batches = make_batches(examples, sampler, collate=partial(pad_batch, pad_id=padding))
     for rows, batch in zip(sampler, batches, strict=True):
-        logits[rows] = session.run(["logits"], {name: batch[name].numpy() for name in batch})[0]
+        found: Any = session.run(["logits"], {name: batch[name].numpy() for name in batch})[0]
+        logits[rows] = found
     return logits
 
 class Quantizer:
