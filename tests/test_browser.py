@@ -246,6 +246,7 @@ def test_what_cannot_be_served_is_said_in_one_line(folder, capsys, arguments, me
                          ids=["SIGINT", "SIGTERM", "SIGHUP"])
 def test_a_signal_stops_it_and_removes_the_uploads(folder, tmp_path, number):
     "With a proxy that does not exist, to which nothing may be sent"
+    if signal.getsignal(number) == signal.SIG_IGN: pytest.skip("whoever started this ignores it")
     command = [sys.executable, "-c", "from cola_nbdev.cli import main; main()",
                "serve", str(folder), "--port", "0"]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path),

@@ -82,7 +82,7 @@ from cola_nbdev.packing import Packed, accumulate, in_chunks, pack_batch, unpack
 from cola_nbdev.pairs import wilson
 from cola_nbdev.search import expected_best
 from cola_nbdev.settings import Config, command_options
-from cola_nbdev.tokenization import encode
+from cola_nbdev.tokenization import encode, load_tokenizer
 from cola_nbdev.training import (
     TrainingData,
     TrainState,
@@ -520,8 +520,8 @@ def test_runs_are_loaded(tmp_path):
     save("a/5", {"config": {"epochs": 3, "warmup": 0}})
     with pytest.raises(ColaError, match=r"differ in epochs, warmup\)"):
         load_predictions(tmp_path/"a")
-    save("c/1", {})
-    save("c/2", {}, frame[:5])
+    save("c/1", {"config": {"epochs": 2}})
+    save("c/2", {"config": {"epochs": 2}}, frame[:5])
     with pytest.raises(ColaError, match="9 sentences and .* for 5"): load_predictions(tmp_path/"c")
     with pytest.raises(ColaError, match="there are no predictions"): load_predictions(tmp_path/"x")
 
@@ -749,7 +749,8 @@ def test_pairs_are_asked(monkeypatch):
     def logits(model, tokenizer, sentences, **_):
         return np.array([[0, odds.get(sentence, 0)] for sentence in sentences])
     monkeypatch.setattr(module, "predict_logits", logits)
-    judge: Any = SimpleNamespace(model=None, tokenizer=None, max_length=64)
+    tokenizer = load_tokenizer("tiny")
+    judge: Any = SimpleNamespace(model=None, tokenizer=tokenizer, max_length=64)
     expected = [1, 1, 1, .5, 0, 1, 1, .5, .5, 0]
     for chunk in (1, 3, 100):
         assert module.prefer_good(judge, asked, chunk).tolist() == expected
@@ -1510,7 +1511,6 @@ def test_what_teachers_think(demo):
 
 def test_vectors_of_first_tokens():
     from cola_nbdev.experiments import cls_vectors, first_half
-    from cola_nbdev.tokenization import load_tokenizer
     model, tokenizer = load_model("tiny").eval(), load_tokenizer("tiny")
     sentences = ["He left.", "The cat that I saw sleeps on the mat.", "Go!", "Who?", "We ate it"]
     found = cls_vectors(model, tokenizer, sentences, batch_size=2)
