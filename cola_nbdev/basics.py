@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 # %% auto #0
 __all__ = ['ADDRESS', 'COLUMNS', 'LABELS', 'ONNX_FILES', 'ONNX_RECORD', 'WRITTEN', 'COUNTS', 'LANGUAGES', 'ColaError',
            'printable', 'without_password', 'explain', 'in_one_line', 'log_odds', 'differences', 'is_blank', 'csv_line',
-           'file_sha256', 'folder_identity', 'fsync', 'write_atomic', 'read_bytes', 'read_record', 'check_free',
-           'check_written', 'write_again', 'path_within', 'progress_bar', 'environment_number', 'is_distributed',
-           'get_language', 'set_language', 'translate', 'new_axes', 'localize_axes']
+           'file_sha256', 'folder_identity', 'fsync', 'write_atomic', 'read_bytes', 'read_record', 'check_written',
+           'write_again', 'path_within', 'progress_bar', 'environment_number', 'is_distributed', 'get_language',
+           'set_language', 'translate', 'new_axes', 'localize_axes']
 
 # %% ../nbs/00_basics.ipynb #colaerror
 class ColaError(Exception):
@@ -138,7 +138,8 @@ def folder_identity(folder: Path,    # of a model
                    ) -> str:         # 16 hexadecimal digits
     "A hash of every file that the verdicts of a model depend on"
     kinds = (".json", ".txt", ".model", "" if onnx else ".safetensors")
-    files = sorted(path for path in folder.iterdir() if path.suffix and path.suffix in kinds)
+    files = sorted(path for path in folder.iterdir()
+                   if path.suffix and path.suffix in kinds and path.is_file())
     if onnx: files += sorted(folder.glob("onnx/*"))  # its weights may have a file of their own
     listed = onnx + "".join(f"{path.name} {file_sha256(path)}\n" for path in files)
     return hashlib.sha256(listed.encode()).hexdigest()[:16]
@@ -195,12 +196,6 @@ def read_record(path: str | Path,  # of a JSON object
                                            for name, kind in kinds.items()): return found
     except (ValueError, RecursionError): pass
     raise ColaError(f"{path} is damaged; {advice}")
-
-def check_free(*files: Path):  # to be written; `ColaError` if one is there
-    "Refuse to write over what was not made here"
-    for path in files:
-        if os.path.lexists(path):  # a link that leads nowhere is there, too
-            raise ColaError(f"{path} exists already; choose another folder or remove it")
 
 WRITTEN = ".cola-written"  # in a folder: the SHA-256 of what was written into it
 

@@ -175,9 +175,9 @@ def verdicts_at_once(model: str,                # a folder, with onnx/ as `cola 
     "Judge by the ONNX file alone, before anything imports PyTorch"
     folder = next((path for path in (Path(model), Path(model)/"model")
                    if (path/"onnx"/ONNX_RECORD).is_file()), None)
-    if folder is None: return []
+    if folder is None or not (file := folder/"onnx"/ONNX_FILES["fp32"]).is_file(): return []
     try:
-        known, file = read_record(folder/"onnx"/ONNX_RECORD, ""), folder/"onnx"/ONNX_FILES["fp32"]
+        known = read_record(folder/"onnx"/ONNX_RECORD, "")
         if (known["model"], known["files"][file.name]) != (folder_identity(folder),
                                                            file_sha256(file)): return []
         names = read_record(folder/"config.json", "")["id2label"]

@@ -80,35 +80,42 @@ def _check_seeds(runs, files):
                             "are one run; remove one of them")
         seeds[seed] = file
 
+def _prediction_files(path):
+    alone = [file for file in (path, path/"predictions.csv") if file.is_file()][:1]
+    if found := alone or sorted(file for file in path.glob("[!.]*/predictions.csv")
+                       if not file.parent.name.endswith(".unfinished")): return found
+    raise ColaError(f"there are no predictions in {path}; expected predictions.csv, or folders "
+                    "that have one")
+
+def _run_of(file, facts):
+    run = read_predictions(file)
+    names = (name for name in facts.get("splits", {}) if name not in set(run.split))
+    run.attrs |= {"together": next(names, "all_dev"), "config": facts.get("config") or {},
+                  "corpus": facts.get("corpus", "demo")}
+    return run
+
+def _check_recipes(path, files, facts):
+    for file, known in zip(files, facts, strict=True):
+        if known: continue
+        raise ColaError(f"{file.parent} has no metrics.json that says its recipe; move it away")
+    learned = ("fingerprint", "base", "taught", "names")
+    recipes = [{name: known.get(name) for name in learned}
+               | {name: value for name, value in (known.get("config") or {}).items()
+                  if name not in (*SEEDS, *CHECKPOINT_SETTINGS)} for known in facts]
+    differ = {name for each in recipes for name in each if each[name] != recipes[0].get(name)}
+    if differ:
+        raise ColaError(f"{path} holds runs of different recipes (they differ in "
+                        f"{', '.join(sorted(differ))}); several seeds of one recipe are expected")
+
 def load_predictions(path: str | Path,  # a run, a folder of runs (`cola seeds`), or predictions.csv
                     ) -> list[pd.DataFrame]:  # of one recipe on the same sentences, or `ColaError`
     "The predictions of one run or of all runs in a folder; `attrs` has `together` and `config`"
-    path = Path(path)
-    files = [file for file in (path, path/"predictions.csv") if file.is_file()][:1]
-    if not files:
-        files = sorted(file for file in path.glob("[!.]*/predictions.csv")
-                       if not file.parent.name.endswith(".unfinished"))
-    if not files:
-        raise ColaError(f"there are no predictions in {path}; "
-                        "expected predictions.csv, or folders that have one")
-    runs, recipes = [], []
-    for file in files:
-        run, facts = read_predictions(file), metrics_of(file.parent)
-        if len(files) > 1 and not facts:
-            raise ColaError(f"{file.parent} has no metrics.json that says its recipe; move it away")
-        names = (name for name in facts.get("splits", {}) if name not in set(run.split))
-        run.attrs |= {"together": next(names, "all_dev"), "config": facts.get("config") or {},
-                      "corpus": facts.get("corpus", "demo")}
-        runs.append(run)
-        learned = {name: facts.get(name) for name in ("fingerprint", "base", "taught", "names")}
-        recipes.append(learned | {name: value for name, value in run.attrs["config"].items()
-                                  if name not in (*SEEDS, *CHECKPOINT_SETTINGS)})
+    files = _prediction_files(Path(path))
+    facts = [metrics_of(file.parent) for file in files]
+    if len(files) > 1: _check_recipes(path, files, facts)
+    runs = [_run_of(file, known) for file, known in zip(files, facts, strict=True)]
     for run, file in zip(runs, files, strict=True): check_same(runs[0], run, files[0], file)
     _check_seeds(runs, files)
-    if differ := {name for recipe in recipes for name in recipe
-                  if recipe[name] != recipes[0].get(name)}:
-        raise ColaError(f"{path} holds runs of different recipes (they differ in "
-                        f"{', '.join(sorted(differ))}); several seeds of one recipe are expected")
     return runs
 
 # %% ../nbs/17_comparison.ipynb #draw-mcc-of-seeds

@@ -27,7 +27,6 @@ from cola_nbdev.basics import (
     COLUMNS,
     LABELS,
     ColaError,
-    check_free,
     in_one_line,
     localize_axes,
     new_axes,
@@ -193,7 +192,8 @@ class Corpus:
                  for split, frame in self.splits.items()}
         if len(files) < len(self.splits):
             raise ColaError(f"two of the splits {', '.join(self.splits)} would be one file")
-        check_free(*files)
+        for path in filter(os.path.lexists, files):  # even a link that leads nowhere
+            raise ColaError(f"{path} exists already; choose another folder or remove it")
         for file, frame in files.items():
             file.parent.mkdir(parents=True, exist_ok=True)
             text = frame[COLUMNS[:4]].astype(str).replace(r"[\t\r\n]+", " ", regex=True)

@@ -35,6 +35,7 @@ from cola_nbdev.basics import (
     explain,
     file_sha256,
     fsync,
+    progress_bar,
     read_record,
     write_atomic,
 )
@@ -47,7 +48,7 @@ from .settings import Config
 from .tokenization import LengthSampler, encode, make_batches, model_identity, pad_batch
 
 # %% auto #0
-__all__ = ['SECTION', 'HUB_FILES', 'write_onnx', 'Quantizer', 'export_onnx', 'push']
+__all__ = ['OR_FP32', 'SECTION', 'HUB_FILES', 'write_onnx', 'Quantizer', 'export_onnx', 'push']
 
 # %% ../nbs/22_export.ipynb #write-onnx
 @contextlib.contextmanager
@@ -95,10 +96,12 @@ def _check_replaceable(target):
 def _for_one_sentence(model, tokenizer, folder):
     "What `cola predict` must know to judge without PyTorch; nothing if the tokenizer needs more"
     from tokenizers import Tokenizer  # transformers brings it
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None or not (folder/"tokenizer.json").is_file(): return {}
     known = json.loads((folder/"config.json").read_text()).get("id2label", {})
     names = {str(number): name for number, name in model.config.id2label.items()}
     raw = Tokenizer.from_file(str(folder/"tokenizer.json"))
-    ours = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    ours = Tokenizer.from_str(backend.to_str())
     for each in (raw, ours):
         each.no_padding()
         each.no_truncation()
@@ -136,6 +139,8 @@ def write_onnx(model: PreTrainedModel,              # from `load_model`
         raise ColaError(f"this model cannot be written as ONNX ({reason})") from None
 
 # %% ../nbs/22_export.ipynb #quantizer
+OR_FP32 = " (--no-int8 writes fp32 alone)"
+
 def _products(file):
     "The names of the products with a matrix of weights, which int8 makes faster"
     import onnx  # an optional extra
@@ -155,30 +160,36 @@ def _file_logits(file, examples, padding):
         logits[rows] = found
     return logits
 
+def _quantize(fp32, int8, products):
+    from onnxruntime.quantization import quantize_dynamic  # an optional extra
+    quantize_dynamic(fp32, int8, per_channel=True, nodes_to_quantize=products)
+
 class Quantizer:
     "Writes int8, and leaves in fp32 what it takes to keep a promise"
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase,  # of the model
                  known: Iterable[str],   # sentences to find out which layers suffer
                  unseen: Iterable[str],  # sentences that the model was not trained on
-                 changed: float = .01,   # the share of their labels that may change; twice that at
-                ):                       # the upper end of its interval
-        self.changed, self.padding = changed, tokenizer.pad_token_id
+                 changed: float = .01,   # the share of their labels that may change
+                 progress: bool = False, # show a progress bar
+                ):
+        self.changed, self.padding, self.progress = changed, tokenizer.pad_token_id, progress
+        self.promise = "no matrix product of it can be quantized"
         self.known, self.unseen = (encode(each, tokenizer) for each in (known, unseen))
         least = math.ceil(1.9208 / changed - 3.8415)  # wilson(0, least) ends at 2 * changed
         if len(self.unseen) < least:
             raise ColaError(f"{len(self.unseen)} sentences that the model was not trained on are "
                             f"too few to promise that int8 changes {changed:.1%} of the labels; "
-                            f"{least} are needed (--no-int8 writes fp32 alone)")
+                            f"{least} are needed{OR_FP32}")
 
     def harm(self, fp32: Path,  # a file
              work: Path,        # may be written
             ) -> dict:          # name of a product → root mean square
         "How far the logits move when one product alone has eight bits"
-        from onnxruntime.quantization import quantize_dynamic  # an optional extra
         before, harm = _file_logits(fp32, self.known, self.padding), {}
-        for name in _products(fp32):
-            quantize_dynamic(fp32, work, per_channel=True, nodes_to_quantize=[name])
+        for name in progress_bar(_products(fp32), description="quantizing one product at a time",
+                                 unit="product", show=self.progress):
+            _quantize(fp32, work, [name])
             moved = _file_logits(work, self.known, self.padding) - before
             harm[name] = float(np.sqrt(np.mean(moved**2)))
         return harm
@@ -187,13 +198,12 @@ class Quantizer:
                  int8: Path,        # to it
                 ):                  # `ColaError` if the promise can't be kept
         "Leave more and more products in fp32, those first that are harmed most"
-        from onnxruntime.quantization import quantize_dynamic  # an optional extra
         harm, count = self.harm(fp32, int8), len(self.unseen)
         order = sorted(harm, key=lambda name: -harm[name])
         before = _file_logits(fp32, self.unseen, self.padding).argmax(1)
         for kept in (0, 1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64):
             if not order[kept:]: break
-            quantize_dynamic(fp32, int8, per_channel=True, nodes_to_quantize=order[kept:])
+            _quantize(fp32, int8, order[kept:])
             after = _file_logits(int8, self.unseen, self.padding).argmax(1)
             turned = int((before != after).sum())
             low, high = wilson(turned, count)
@@ -202,7 +212,7 @@ class Quantizer:
                             f"({turned / count:.1%}, 95% interval {low:.1%} to {high:.1%})")
             if turned <= self.changed * count and high <= 2 * self.changed: return
         raise ColaError(f"int8 cannot promise to change at most {self.changed:.1%} of the labels: "
-                        f"{self.promise}; nothing was written (--no-int8 writes fp32 alone)")
+                        f"{self.promise}; nothing was written{OR_FP32}")
 
 # %% ../nbs/22_export.ipynb #export-onnx
 SECTION = """## Other formats
@@ -220,17 +230,15 @@ def _write_section(card, section):
     write_atomic(card, (re.sub(ours, b"\n\n", text).rstrip() + b"\n\n").lstrip() + section.encode())
 
 def _unseen(folder, corpus):
-    "Sentences to promise with: what the model's own run held out, or those of another corpus"
+    "What the model's run held out, or the sentences of another corpus"
     if "train" not in corpus.splits:
-        raise ColaError(f"the corpus {corpus.name} has no split train to choose layers with; add "
-                        "--no-int8, which writes fp32 alone")
+        raise ColaError(f"{corpus.name} has no split train to choose layers with{OR_FP32}")
     facts = read_metrics(folder.parent) if (folder.parent/"metrics.json").exists() else {}
     if facts.get("fingerprint") != corpus.fingerprint: found = corpus.train
     else:
         config = Config(**facts["config"])
         if not config.validation_fraction:
-            raise ColaError(f"{folder.parent} was trained with nothing held out, so nothing shows "
-                            "what int8 changes; add --no-int8, which writes fp32 alone")
+            raise ColaError(f"{folder.parent} held nothing out to promise with{OR_FP32}")
         found = split_sentences(corpus.train, config.validation_fraction,
                                 config.seed_of("split"))[1]
     return found.sample(min(len(found), 2000), random_state=0)
@@ -254,7 +262,8 @@ def export_onnx(folder: str | Path,     # of a fine-tuned model; its card gets a
         if not 0 < changed < 1: raise ColaError(f"changed is {changed}; give a share, as .01")
         unseen = _unseen(folder, corpus)
         known = corpus.train.sample(min(len(corpus.train), 64), random_state=0)
-        quantizer = Quantizer(before.tokenizer, known.sentence, unseen.sentence, changed)
+        quantizer = Quantizer(before.tokenizer, known.sentence, unseen.sentence, changed,
+                              progress)
     files = [folder/"model.safetensors",
              *write_onnx(before.model, before.tokenizer, folder, quantizer)]
     judges = [before, *(Judge(folder, onnx=format) for format in formats)]

@@ -198,7 +198,7 @@ class Judge(Classifier):
                             f"{names[0]} from {names[1]}; name its labels as the model does")
 
     def to_gpu(self):
-        "Itself, on a GPU of NVIDIA's if there is one: for many sentences"
+        "Itself, on the GPU if CUDA has one"
         if torch.cuda.is_available() and not isinstance(self.model, OnnxModel): self.model.cuda()
         return self
 

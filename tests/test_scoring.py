@@ -676,14 +676,19 @@ def exported(model, tmp_path):
     return folder
 
 
-def verdict(*arguments):
-    "What it prints, and which heavy libraries it had to import"
-    done = subprocess.run(
+def predict(*arguments):
+    return subprocess.run(
         [sys.executable, "-c", VERDICT, "predict", "--verbose", *map(str, arguments)],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
+        timeout=120,
     )
+
+
+def verdict(*arguments):
+    "What it prints, and which heavy libraries it had to import"
+    done = predict(*arguments)
     assert not done.returncode, done.stderr
     return done.stdout, done.stderr.split("\n")
 
@@ -723,6 +728,28 @@ def test_otherwise_pytorch_judges(exported, fault):
     assert "torch" in said[1]
     row = Judge(exported)(sentence).iloc[0]
     assert f"{row.probability:5.1%}  {row.label}" in printed
+
+
+def test_a_pipe_among_the_files_is_not_waited_for(exported):
+    os.mkfifo(exported / "more.json")
+    assert verdict(exported, "The cat sleeps.")[1][0] == "judged by onnxruntime"
+    (exported / "more.json").unlink()
+    (exported / "onnx" / "model.onnx").unlink()
+    os.mkfifo(exported / "onnx" / "model.onnx")
+    done = predict(exported, "The cat sleeps.")
+    assert done.returncode == 2 and "model.onnx is no ordinary file" in done.stderr
+
+
+def test_a_tokenizer_that_only_transformers_can_read(exported):
+    from cola_nbdev.export import write_onnx
+
+    judge = Judge(exported)
+    words = sorted(vocabulary := judge.tokenizer.get_vocab(), key=vocabulary.get)
+    (exported / "vocab.txt").write_text("\n".join(words))
+    for name in ("tokenizer.json", "onnx/model.onnx"):
+        (exported / name).unlink()
+    write_onnx(judge.model, judge.tokenizer, exported)
+    assert verdict(exported, "The cat sleeps.")[1][0] == "judged by PyTorch"
 
 
 def test_score_by_an_exported_file(exported, capsys, tmp_path):

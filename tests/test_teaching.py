@@ -5,6 +5,7 @@ import inspect
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,9 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 TEACHING = ROOT/"teaching"
 WEEKS = sorted(path.stem for path in (TEACHING/"assignments").glob("*.py"))
-WRONG = sorted((TEACHING/"wrong").glob("*.py"))
+MISTAKES = {(week, name): mistake for week, mistakes in
+            tomllib.loads((TEACHING/"mistakes.toml").read_text(encoding="utf-8")).items()
+            for name, mistake in mistakes.items()}
 
 def module_of(path):
     "A file as a module of its own"
@@ -46,7 +49,7 @@ def test_every_week_is_whole():
     assert WEEKS == ["week1", "week2", "week3", "week4"]
     for folder, name in (("solutions", "{}.py"), ("hidden", "test_{}.py")):
         assert all((TEACHING/folder/name.format(week)).exists() for week in WEEKS), folder
-    assert {path.stem.split("_")[0] for path in WRONG} == set(WEEKS)
+    assert {week for week, _ in MISTAKES} == set(WEEKS)
 
 @pytest.mark.parametrize("week", WEEKS)
 def test_a_solution_passes(week):
@@ -58,11 +61,15 @@ def test_what_students_get_is_not_a_solution(week):
     tests = [name for name in tests if name.startswith("test_")]
     assert failed(week, TEACHING/f"assignments/{week}.py") == tests
 
-@pytest.mark.parametrize("path", WRONG, ids=lambda path: path.stem)
-def test_a_mistake_is_caught_by_the_test_it_names(path):
-    named = re.match(r'"""Caught by (test_\w+): ', path.read_text(encoding="utf-8"))
-    assert named, f"{path.name}: begin with \"\"\"Caught by test_…: what is wrong.\"\"\""
-    assert named[1] in failed(path.stem.split("_")[0], path)
+@pytest.mark.parametrize(("week", "name"), MISTAKES, ids=str)
+def test_a_mistake_is_caught_by_the_test_it_names(week, name, tmp_path):
+    mistake = MISTAKES[week, name]
+    code = (TEACHING/f"solutions/{week}.py").read_text(encoding="utf-8")
+    for right, wrong in mistake["changes"]:
+        assert code.count(right) == 1, f"the solution should hold this once:\n{right}"
+        code = code.replace(right, wrong)
+    (tmp_path/f"{week}.py").write_text(code, encoding="utf-8")
+    assert mistake["caught_by"] in failed(week, tmp_path/f"{week}.py")
 
 @pytest.mark.parametrize("week", WEEKS)
 def test_the_examples_of_an_assignment_hold_for_the_solution(week):
