@@ -171,7 +171,7 @@ def _chosen(corpus, split):
 # %% ../nbs/28_cli.ipynb #cola-predict
 def verdicts_at_once(model: str,                # a folder, with onnx/ as `cola export` writes it
                      sentences: Sequence[str],  # to judge
-                    ) -> list[dict]:  # a row each, as a judge makes them; none if that can't be
+                    ) -> list[dict]:  # a row each; none if that can't be
     "Judge by the ONNX file alone, before anything imports PyTorch"
     folder = next((path for path in (Path(model), Path(model)/"model")
                    if (path/"onnx"/ONNX_RECORD).is_file()), None)
@@ -204,7 +204,7 @@ def cola_predict(
     json: bool = False,  # print a JSON list instead of a table
     positive: str | None = None,  # of a foreign model: which of its labels counts as 1
     abstain: float | None = None,  # the share of wrong verdicts to allow: may say "don't know"
-    verbose: bool = False,  # say what judged: PyTorch, or onnxruntime if there is onnx/model.onnx
+    verbose: bool = False,  # say what judged: PyTorch or onnxruntime
 ) -> None:
     "Judge sentences"
     if not sentences:

@@ -187,8 +187,8 @@ class Quantizer:
             ) -> dict:          # name of a product → root mean square
         "How far the logits move when one product alone has eight bits"
         before, harm = _file_logits(fp32, self.known, self.padding), {}
-        for name in progress_bar(_products(fp32), description="quantizing one product at a time",
-                                 unit="product", show=self.progress):
+        for name in progress_bar(_products(fp32), description="quantizing", unit="product",
+                                 show=self.progress):
             _quantize(fp32, work, [name])
             moved = _file_logits(work, self.known, self.padding) - before
             harm[name] = float(np.sqrt(np.mean(moved**2)))
