@@ -71,8 +71,9 @@ def tidy(html):
     html = head + end + re.sub(r"<th\b", '<th scope="row"', body)
     return f'<div class="output-table">{html}</div>' if "<table" in html else html
 
-def is_imports(code):
-    return all(isinstance(node, ast.Import | ast.ImportFrom) for node in ast.parse(code).body)
+def is_imports(code): # those for types alone, too
+    nodes = [each for node in ast.parse(code).body for each in getattr(node, "body", [node])]
+    return all(isinstance(each, ast.Import | ast.ImportFrom) for each in nodes)
 
 def stage_code(cell):
     "A cell of code as the page shows it; None if it is hidden"
