@@ -60,7 +60,7 @@ def printable(text: str) -> str:  # line ends stay
 def without_password(address: str | Path) -> str:  # of a folder or a database
     "An address that can be shown: scheme, host and path, without user, password and query"
     found = re.fullmatch(r"(\W*\w[\w+.-]+:/*)(.*)", str(address), re.DOTALL)
-    if not found: return re.sub(r"(?i)(passw\w*\s*=\s*)\S+", r"\1…", str(address))
+    if not found: return re.sub(r"(?i)(passw\w*\s*=\s*)\S+|[^/\s:]+:\S+(?=@)", r"\1…", str(address))
     scheme, rest = found.groups()
     login, at, host = rest.rpartition("@")  # a parser of URLs would stop at a / in a password
     if "/" in login and ":" not in login: login, at, host = "", "", rest  # an @ in a path

@@ -54,6 +54,8 @@ __all__ = ['OF_A_FILE', 'OF_A_FOLDER', 'VARIED', 'COMMANDS', 'Source', 'cola_tra
 # %% ../nbs/28_cli.ipynb #cola-train
 def _say(text): print(printable(str(text)))  # a corpus may hold what moves the cursor
 
+_given: list[str] = []  # what the command line names: a recipe leaves it as it is
+
 @dataclass(frozen=True)
 class Source:
     "Where the sentences come from"
@@ -89,7 +91,7 @@ def cola_train(
     "Fine-tune a model, evaluate it, and save everything to a folder"
     from cola_nbdev.distributed import on_main_process, rank, shutdown
     from cola_nbdev.prediction import check_output, fine_tune
-    if recipe: config = with_recipe(config)
+    if recipe: config = with_recipe(config, _given)
     on_main_process(lambda: check_output(out, overwrite, resume))  # before anything is loaded
     corpus = on_main_process(source.load)
     report = fine_tune(corpus, config, out, overwrite, resume=resume)
@@ -303,7 +305,7 @@ def cola_seeds(
 ) -> None:
     "Train a recipe with several seeds; started twice, the two share the work; it also resumes"
     from cola_nbdev.experiments import run_seeds
-    if recipe: config = with_recipe(config)
+    if recipe: config = with_recipe(config, _given)
     found = run_seeds(source.load(), config, seeds, out, True, what, drop_degenerate)
     table = found.table().round(3).to_string(index=False)
     _say(f"\n{table}\n\n{found!r}\n\nsaved in {out}")
@@ -500,6 +502,7 @@ def parse(arguments: list[str],        # those of the command line
         near = get_close_matches(first, COMMANDS, 1)
         hint = f"did you mean cola {near[0]}?" if near else f"there are {', '.join(COMMANDS)}"
         raise ColaError(f"there is no command {first!r}; {hint}")
+    _given[:] = (word[2:].split("=")[0].replace("-", "_") for word in arguments)
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):

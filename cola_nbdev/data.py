@@ -13,6 +13,7 @@ import unicodedata
 import zipfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -122,9 +123,9 @@ def read_cola() -> dict[str, pd.DataFrame]:  # split → sentences; `ColaError` 
 # %% ../nbs/03_data.ipynb #fingerprint
 def fingerprint(splits: dict[str, pd.DataFrame],  # split → sentences
                ) -> str:                          # 16 hexadecimal digits of a SHA-256
-    "Which splits, labels and sentences exactly these are"
-    rows = [f"{split}\t{label}\t{sentence}\n" for split, frame in splits.items()
-            for label, sentence in zip(frame.label, frame.sentence, strict=True)]
+    "Which splits, labels, sentences and pairs exactly these are"
+    rows = ["\t".join(map(str, (split, *row))) + "\n" for split, frame in splits.items()
+            for row in frame.filter(["label", "sentence", "pair"]).itertuples(index=False)]
     return hashlib.sha256("".join(rows).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 # %% ../nbs/03_data.ipynb #corpus
@@ -194,47 +195,50 @@ class Corpus:
             raise ColaError(f"two of the splits {', '.join(self.splits)} would be one file")
         for path in filter(os.path.lexists, files):  # even a link that leads nowhere
             raise ColaError(f"{path} exists already; choose another folder or remove it")
-        for file, frame in files.items():
+        texts = {file: frame[COLUMNS[:4]].astype(str) for file, frame in files.items()}
+        for file, text in texts.items():
+            if text.agg("".join, axis=1).str.contains("[\t\r\n]").any():
+                raise ColaError(f"{file.name}: CoLA's lines can't hold a sentence with a tab or a "
+                                "line break; replace them in your file")
+        for file, text in texts.items():
             file.parent.mkdir(parents=True, exist_ok=True)
-            text = frame[COLUMNS[:4]].astype(str).replace(r"[\t\r\n]+", " ", regex=True)
             write_atomic(file, "".join(text.agg("\t".join, axis=1) + "\n"))
         return list(files)
 
 # %% ../nbs/03_data.ipynb #split-sentences
 def _normalized(sentences): return [sentence.strip().lower() for sentence in sentences]
 
-def _one_of_each(rows, fraction, seed):
+def _at_random(labels, fraction, seed):
+    return train_test_split(labels, test_size=fraction, random_state=seed, stratify=labels)
+
+def _one_of_each(labels, fraction, seed):
     "Hold out some of each label, and at least one"
     held_out = [part.sample(max(1, round(fraction * len(part))), random_state=seed)
-                for _, part in rows.groupby("label") if len(part) > 1]
-    held_out = pd.concat([rows[:0], *held_out])
-    return rows.drop(held_out.index), held_out
+                for _, part in labels.groupby(labels) if len(part) > 1]
+    held_out = pd.concat([labels[:0], *held_out])
+    return labels.drop(held_out.index), held_out
 
 def split_sentences(sentences: pd.DataFrame,  # with a column `label`
                     fraction: float,          # the share to hold out, above 0 and below 1
                     seed: int = 42,           # same seed, same split
-                    together: bool = False,   # keep copies of a sentence on the same side
+                    groups: Any = None,       # what is equal in it stays together; default: `pair`
                    ) -> tuple[pd.DataFrame, pd.DataFrame]:  # the larger part, the held-out one
     "Split at random, with the same share of each label; `ColaError` if there are too few"
-    rows = sentences = sentences.reset_index(drop=True)
-    copies = pd.Series(_normalized(sentences.sentence)) if together else rows.index.to_series()
-    rows = sentences[~copies.duplicated()]
-    def lack(parts): return any(part.label.nunique() < 2 for part in parts)
-
-    parts: Any
-    try: parts = train_test_split(rows, test_size=fraction, random_state=seed, stratify=rows.label)
-    except ValueError: parts = _one_of_each(rows, fraction, seed)
-    if lack(parts): parts = _one_of_each(rows, fraction, seed)
-    if lack(parts):
-        counts = rows.label.value_counts().sort_index()
-        listed = " and ".join(f"{count} with label {label}" for label, count in counts.items())
-        raise ColaError(f"{len(rows)} sentences ({listed}) are too few to hold out "
-                        f"{fraction:.0%} of them with both labels on each side; "
-                        "add sentences of the rarer label")
-    where = copies.groupby(copies).groups
-    kept, held_out = (sentences.loc[[copy for text in copies[part.index] for copy in where[text]]]
-                      .reset_index(drop=True) for part in parts)
-    return kept, held_out
+    sentences = sentences.reset_index(drop=True)
+    if groups is None: groups = sentences.get("pair", sentences.index)
+    group = pd.Series(pd.factorize(pd.Index(groups))[0])
+    rows, labels = group.groupby(group).groups, sentences.label.groupby(group).mean().round()
+    for split in (_at_random, _one_of_each):
+        with suppress(ValueError):  # too few to be drawn like this
+            kept, held_out = (sentences.loc[[row for number in part.index for row in rows[number]]]
+                              .reset_index(drop=True) for part in split(labels, fraction, seed))
+            if kept.label.nunique() == held_out.label.nunique() == 2: return kept, held_out
+    counts = sentences.label.value_counts().sort_index()
+    listed = " and ".join(f"{count} with label {label}" for label, count in counts.items())
+    alike = " and what belongs together on one" if len(rows) < len(sentences) else ""
+    raise ColaError(f"{len(sentences)} sentences ({listed}) are too few to hold out {fraction:.0%} "
+                    f"of them with both labels on each side{alike}; "
+                    "add sentences of the rarer label")
 
 # %% ../nbs/03_data.ipynb #load-corpus
 DEMOS = {"demo": "en", "demo-pt": "pt"}  # name → language
@@ -254,7 +258,8 @@ def _load_file(path, dev_fraction, columns, positive):
     splits, notes = {"dev" if dev_fraction == 1 else "train": sentences}, []
     if "split" in sentences: splits = _named_splits(sentences, path.name)
     if [*splits] == ["train"] and dev_fraction < 1:
-        train, dev = split_sentences(splits["train"], dev_fraction, together=True)
+        train, dev = split_sentences(sentences, dev_fraction,
+                                     groups=_normalized(sentences.sentence))
         splits = {"train": train, "dev": dev}
         notes.append(f"no dev set: {len(dev)} of {len(train) + len(dev)} sentences are held out")
         copies = pd.Series(_normalized(sentences.sentence)).duplicated().sum()
@@ -279,7 +284,9 @@ def load_corpus(source: str | Path = "demo",  # demo, demo-pt, cola, a file, a f
         raise ColaError(f"{name} has no columns to choose from; give a file or a folder")
     if name in DEMOS:
         rows = demo_corpus(language=DEMOS[name])
-        return Corpus(name, {split: pd.DataFrame(rows[split], columns=COLUMNS) for split in rows})
+        splits = {split: pd.DataFrame(rows[split], columns=COLUMNS) for split in rows}
+        return Corpus(name, {split: frame.assign(pair=frame.index // 2)
+                             for split, frame in splits.items()})
     if name == "cola": return Corpus(name, read_cola())
     if path.is_dir():
         splits, left_out = read_corpus_folder(path, columns, positive)

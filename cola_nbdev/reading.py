@@ -39,9 +39,10 @@ from cola_nbdev.basics import (
 
 # %% auto #0
 __all__ = ['FORMATS', 'PIPED', 'LONGEST', 'DAMAGED', 'DELIMITERS', 'TEXT', 'ACCEPTABLE', 'LABEL', 'PAIR', 'OTHERS', 'WORDS',
-           'ABOUT', 'SPLITS', 'format_of', 'JsonRow', 'arrow', 'arrow_errors', 'Rows', 'read_rows', 'read_table',
-           'check_columns', 'check_sentences', 'map_labels', 'choose_column', 'Taken', 'Unlabeled', 'take_columns',
-           'split_name', 'read_cola_tsv', 'pair_columns', 'read_sentences', 'check_names', 'read_corpus_folder']
+           'FAULTY', 'ABOUT', 'SPLITS', 'format_of', 'JsonRow', 'arrow', 'arrow_errors', 'Rows', 'read_rows',
+           'read_table', 'check_columns', 'check_sentences', 'map_labels', 'choose_column', 'Taken', 'Unlabeled',
+           'take_columns', 'split_name', 'read_cola_tsv', 'pair_columns', 'read_sentences', 'check_names',
+           'read_corpus_folder']
 
 # %% ../nbs/01_reading.ipynb #format-of
 FORMATS = {".txt": "text", ".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl",
@@ -185,6 +186,7 @@ OTHERS = {"sentence_source": ("sentence_source", "source", "detailed_source"),
 WORDS = (("0", "1"), ("unacceptable", "acceptable"), ("false", "true"), ("no", "yes"),
          ("negative", "positive"), ("ham", "spam"), ("neg", "pos"), ("bad", "good"),
          ("incorrect", "correct"), ("ungrammatical", "grammatical"))  # label 0, label 1
+FAULTY = {zero for zero, _ in WORDS[1:]}  # a column of this name counts what is wrong
 _KNOWN = {name for names in (*TEXT, *LABEL, *PAIR.values()) for name in names}
 
 def _plain(name): return str(name).strip().lower()
@@ -685,6 +687,10 @@ def take_columns(table: pd.DataFrame,  # as it was read
     if len(table) and {*map(_word, table[label])} <= {"", "-1"}:
         raise Unlabeled(f"{where}: there are no labels in the column {label!r}")
     labels, names = map_labels(pd.Series(table[label]), where, positive)
+    if _plain(label) in FAULTY and positive is None \
+            and (names[0].lower(), names[1].lower()) in (WORDS[0], *WORDS[2:4]):
+        raise ColaError(f"{where}: does {names[1]!r} in {label!r} mean that a sentence is bad? "
+                        f"Add --positive {names[0]}, or else --positive {names[1]}")
     ours = pd.DataFrame({"sentence": table[text], "label": labels}, table.index)
     others = [name for name in table if name not in (text, label)]
     for name, choices in OTHERS.items():

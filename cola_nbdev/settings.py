@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
@@ -133,14 +133,17 @@ def learning_settings(config: Config) -> dict:  # setting → value
             if name not in CHECKPOINT_SETTINGS}
 
 # %% ../nbs/10_settings.ipynb #command-options
-def with_recipe(config: Config) -> Config:  # `ColaError` if there is none for its model
+def with_recipe(config: Config,             # the settings
+                given: Iterable[str] = (),  # those that stay, even if they are at their default
+               ) -> Config:                 # `ColaError` if there is no recipe for the model
     "The recipe of its model, wherever a setting is still at its default"
     if config.model not in RECIPES:
         raise ColaError(f"there is no recipe for {config.model}; choose {' or '.join(RECIPES)}, or "
                         "give the settings themselves")
     default = Config(model=config.model)
     return replace(config, **{name: value for name, value in RECIPES[config.model].items()
-                              if getattr(config, name) == getattr(default, name)})
+                              if name not in given
+                              and getattr(config, name) == getattr(default, name)})
 
 def command_options(config: Config) -> str:  # without the model and the seed
     "The options of `cola train` and `cola seeds` that give these settings"

@@ -182,12 +182,16 @@ def _check_references(folder):
         if not re.fullmatch(r"[^/\\]+\.json", str(name)):
             raise ColaError(f"{path} names {name!r}; a tokenizer must be JSON in {folder}")
     config = _record(folder/"config.json")
-    own = {*(config.get("label2id") or ())} - {"LABEL_0", "LABEL_1"}
-    unread = own and not config.get("id2label")  # the one that is read
+    numbers, names = ({} if isinstance(config.get(name), list) else config.get(name) or {}
+                      for name in ("label2id", "id2label"))
+    own = {*numbers} - {"LABEL_0", "LABEL_1"}
+    other = any(name in names.values() and names.get(str(number)) != name
+                for name, number in numbers.items())
     for what, is_so in {
             "config.json names its weights; call them model.safetensors":
                 "transformers_weights" in config,
-            "config.json has label2id without id2label; add id2label": unread,
+            "config.json has label2id without id2label; add id2label": own and not names,
+            "config.json contradicts itself in id2label and label2id; correct one": names and other,
             "config.json names code to compute with; remove its …_implementation":
                 re.search(r'_implementation": (?!null|"(eager|sdpa|\w+_mm)")', json.dumps(config)),
             "this is an adapter; merge it into its model":

@@ -4,6 +4,7 @@ Nothing of yours is touched, nothing is misread: every attack ends with one line
 result. The fuzzers at the end make up more of the same; `make faults` tries many thousands.
 """
 import contextlib
+import dataclasses
 import errno
 import hashlib
 import importlib.util
@@ -45,7 +46,7 @@ from cola_nbdev.model import load_model
 from cola_nbdev.prediction import Judge, fine_tune
 from cola_nbdev.reading import check_columns
 from cola_nbdev.scoring import score_file, sentence_column, work_folder
-from cola_nbdev.settings import Config
+from cola_nbdev.settings import Config, with_recipe
 from cola_nbdev.tokenization import model_identity
 from cola_nbdev.training import Run
 
@@ -1772,3 +1773,44 @@ def test_pairs_that_are_cut_are_counted(cola, model, tmp_path):
     (tmp_path/"a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     said = cola("pairs", model, "a.jsonl")[0]
     assert "2 of 4 sentences have more than 64 tokens and are cut" in said
+
+# What was known to be left, after the fourth attack
+
+def test_a_setting_that_is_given_stays_as_it_is_under_a_recipe(cola, tmp_path, monkeypatch):
+    said = {}
+    monkeypatch.setattr("cola_nbdev.prediction.fine_tune",
+                        lambda corpus, config, *_, **__: said.update(config=config))
+    cola("train", "--recipe", "--warmup", "0", "--out", "run")
+    recipe = with_recipe(Config())
+    assert recipe.warmup != 0 == said["config"].warmup
+    assert dataclasses.replace(said["config"], warmup=recipe.warmup) == recipe
+
+@pytest.mark.parametrize("sentence", ["He\tleft.", "He\nleft.", "He left.\r"])
+def test_what_lines_of_cola_cannot_hold_is_not_exported(cola, tmp_path, sentence):
+    rows = [{"sentence": f"He left {number}.", "label": number % 2} for number in range(20)]
+    rows[3]["sentence"] = sentence
+    (tmp_path/"a.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    with unchanged(tmp_path):
+        refused(cola("data", "a.jsonl", "--export", "out"), "can't hold a sentence with a tab or a")
+
+@pytest.mark.parametrize("name", ["ungrammatical", "Bad", "unacceptable"])
+@pytest.mark.parametrize("values", [(0, 1), ("no", "yes"), ("False", "True")])
+def test_a_column_that_counts_what_is_wrong(cola, tmp_path, name, values):
+    rows = "".join(f"He left {number}.,{values[number % 2]}\n" for number in range(20))
+    (tmp_path/"a.csv").write_text(f"sentence,{name}\n{rows}")
+    refused(cola("data", "a.csv", "--label", name), f"Add --positive {values[0]}, or else")
+    assert cola("data", "a.csv", "--label", name, "--positive", values[0])[2] == 0
+
+def test_labels_that_a_model_counts_in_two_ways(cola, copied):
+    edit(copied/"config.json", id2label={0: "acceptable", 1: "unacceptable"},
+         label2id={"unacceptable": 0, "acceptable": 1})
+    refused(cola("predict", copied, "He left."), "contradicts itself in id2label and label2id")
+    for odd in (["unacceptable"], None, {"unacceptable": 1, "acceptable": 0}):
+        edit(copied/"config.json", label2id=odd)
+        assert "Traceback" not in cola("predict", copied, "He left.")[1]
+
+@pytest.mark.parametrize("address", ["bob:secret@host/db", "bob:se@cret@host/db"])
+def test_a_storage_without_a_scheme_is_shown_without_its_password(cola, tmp_path, address):
+    assert "cret" not in without_password(address)
+    said = cola("search", "--model", "tiny", "--out", "s", "--storage", address)[1]
+    assert "cret" not in said and "check --storage" in said

@@ -420,7 +420,7 @@ def test_no_sentence_is_on_both_sides_and_both_labels_are():
     sentences = pd.DataFrame({"sentence": [f"S{number % 37}." for number in range(200)],
                               "label": [int(number % 37 > 2) for number in range(200)]})
     for seed in range(20):
-        kept, held_out = split_sentences(sentences, .1, seed, together=True)
+        kept, held_out = split_sentences(sentences, .1, seed, groups=sentences.sentence)
         assert not {*kept.sentence} & {*held_out.sentence}
         assert kept.label.nunique() == held_out.label.nunique() == 2
         both = pd.concat([kept, held_out]).sort_values("sentence")
