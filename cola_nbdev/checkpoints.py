@@ -72,8 +72,9 @@ def find_corruption(folder: Path) -> str:  # with a manifest.json; empty if noth
 STAGING = ".cola-staging-"
 
 def checkpoints(folder: str | Path) -> list[Path]:  # most steps first, whatever the clock said
-    "The checkpoints in a folder, valid or not; what has another name is not ours"
-    ours = [path for path in Path(folder).glob("step-*") if re.fullmatch(r"step-\d{8,}", path.name)]
+    "The checkpoints in a folder, valid or not; what has another name or no list is not ours"
+    ours = [path for path in Path(folder).glob("step-*")
+            if re.fullmatch(r"step-\d{8,}", path.name) and (path/MANIFEST).is_file()]
     return sorted(ours, key=lambda path: int(path.name[5:]), reverse=True)
 
 def remove_checkpoint(path: Path):  # a checkpoint
@@ -113,7 +114,7 @@ def save_checkpoint(folder: str | Path,  # gets one folder per checkpoint
         folder.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=STAGING, dir=folder))
         _write(staging, tensors, facts)
-        if target.exists(): remove_checkpoint(target)
+        if target in checkpoints(folder): remove_checkpoint(target)
         commit(staging, target)
         wrong = find_corruption(target)
         if wrong: raise OSError(f"{wrong}, just after it was written")

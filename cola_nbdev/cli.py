@@ -175,9 +175,9 @@ def verdicts_at_once(model: str,                # a folder, with onnx/ as `cola 
                      sentences: Sequence[str],  # to judge
                     ) -> list[dict]:  # a row each; none if that can't be
     "Judge by the ONNX file alone, before anything imports PyTorch"
-    folder = next((path for path in (Path(model), Path(model)/"model")
-                   if (path/"onnx"/ONNX_RECORD).is_file()), None)
-    if folder is None or not (file := folder/"onnx"/ONNX_FILES["fp32"]).is_file(): return []
+    folder = Path(model)
+    if not (folder/"config.json").exists(): folder = folder/"model"
+    if not (file := folder/"onnx"/ONNX_FILES["fp32"]).is_file(): return []
     try:
         known = read_record(folder/"onnx"/ONNX_RECORD, "")
         if (known["model"], known["files"][file.name]) != (folder_identity(folder),
@@ -502,7 +502,7 @@ def parse(arguments: list[str],        # those of the command line
         near = get_close_matches(first, COMMANDS, 1)
         hint = f"did you mean cola {near[0]}?" if near else f"there are {', '.join(COMMANDS)}"
         raise ColaError(f"there is no command {first!r}; {hint}")
-    _given[:] = (word[2:].split("=")[0].replace("-", "_") for word in arguments)
+    _given[:] = (re.sub("^--(no-)?|=.*", "", word).replace("-", "_") for word in arguments)
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
@@ -512,7 +512,11 @@ def parse(arguments: list[str],        # those of the command line
                 description="Fine-tune BERT to tell acceptable sentences from unacceptable ones.")
     except SystemExit as error:
         if not error.code: raise
-        raise ColaError(f"{_first_line(said.getvalue())}; see cola {first} --help") from None
+        line = _first_line(said.getvalue())
+        for word in (word.split("=", 1)[-1] for word in arguments if ":" in word or "@" in word):
+            spelled = r"\s*".join(map(re.escape, word))  # tyro breaks long words
+            line = re.sub(spelled, lambda _, word=word: without_password(word), line)
+        raise ColaError(f"{line}; see cola {first} --help") from None
 
 def _first_line(box):
     "What is wrong, from a box of tyro's; and what was meant, if it has an idea"

@@ -226,7 +226,10 @@ def split_sentences(sentences: pd.DataFrame,  # with a column `label`
     "Split at random, with the same share of each label; `ColaError` if there are too few"
     sentences = sentences.reset_index(drop=True)
     if groups is None: groups = sentences.get("pair", sentences.index)
+    if len(groups) != len(sentences):
+        raise ColaError(f"{len(groups)} groups for {len(sentences)} sentences; give one for each")
     group = pd.Series(pd.factorize(pd.Index(groups))[0])
+    group = group.where(group >= 0, -1 - group.index)  # no group: a sentence for itself
     rows, labels = group.groupby(group).groups, sentences.label.groupby(group).mean().round()
     for split in (_at_random, _one_of_each):
         with suppress(ValueError):  # too few to be drawn like this
@@ -301,11 +304,9 @@ def _in_memory(rows, where, columns, positive):
     "A split that is in memory already, as `take_columns` understands it"
     table = rows.to_pandas() if hasattr(rows, "to_pandas") else pd.DataFrame(rows)
     if table.empty: raise Unlabeled(f"{where} is empty")
-    found = take_columns(table, where, columns, positive)
-    kinds = getattr(rows, "features", {}) or {}
-    told = [each.names for each in kinds.values() if len(getattr(each, "names", ())) == 2]
-    if len(told) == 1 and found.names == ("0", "1"): found = found._replace(names=tuple(told[0]))
-    return found
+    kinds = getattr(rows, "features", None) or {}
+    table.attrs["names"] = {column: getattr(kind, "names", ()) for column, kind in kinds.items()}
+    return take_columns(table, where, columns, positive)
 
 def corpus_of(splits: dict[str, Any],  # split → DataFrame, `Dataset`, rows or columns
               name: str = "mine",      # of the corpus

@@ -462,6 +462,7 @@ class Report:
 
     def figures(self) -> dict[str, Figure]:
         "Every plot of the report that the fonts can draw, by its name, newly drawn"
+        plt.draw_if_interactive()  # loads the backend: loaded inside, its settings would be undone
         with plt.rc_context({"font.family": _fonts()}): figures = self._draw()
         return {name: figure for name, figure in figures.items() if _has_letters(figure)}
 

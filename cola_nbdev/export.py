@@ -39,12 +39,11 @@ from cola_nbdev.basics import (
     read_record,
     write_atomic,
 )
-from .data import Corpus, split_sentences
+from .data import Corpus
 from .model import max_positions, model_folder
 from .packing import predict_splits
 from .pairs import wilson
-from .prediction import NO_ONNX, Judge, read_metrics
-from .settings import Config
+from .prediction import HELD_OUT, NO_ONNX, Judge, sentence_digest
 from .tokenization import LengthSampler, encode, make_batches, model_identity, pad_batch
 
 # %% auto #0
@@ -172,13 +171,17 @@ class Quantizer:
                  unseen: Iterable[str],  # sentences that the model was not trained on
                  changed: float = .01,   # the share of their labels that may change
                  progress: bool = False, # show a progress bar
+                 max_length: int = 64,   # in tokens, as the judge reads them
+                 what: str = "that were not trained on", # what to say of the unseen ones
                 ):
+        self.what = what
         self.changed, self.padding, self.progress = changed, tokenizer.pad_token_id, progress
         self.promise = "no matrix product of it can be quantized"
-        self.known, self.unseen = (encode(each, tokenizer) for each in (known, unseen))
+        self.known, self.unseen = (encode(each, tokenizer, max_length)
+                                    for each in (known, unseen))
         least = math.ceil(1.9208 / changed - 3.8415)  # wilson(0, least) ends at 2 * changed
         if len(self.unseen) < least:
-            raise ColaError(f"{len(self.unseen)} sentences that the model was not trained on are "
+            raise ColaError(f"{len(self.unseen)} sentences {what} are "
                             f"too few to promise that int8 changes {changed:.1%} of the labels; "
                             f"{least} are needed{OR_FP32}")
 
@@ -208,7 +211,7 @@ class Quantizer:
             turned = int((before != after).sum())
             low, high = wilson(turned, count)
             self.promise = (f"{kept} of {len(order)} matrix products are left in fp32; of {count} "
-                            f"sentences that were not trained on, {turned} changed their label "
+                            f"sentences {self.what}, {turned} changed their label "
                             f"({turned / count:.1%}, 95% interval {low:.1%} to {high:.1%})")
             if turned <= self.changed * count and high <= 2 * self.changed: return
         raise ColaError(f"int8 cannot promise to change at most {self.changed:.1%} of the labels: "
@@ -230,18 +233,14 @@ def _write_section(card, section):
     write_atomic(card, (re.sub(ours, b"\n\n", text).rstrip() + b"\n\n").lstrip() + section.encode())
 
 def _unseen(folder, corpus):
-    "What the model's run held out, or the sentences of another corpus"
+    "What the model's run held out, if that is known, and what to say of it"
     if "train" not in corpus.splits:
         raise ColaError(f"{corpus.name} has no split train to choose layers with{OR_FP32}")
-    facts = read_metrics(folder.parent) if (folder.parent/"metrics.json").exists() else {}
-    if facts.get("fingerprint") != corpus.fingerprint: found = corpus.train
-    else:
-        config = Config(**facts["config"])
-        if not config.validation_fraction:
-            raise ColaError(f"{folder.parent} held nothing out to promise with{OR_FP32}")
-        found = split_sentences(corpus.train, config.validation_fraction,
-                                config.seed_of("split"))[1]
-    return found.sample(min(len(found), 2000), random_state=0)
+    path, kept, what = folder/HELD_OUT, [], "that were not trained on"
+    if path.exists(): kept = read_record(path, sentences=list).get("sentences", [])
+    found = corpus.train[corpus.train.sentence.map(sentence_digest).isin(kept)]
+    if found.empty: found, what = corpus.train, "that it may have been trained on"
+    return found.sample(min(len(found), 2000), random_state=0).sentence, what
 
 def export_onnx(folder: str | Path,     # of a fine-tuned model; its card gets a section
                 corpus: Corpus,         # its dev splits are judged; `train` chooses for int8
@@ -260,10 +259,10 @@ def export_onnx(folder: str | Path,     # of a fine-tuned model; its card gets a
     formats, quantizer = list(ONNX_FILES)[:1 + int8], None
     if int8:
         if not 0 < changed < 1: raise ColaError(f"changed is {changed}; give a share, as .01")
-        unseen = _unseen(folder, corpus)
+        unseen, what = _unseen(folder, corpus)
         known = corpus.train.sample(min(len(corpus.train), 64), random_state=0)
-        quantizer = Quantizer(before.tokenizer, known.sentence, unseen.sentence, changed,
-                              progress)
+        quantizer = Quantizer(before.tokenizer, known.sentence, unseen, changed, progress,
+                              before.max_length, what)
     files = [folder/"model.safetensors",
              *write_onnx(before.model, before.tokenizer, folder, quantizer)]
     judges = [before, *(Judge(folder, onnx=format) for format in formats)]

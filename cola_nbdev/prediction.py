@@ -77,8 +77,8 @@ if TYPE_CHECKING:  # a judge starts fast; these are imported where they are used
 # %% auto #0
 __all__ = ['HELD_OUT', 'DONT_KNOW', 'NO_ONNX', 'CARD', 'TASK', 'LIMITS', 'OWN_TASK', 'OWN_LIMITS', 'BASE_MODELS', 'MARK',
            'OVERWRITES', 'RUN_FILES', 'save_judge', 'Classifier', 'abstention_limit', 'Judge', 'OnnxModel',
-           'model_card', 'check_output', 'read_metrics', 'check_recipe', 'versions', 'known_of', 'write_results',
-           'fine_tune']
+           'model_card', 'check_output', 'read_metrics', 'check_recipe', 'versions', 'sentence_digest', 'known_of',
+           'write_results', 'fine_tune']
 
 # %% ../nbs/18_prediction.ipynb #save-judge
 def save_judge(run: Run,            # a finished run
@@ -474,18 +474,23 @@ def versions() -> dict[str, str]:  # name → version
     return {"python": platform.python_version(), "cola_nbdev": __version__,
             "torch": version("torch"), "transformers": version("transformers")}
 
+def sentence_digest(sentence: str) -> str:  # 12 hexadecimal digits
+    "What a sentence is known by, without being told"
+    return hashlib.sha256(sentence.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+
 def _held_out(run, corpus, progress):
-    "The probability of the right label of every held-out sentence; empty if there are none"
+    "What is kept of the held-out sentences; nothing if there are none"
     from cola_nbdev.data import split_sentences  # slow
 
     config = run.config
-    if not config.validation_fraction: return []
+    if not config.validation_fraction: return {"right": []}
     _, sentences = split_sentences(corpus.splits["train"], config.validation_fraction,
                                    config.seed_of("split"))
     found = predict_splits(run.model, run.tokenizer, {"held out": sentences}, config.max_length,
                            progress)
     right = found.probability.where(found.label == 1, 1 - found.probability)
-    return right.round(6).tolist()
+    return {"right": right.round(6).tolist(),
+            "sentences": [*map(sentence_digest, found.sentence)]}
 
 def known_of(splits: dict[str, pd.DataFrame],     # that are judged
              names: tuple[str, str],              # what label 0 and label 1 are called
@@ -517,19 +522,20 @@ def write_results(run: Run,               # a finished run
     predictions = predict_splits(run.model, run.tokenizer, corpus.dev, run.config.max_length,
                                  progress)
     predictions["in_train"] = occurs_in(predictions.sentence, corpus.splits["train"].sentence)
-    right = _held_out(run, corpus, progress)
+    held_out = _held_out(run, corpus, progress)
     seconds = sum(row[name] for row in run.history for name in row if name.endswith("_seconds"))
     facts = {"corpus": corpus.name, "fingerprint": corpus.fingerprint, "model": run.config.model,
              "base": run.base, "best_epoch": run.best_epoch, "seconds": round(seconds, 1),
              "findings": run.findings, "config": asdict(run.config), "versions": versions(),
              **({"taught": run.taught} if run.taught else {}),
              **known_of(corpus.dev, corpus.names, run.tokenizer, run.config.max_length)}
-    limit = conformal_limit(right, .1)
+    limit = conformal_limit(held_out["right"], .1)
     if np.isfinite(limit): facts["abstain"] = {"risk": .1, "limit": limit}
     report = Report(predictions, facts, corpus.together)
     report.save(folder)
     save_judge(run, folder/"model", model_card(report, run.config))
-    if right: write_atomic(folder/"model"/HELD_OUT, json.dumps({"right": right}) + "\n")
+    if held_out["right"]:
+        write_atomic(folder/"model"/HELD_OUT, json.dumps(held_out) + "\n")
     write_atomic(folder/"history.csv", run.table().to_csv())
     write_predictions(predictions, folder/"predictions.csv")
     figure = plot_history(run.history)[0].figure

@@ -186,7 +186,8 @@ OTHERS = {"sentence_source": ("sentence_source", "source", "detailed_source"),
 WORDS = (("0", "1"), ("unacceptable", "acceptable"), ("false", "true"), ("no", "yes"),
          ("negative", "positive"), ("ham", "spam"), ("neg", "pos"), ("bad", "good"),
          ("incorrect", "correct"), ("ungrammatical", "grammatical"))  # label 0, label 1
-FAULTY = {zero for zero, _ in WORDS[1:]}  # a column of this name counts what is wrong
+FAULTY = re.compile(r"(.*[ _])?(un(accept|gramm)\w+|(incorrect|invalid)\w*|bad|errors?|wrong|"
+                    r"faulty?|mistakes?|not)([ _].*)?")  # such a column counts what is wrong
 _KNOWN = {name for names in (*TEXT, *LABEL, *PAIR.values()) for name in names}
 
 def _plain(name): return str(name).strip().lower()
@@ -218,12 +219,15 @@ def _is_header(first, rows, wanted):
               for name, values in zip(first, columns, strict=False) if _is_label(values)]
     if any(word and word in words or any(words | {word} <= {*pair} for pair in WORDS)
            for words, word in labels): return False
-    if {*map(_plain, first)} & (_KNOWN | wanted): return True
+    names = {*map(_plain, first)}
+    if names & wanted: return True
+    ends = [name for name in first if re.search(r"[.!?。！？]\W*$", name[-99:])]
+    if names & _KNOWN: return None if ends else True
     if any(re.fullmatch(_NUMBER, name) for name in first): return False
     if labels: return True
     words = [len(name.split()) for name in first]
     if max(words) > 3: return False
-    if any(re.search(r"[.!?。！？]\W*$", name[-99:]) for name in first): return False
+    if ends: return False
     return True if {*words} == {1} and any(map(_is_text, columns)) else None
 
 def _by_content(rows):
@@ -315,20 +319,30 @@ def _table_fields(lines, layout, name, start):
         if "new-line" in str(error): hint = "is there an end of a line inside a field?"
         raise ColaError(f"{name} line {line}: {error}; {hint}") from None
 
+def _unquoted(lines, name, start):
+    "The lines, none of which quotes a field: those before, from which it was concluded, had none"
+    for number, line in enumerate(lines, start):
+        if '"' in line and _tab_quotes([line]):
+            raise ColaError(f"{name} line {number}: is this a quote around a field, or a part of "
+                            "it? No line before has one; save the table as .csv")
+        yield line
+
 def _table_rows(lines, format, name, wanted, most):
     "The columns, and line number and row, or what is wrong with it"
     head = [*islice(lines, most)]
     start = next((number for number, line in enumerate(head) if line.strip()), len(head))
     said = re.fullmatch(r'"?sep=(.)"?\s*', "".join(head[start:start + 1]))
     if said: start += 1
-    if start >= len(head): return ["sentence"], iter(()), True
+    if start >= len(head): return ["sentence"], iter(()), True, False
     if fault := _text_fault(head[start]): raise ColaError(f"{name} line {start + 1}: {fault}")
     layout = _layout(head[start:], format, name, wanted, said and said[1], start + 1)
+    if layout.delimiter == "\t" and not layout.quotes and '"' not in "".join(head):
+        lines = _unquoted(lines, name, len(head) + 1)
     table = _table_fields(chain(head[start:], lines), layout, name, start + 1)
     if layout.header: next(table, None)
     rows = ((line, layout.row(fields or [""])) for line, fields in table
             if len(layout.columns) == 1 or fields not in ([], [""]))  # else an empty line
-    return layout.columns, rows, layout.header
+    return layout.columns, rows, layout.header, layout.quotes
 
 # %% ../nbs/01_reading.ipynb #json-rows
 class JsonRow(dict):
@@ -428,7 +442,10 @@ def _excel_rows(file, name, wanted):
                                engine="openpyxl")
     sheets = {}
     for title, table in tables.items():
-        rows = enumerate(table.fillna("").to_numpy().tolist(), 1)
+        if table.isna().any(axis=None):
+            row = table.index[table.isna().any(axis=1)][0] + 1
+            raise ColaError(f"{name} row {row}: a cell holds an error, such as #N/A; correct it")
+        rows = enumerate(table.to_numpy().tolist(), 1)
         if rows := [(line, row) for line, row in rows if any(row)]: sheets[title] = rows
     if len(sheets) > 1:
         raise ColaError(f"{name} has {len(sheets)} sheets ({', '.join(sheets)}); save the one you "
@@ -466,6 +483,13 @@ def _parquet_rows(file, name):
 
     return parquet.schema_arrow.names, enumerate(rows(), 1)
 
+def _class_names(file):
+    "What Hugging Face's datasets write into Parquet: column → names of its labels"
+    with suppress(ColaError, LookupError, TypeError, ValueError, AttributeError):
+        found = json.loads(arrow().parquet.read_schema(file).metadata[b"huggingface"])
+        return {column: kind.get("names", ()) for column, kind in found["info"]["features"].items()}
+    return {}
+
 # %% ../nbs/01_reading.ipynb #read-rows
 @dataclass
 class Rows:
@@ -475,6 +499,7 @@ class Rows:
     aside: Callable | None = None  # gets number and reason of a broken row
     unit: str = "line"             # what the numbers count
     header: bool = True            # are the names of the columns in the file?
+    quotes: bool = False           # are there quotes around fields? Else they are text
 
     def __iter__(self) -> Iterator[tuple[int, dict]]:
         for number, row in self.pairs:
@@ -491,7 +516,7 @@ def read_rows(file: BinaryIO,                 # open for reading
     "The columns (None: every row has its own), and pairs of line number and row"
     file, names = _unpacked(file, name), {*map(_plain, wanted)}
     with _damaged(name): start = _peek(file, 8)
-    columns, header, unit = ["sentence"], True, "row"
+    columns, header, unit, quotes = ["sentence"], True, "row", False
     if format == "parquet" or start.startswith(b"PAR1"): columns, rows = _parquet_rows(file, name)
     elif format == "xlsx" or start.startswith(b"PK\3\4"):
         columns, rows, header = _excel_rows(file, name, names)
@@ -507,8 +532,8 @@ def read_rows(file: BinaryIO,                 # open for reading
                 for line, text in enumerate(lines, 1))
         if format != "text":
             most = 20_000 if file.seekable() else 1000
-            columns, rows, header = _table_rows(lines, format, name, names, most)
-    return columns, Rows(rows, name, aside, unit, header)
+            columns, rows, header, quotes = _table_rows(lines, format, name, names, most)
+    return columns, Rows(rows, name, aside, unit, header, quotes)
 
 # %% ../nbs/01_reading.ipynb #read-table
 def read_table(path: str | Path,            # a file in any of the formats
@@ -527,7 +552,7 @@ def read_table(path: str | Path,            # a file in any of the formats
     if not found and len(columns) < 2: raise ColaError(f"{path.name} is empty")
     index = pd.Index([*found], name=rows.unit, dtype=int)
     table = pd.DataFrame([*found.values()], index, columns, dtype=object)
-    table.attrs["header"] = rows.header
+    table.attrs |= {"header": rows.header, "names": _class_names(file)}
     return table
 
 def check_columns(columns: Iterable,  # of a table
@@ -674,6 +699,19 @@ def _advice(table):
     longest = max(texts, key=lambda name: sum(map(len, columns[name])))
     return f"is it --text {shlex.quote(longest)} --label {shlex.quote(labels[0])}?"
 
+def _labels(labels, told, where, positive):
+    "Labels, and what they are called; `told` by Hugging Face's datasets"
+    if len(told) == 2:
+        known = dict(zip("01", told, strict=True))
+        labels = labels.map(lambda label: known.get(_key(label), label))
+        if positive is None and {*map(_key, told)} not in map(set, WORDS): positive = told[1]
+    found, names = map_labels(labels, where, positive)
+    if FAULTY.fullmatch(_plain(labels.name)) and positive is None \
+            and (names[0].lower(), names[1].lower()) in (WORDS[0], *WORDS[2:4]):
+        raise ColaError(f"{where}: does {names[1]!r} in {labels.name!r} mean that a sentence is "
+                        f"bad? Add --positive {names[0]}, or else --positive {names[1]}")
+    return found, names
+
 def take_columns(table: pd.DataFrame,  # as it was read
                  where: str,           # what errors call it, e.g. the file's name
                  columns: dict | None = None,  # text, label → the columns that hold them
@@ -681,16 +719,14 @@ def take_columns(table: pd.DataFrame,  # as it was read
                 ) -> Taken:            # `ColaError` if it isn't clear, with what to say
     "Find sentences and labels in a table, and say what was taken"
     check_columns(table, where)
-    header = table.attrs.get("header", True)
+    attrs = table.attrs
+    header = attrs.get("header", True)
     table = table.rename(columns=str)
     text, label = _text_and_label(table, where, columns or {})
     if len(table) and {*map(_word, table[label])} <= {"", "-1"}:
         raise Unlabeled(f"{where}: there are no labels in the column {label!r}")
-    labels, names = map_labels(pd.Series(table[label]), where, positive)
-    if _plain(label) in FAULTY and positive is None \
-            and (names[0].lower(), names[1].lower()) in (WORDS[0], *WORDS[2:4]):
-        raise ColaError(f"{where}: does {names[1]!r} in {label!r} mean that a sentence is bad? "
-                        f"Add --positive {names[0]}, or else --positive {names[1]}")
+    told = attrs.get("names", {}).get(label, ())
+    labels, names = _labels(pd.Series(table[label], name=label), told, where, positive)
     ours = pd.DataFrame({"sentence": table[text], "label": labels}, table.index)
     others = [name for name in table if name not in (text, label)]
     for name, choices in OTHERS.items():
@@ -758,7 +794,8 @@ def read_sentences(path: str | Path,             # a file in any of the formats
     table = read_table(path, filter(None, columns.values()))
     if [*table] == COLUMNS[:4] and not columns and positive is None:
         return Taken(_of_cola(table, path.name), names, "CoLA's four columns")
-    if (sides := pair_columns(table)) and not columns:
+    sides = pair_columns(table)
+    if sides and not columns and all(_is_text(table[side].map(str)) for side in sides):
         sentences = check_sentences(_pair_rows(table, sides, path.stem), path.name)
         return Taken(sentences, names, f"minimal pairs: {sides[0]} is 1, {sides[1]} 0")
     return take_columns(table, path.name, columns, positive)

@@ -210,7 +210,7 @@ class _Table:
 
 def _open_rows(file, formats, column, name, aside):
     columns, rows = read_rows(file, formats[0], name, aside, [column] if column else [])
-    unit = rows.unit
+    unit, formats = rows.unit, ("csv" if rows.quotes else formats[0], formats[1])
     if columns is None:  # every row has its own
         first = list(islice(rows, 256))
         columns, rows = [*dict.fromkeys(key for _, row in first for key in row)], chain(first, rows)

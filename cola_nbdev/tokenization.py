@@ -154,7 +154,7 @@ def find_model(name: str | Path,  # minilm, mpnet, bert, a Hub id, a folder of a
     "The folder of a model; one from the Hub is downloaded once and then taken from the cache"
     if name == "minilm": return find_minilm()
     if name == "mpnet": return find_mpnet()
-    if Path(name).is_dir(): return str(model_folder(name))
+    if name not in MODELS and Path(name).is_dir(): return str(model_folder(name))
     _check_path(name)
     return snapshot_download(MODELS.get(str(name), str(name)), ignore_patterns=["*/*"],
                              allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"])

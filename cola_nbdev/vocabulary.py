@@ -18,8 +18,7 @@ from .basics import ColaError, localize_axes, new_axes, translate
 from .tokenization import encode
 
 # %% auto #0
-__all__ = ['RARITY', 'split_word', 'word_table', 'describe_tokens', 'plot_tokens_per_word', 'rarest_tokens', 'rarity_table',
-           'plot_rarest']
+__all__ = ['RARITY', 'split_word', 'word_table', 'describe_tokens', 'rarest_tokens', 'rarity_table', 'plot_rarest']
 
 # %% ../nbs/06_vocabulary.ipynb #split-word
 def split_word(word: str,                    # in lower case if the vocabulary is
@@ -84,34 +83,6 @@ def describe_tokens(sentences: pd.DataFrame,  # with `sentence` and `label`
                       "share of the vocabulary": different / len(tokenizer)}
     return pd.DataFrame(rows).T.convert_dtypes()
 
-# %% ../nbs/06_vocabulary.ipynb #plot-pieces-per-word
-_NO_WORDS = "there are no words to draw; give sentences with words"
-
-def plot_tokens_per_word(sentences: pd.DataFrame,  # with `sentence` and `label`
-                         tokenizer: Tokenizer,     # from `load_tokenizer`
-                         ax: Axes | None = None,   # where to draw
-                        ) -> Axes:                 # `ColaError` if there is no word
-    "How many words are split into two, three and more tokens, by label"
-    words = _labeled_words(sentences, tokenizer)
-    if words.empty: raise ColaError(_NO_WORDS)
-    counts = words["count"].clip(upper=4)
-    shares = 100 * pd.crosstab(counts, words.label, normalize="columns")
-    shares = shares.reindex(index=[2, 3, 4], columns=[0, 1], fill_value=0)
-    ax = new_axes(ax, 7, 3.2)
-    for label, name, color, hatch, side in ((1, "acceptable", "#0173b2", "", -.2),
-                                            (0, "unacceptable", "#de8f05", "//", .2)):
-        bars = ax.bar([x + side for x in range(3)], shares[label], .4, color=color, hatch=hatch,
-                      edgecolor="white", label=translate(name))
-        ax.bar_label(bars, fmt=lambda share: translate("{share:.2f}", share=share), padding=2,
-                     fontsize=8)
-    ax.set(title=translate("{share:.1%} of {count:,} words are split",
-                           share=(counts > 1).mean(), count=len(words)),
-           xlabel=translate("tokens of the word"), ylabel=translate("words of that label (%)"),
-           xticks=range(3), xticklabels=["2", "3", translate("4 or more")])
-    ax.margins(y=.15)
-    ax.legend(frameon=False)
-    return localize_axes(ax)
-
 # %% ../nbs/06_vocabulary.ipynb #rarest-pieces
 def rarest_tokens(sentences: Iterable[str],  # a list, or a column of a frame
                   tokenizer: Tokenizer,      # from `load_tokenizer`
@@ -146,7 +117,7 @@ def plot_rarest(sentences: pd.DataFrame,  # with `sentence` and `label`
                ) -> Axes:                 # `ColaError` if there is no word
     "How many sentences are acceptable, by the rarest token in them"
     table = rarity_table(sentences, tokenizer)
-    if table.empty: raise ColaError(_NO_WORDS)
+    if table.empty: raise ColaError("there are no words to draw; give sentences with words")
     ax = new_axes(ax, 7, 3.4)
     overall = sentences.label.mean()
     share = 100 * table.acceptable

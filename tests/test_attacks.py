@@ -29,7 +29,7 @@ from matplotlib.figure import Figure
 from safetensors.torch import load_file, save_file
 from test_bad_input import refused
 
-from cola_nbdev import app, cli, engine, prediction
+from cola_nbdev import app, cli, engine, export, prediction
 from cola_nbdev.basics import ColaError, explain, is_blank, path_within, without_password
 from cola_nbdev.checkpoints import (
     checkpoints,
@@ -38,8 +38,8 @@ from cola_nbdev.checkpoints import (
     save_checkpoint,
     write_manifest,
 )
-from cola_nbdev.comparison import load_predictions
-from cola_nbdev.data import Corpus, load_corpus
+from cola_nbdev.comparison import compare, load_predictions
+from cola_nbdev.data import Corpus, corpus_of, load_corpus, split_sentences
 from cola_nbdev.evaluation import read_predictions, write_predictions
 from cola_nbdev.experiments import run_seeds, same_recipe
 from cola_nbdev.model import load_model
@@ -47,8 +47,8 @@ from cola_nbdev.prediction import Judge, fine_tune
 from cola_nbdev.reading import check_columns
 from cola_nbdev.scoring import score_file, sentence_column, work_folder
 from cola_nbdev.settings import Config, with_recipe
-from cola_nbdev.tokenization import model_identity
-from cola_nbdev.training import Run
+from cola_nbdev.tokenization import find_model, model_identity
+from cola_nbdev.training import Run, train
 
 LONG = bool(os.environ.get("COLA_NBDEV_LONG"))
 pytestmark = pytest.mark.xdist_group("attacks")  # they share the model and the run
@@ -1814,3 +1814,157 @@ def test_a_storage_without_a_scheme_is_shown_without_its_password(cola, tmp_path
     assert "cret" not in without_password(address)
     said = cola("search", "--model", "tiny", "--out", "s", "--storage", address)[1]
     assert "cret" not in said and "check --storage" in said
+
+# A fifth attack: labels by other names, quotes that come late, and what is taken for unseen
+
+def test_folders_that_are_no_checkpoints_stay(tmp_path):
+    for name in ("step-00001000", "step-00000001"):
+        (tmp_path/name).mkdir()
+        (tmp_path/name/"pytorch_model.bin").write_text("precious")
+    (tmp_path/"step-00003000").write_text("precious")
+    with unchanged(tmp_path):
+        assert checkpoints(tmp_path) == []
+        train(small().train, TINY, tmp_path/"run", progress=False)
+        shutil.rmtree(tmp_path/"run")
+    train(small().train, TINY, tmp_path, resume=True, progress=False)
+    for step in (3, 4, 5): save_checkpoint(tmp_path, step, {}, {}, keep=1)
+    found = {path.name for path in tmp_path.iterdir() if path.name.startswith("step-0000")}
+    assert {"step-00001000", "step-00000001", "step-00003000"} < found
+    (tmp_path/"step-00000006").mkdir()
+    (tmp_path/"step-00000006"/"mine.txt").write_text("precious")
+    with pytest.raises(ColaError, match="the checkpoint of step 6 can't be written"):
+        save_checkpoint(tmp_path, 6, {}, {})
+    assert (tmp_path/"step-00000006"/"mine.txt").exists()
+
+@pytest.mark.parametrize("name", ["error", "is_ungrammatical", "has_error", "wrong",
+                                  "unacceptability", "num errors"])
+def test_a_column_that_counts_errors(cola, tmp_path, name):
+    rows = "".join(f"He left {number}.,{number % 2}\n" for number in range(20))
+    (tmp_path/"a.csv").write_text(f"sentence,{name}\n{rows}")
+    refused(cola("data", "a.csv", "--label", name), "Add --positive 0, or else --positive 1")
+    refused(cola("data", "a.csv"), "Add --positive 0" if "num" not in name else "")
+
+@pytest.mark.parametrize("name", ["label", "index_1", "interest", "notes", "badge"])
+def test_a_column_that_counts_no_errors(cola, tmp_path, name):
+    rows = "".join(f"He left {number}.,{number % 2}\n" for number in range(20))
+    (tmp_path/"a.csv").write_text(f"sentence,{name}\n{rows}")
+    assert cola("data", "a.csv", "--label", name)[2] == 0
+
+NAMED = [(("acceptable", "unacceptable"), [0, 1, 0], ("unacceptable", "acceptable")),
+         (("unacceptable", "acceptable"), [1, 0, 1], ("unacceptable", "acceptable")),
+         (("spam", "ham"), [0, 1, 0], ("ham", "spam")), (("a", "b"), [1, 0, 1], ("a", "b"))]
+
+@pytest.mark.parametrize("text", ["sentence", "text"])
+@pytest.mark.parametrize("told, labels, names", NAMED)
+def test_the_names_of_labels_that_a_dataset_tells(tmp_path, text, told, labels, names):
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet
+    frame = pd.DataFrame({text: ["He left.", "Him left.", "They say so."], "label": [1, 0, 1]})
+    kinds = {text: SimpleNamespace(), "label": SimpleNamespace(names=list(told))}
+    rows = SimpleNamespace(to_pandas=frame.copy, features=kinds)
+    corpora = [corpus_of({"train": rows})]
+    features = {text: {"dtype": "string"}, "label": {"names": told, "_type": "ClassLabel"}}
+    table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(
+        {"huggingface": json.dumps({"info": {"features": features}})})
+    pyarrow.parquet.write_table(table, tmp_path/"a.parquet")
+    corpora.append(load_corpus(tmp_path/"a.parquet", dev_fraction=1))
+    for corpus in corpora:
+        [found] = corpus.splits.values()
+        assert (found.label.tolist(), corpus.names) == (labels, names)
+
+def test_what_is_switched_off_stays_off_under_a_recipe(cola, tmp_path, monkeypatch):
+    said = {}
+    monkeypatch.setattr("cola_nbdev.prediction.fine_tune",
+                        lambda corpus, config, *_, **__: said.update(config=config))
+    assert with_recipe(Config()).match_label_prior
+    cola("train", "--recipe", "--no-match-label-prior", "--out", "run")
+    assert not said["config"].match_label_prior
+
+def test_quotes_of_a_table_with_tabs_come_back(cola, model, tmp_path):
+    (tmp_path/"a.tsv").write_text('id\tsentence\n1\t"""Go"", he said."\n2\tShe left.\n')
+    refused(cola("score", model, "a.tsv", "b.tsv"), "a quote at the start of a field")
+    assert cola("score", model, "a.tsv", "b.csv")[2] == 0
+    assert pd.read_csv("b.csv").sentence.tolist() == ['"Go", he said.', "She left."]
+
+def test_a_quote_that_comes_late_is_asked_about(cola, model, tmp_path):
+    rows = [f"{number}\tHe left." for number in range(25_000)]
+    rows[24_990] = '24990\t"He said ""hi"" to me."'
+    (tmp_path/"a.tsv").write_text("id\tsentence\n" + "".join(f"{row}\n" for row in rows))
+    with within(60):
+        refused(cola("score", model, "a.tsv", "b.csv"), "line 24992: is this a quote around a")
+    assert not (tmp_path/"b.csv").exists()
+
+def test_a_sentence_beside_a_known_name_is_no_header(cola, model, tmp_path):
+    (tmp_path/"a.csv").write_text("comment,This is great.\npost,Look at this thing.\n"
+                                  "question,Why is it so?\npost,It is not so.\n")
+    refused(cola("score", model, "a.csv", "b.csv"), "names of columns, or a row?")
+
+def test_counts_of_votes_are_no_pairs(tmp_path):
+    (tmp_path/"a.csv").write_text("sentence,label,good,bad\nHe left early.,1,12,3\n"
+                                  "He leaved early of.,0,2,30\n")
+    [found] = load_corpus(tmp_path/"a.csv", dev_fraction=1).splits.values()
+    assert found.sentence.tolist() == ["He left early.", "He leaved early of."]
+
+@needs("onnx")
+def test_what_int8_promises_with(finished, tmp_path):
+    corpus, copy = small(), Path(shutil.copytree(finished/"model", tmp_path/"model"))
+    held_out = json.loads((copy/prediction.HELD_OUT).read_text())
+    assert len(held_out["sentences"]) == len(held_out["right"]) > 0
+    for folder in (finished/"model", copy):  # wherever the model is
+        found, what = export._unseen(folder, corpus)
+        assert {*map(prediction.sentence_digest, found)} == {*held_out["sentences"]}
+        assert what == "that were not trained on"
+    edit(copy/prediction.HELD_OUT, sentences=[])
+    assert export._unseen(copy, corpus)[1] == "that it may have been trained on"
+
+def test_a_name_of_ours_is_no_folder(tmp_path, monkeypatch, copied):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(copied, "bert")
+    with pytest.raises(Exception, match="(?i)offline|connect|cannot|reach"): find_model("bert")
+    assert find_model("./bert") == "./bert"
+
+def test_a_long_password_in_a_mistyped_line(cola, tmp_path):
+    address = f"postgresql://bob:{'se/cret' * 15}@host/db"
+    for options in (["--storrage", address], [address], [f"--trials={address}"]):
+        said = cola("search", "--out", "x", *options)[1]
+        assert "cret" not in said.replace(" ", "") and said.startswith("cola: ")
+
+def test_runs_with_other_splits_are_no_pairs(finished, tmp_path):
+    runs = []
+    for number in range(4):
+        shutil.copytree(finished, tmp_path/f"{number}")
+        config = json.loads((finished/"metrics.json").read_text())["config"]
+        edit(tmp_path/f"{number}"/"metrics.json", config=config | {"split_seed": number})
+        runs.append(load_predictions(tmp_path/f"{number}"))
+    runs = [run[0] if isinstance(run, list) else run for run in runs]
+    with pytest.raises(ColaError, match="of seeds .*42, 0.*; paired runs need the same seeds"):
+        compare(runs[:2], runs[2:], paired=True)
+
+def test_the_model_that_predicts_is_the_one_that_scores(copied, tmp_path):
+    shutil.copytree(copied, copied/"model")
+    (copied/"model"/"onnx").mkdir()
+    (copied/"model"/"onnx"/"onnx.json").write_text("{}")
+    seen = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cli, "read_record", lambda path, *_: seen.append(path) or {})
+        cli.verdicts_at_once(str(copied), ["He left."])
+    assert seen == []
+
+def test_groups_for_every_sentence(tmp_path):
+    frame = pd.DataFrame({"sentence": [f"S{n}." for n in range(100)], "label": [0, 1] * 50})
+    with pytest.raises(ColaError, match="50 groups for 100 sentences"):
+        split_sentences(frame, .2, groups=range(50))
+    frame["pair"] = [*np.repeat(range(15), 2), *[None] * 70]
+    for seed in range(5):
+        kept, held_out = split_sentences(frame, .2, seed)
+        assert len(kept) + len(held_out) == 100 and 14 <= len(held_out) <= 26
+        assert not {*kept.pair.dropna()} & {*held_out.pair.dropna()}
+
+@needs("openpyxl")
+def test_an_error_in_a_cell_of_excel(cola, model, tmp_path):
+    import openpyxl
+    book = openpyxl.Workbook()
+    for row in (["sentence", "n"], ["He left.", 1], ["She left.", "=1/0"]): book.active.append(row)
+    book.active["B3"].value, book.active["B3"].data_type = "#N/A", "e"
+    book.save(tmp_path/"a.xlsx")
+    refused(cola("score", model, "a.xlsx", "b.csv"), "a.xlsx row 3: a cell holds an error")

@@ -21,6 +21,7 @@ import nbformat
 import pytest
 import websocket
 from execute import is_run, machine_paths
+from nbclient import NotebookClient
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = ROOT / "jupyter_lab_config.py"
@@ -262,3 +263,17 @@ def test_a_notebook_from_elsewhere_is_not_trusted_because_it_was_saved(lab):
 def test_make_lab_starts_what_was_tested():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     assert f"jupyter-lab --config=../{CONFIG.name}" in makefile.split("\nlab: ")[1].split("\n\n")[0]
+
+
+def test_pictures_are_shown_after_a_report_was_drawn(monkeypatch):
+    "The report's fonts are for the report: what Jupyter sets when it draws first stays"
+    monkeypatch.delenv("MPLBACKEND", raising=False)  # pytest runs where nothing is shown
+    rows = "split='dev', sentence='He left.', sentence_source='', label=[0, 1], predicted=[0, 1]"
+    cells = [
+        "import pandas as pd\nfrom cola_nbdev.evaluation import Report",
+        f"figures = Report(pd.DataFrame(dict({rows}, logit=0))).figures()",
+        "import matplotlib.pyplot as plt; axes = plt.figure().gca()",
+    ]
+    notebook = nbformat.v4.new_notebook(cells=[*map(nbformat.v4.new_code_cell, cells)])
+    NotebookClient(notebook, kernel_name="python3").execute()
+    assert any("image/png" in output.get("data", {}) for output in notebook.cells[2].outputs)

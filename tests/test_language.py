@@ -38,7 +38,7 @@ from cola_nbdev.tokenization import (
     plot_token_lengths,
 )
 from cola_nbdev.training import plot_history
-from cola_nbdev.vocabulary import plot_rarest, plot_tokens_per_word
+from cola_nbdev.vocabulary import plot_rarest
 
 ROOT = Path(__file__).resolve().parent.parent
 PATHS = [path for path in sorted((ROOT/"cola_nbdev").glob("*.py")) if path.stem[0] != "_"]
@@ -168,8 +168,6 @@ DRAWN = {
     "data.plot_lengths": [lambda s: plot_lengths(s.corpus.train)],
     "tokenization.plot_token_lengths": [lambda s: plot_token_lengths([5, 9] * 600)],
     "tokenization.plot_batches": [lambda s: plot_batches([2, 4], [[0, 1]])],
-    "vocabulary.plot_tokens_per_word":
-        [lambda s: plot_tokens_per_word(s.corpus.train, s.tokenizer)],
     "vocabulary.plot_rarest": [lambda s: plot_rarest(s.demo.train, s.tokenizer)],
     "anatomy.plot_forward": [lambda s: plot_forward(s.trace), lambda s: plot_forward(s.odd)],
     "anatomy.plot_step": [lambda s: plot_step(s.times)],

@@ -711,6 +711,7 @@ def test_otherwise_pytorch_judges(exported, fault):
     elif fault == "labels":  # another order of the same names
         config = json.loads((exported / "config.json").read_text())
         config["id2label"] = {"0": "acceptable", "1": "unacceptable"}
+        config["label2id"] = {"acceptable": 0, "unacceptable": 1}
         (exported / "config.json").write_text(json.dumps(config))
     elif fault == "tokenizer":
         with open(exported / "tokenizer_config.json", "a") as file:
