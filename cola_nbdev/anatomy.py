@@ -22,8 +22,8 @@ from .basics import ColaError, in_one_line, localize_axes, new_axes, translate
 from .model import part_of
 
 # %% auto #0
-__all__ = ['LOOKS', 'MEANINGS', 'Block', 'blocks', 'first_tensor', 'hooked', 'run_batch', 'Trace', 'trace_forward', 'stages',
-           'plot_forward', 'StepTimes', 'timed_step', 'measure_step', 'plot_step']
+__all__ = ['COLORS', 'MEANINGS', 'Block', 'blocks', 'first_tensor', 'hooked', 'run_batch', 'Trace', 'trace_forward', 'stages',
+           'plot_forward', 'StepTimes', 'timed_step', 'measure_step']
 
 # %% ../nbs/09_anatomy.ipynb #blocks
 class Block(NamedTuple):
@@ -132,9 +132,8 @@ def trace_forward(model: nn.Module,                      # any model of torch
 
 # %% ../nbs/09_anatomy.ipynb #stages
 # kind of work: its color and hatch
-LOOKS = {"embeddings": ("#0173b2", "xx"), "attention": ("#de8f05", ""), "head": ("#cc78bc", ".."),
-         "feed-forward": ("#029e73", "//"), "other": ("#949494", "++"),
-         "optimizer": ("#ca9161", r"\\")}
+COLORS = {"embeddings": "#0173b2", "attention": "#de8f05", "feed-forward": "#029e73",
+          "head": "#cc78bc", "other": "#949494"}
 
 def _title(parts):
     numbers = [part.removeprefix("layer ") for part in parts]
@@ -178,7 +177,7 @@ def plot_forward(trace: Trace,            # from `trace_forward`
     for title, rows in stages(trace):
         brackets.append((len(boxes), len(boxes) + len(rows) - 1, title))
         for block in rows.to_dict("records"):
-            color, _ = LOOKS.get(block["kind"], LOOKS["other"])
+            color = COLORS.get(block["kind"], COLORS["other"])
             boxes.append((_block_text(block), color, block["shape"]))
     end = translate("the model returns no tensor")
     if shape := " × ".join(map(str, trace.returned)):
@@ -281,36 +280,3 @@ def measure_step(model: nn.Module,             # weights, gradients, random stat
     fastest = min(tables[1:], key=lambda table: table.milliseconds.sum())
     fastest["share"] = fastest.milliseconds / fastest.milliseconds.sum()
     return StepTimes(type(model).__name__, fastest, _shape(batch), device.type, steps)
-
-# %% ../nbs/09_anatomy.ipynb #plot-step
-def plot_step(times: StepTimes,        # from `measure_step`
-              ax: Axes | None = None,  # where to draw
-             ) -> Axes:
-    "Draw where the time of a training step goes, as one bar from left to right"
-    ax = new_axes(ax, 9, 2.7)
-    table = times.table.assign(end=times.table.milliseconds.cumsum())
-    bars = {}
-    for kind, spent, share, end in table.drop(columns="phase").itertuples(index=False):
-        known = kind if kind in LOOKS else "other"
-        color, hatch = LOOKS[known]
-        bars[known] = ax.barh(0, spent, left=end - spent, height=.6, color=color, hatch=hatch,
-                              edgecolor="white")
-        if share < .06: continue
-        text = f"{translate(kind)}\n" + translate("{milliseconds:.1f} ms", milliseconds=spent)
-        ax.bar_label(bars[known], [text], label_type="center", fontsize=8, bbox={
-            "boxstyle": "round,pad=.2", "facecolor": "white", "edgecolor": "none"})
-    phases = table.groupby("phase", sort=False).agg({"milliseconds": "sum", "end": "max"})
-    for phase, spent, end in phases.itertuples():
-        ax.plot([end - spent, end - spent, end, end], [.36, .42, .42, .36], color="#333333",
-                linewidth=1, clip_on=False)
-        text = f"{translate(phase)} " + translate("{milliseconds:.1f} ms", milliseconds=spent)
-        ax.text(end - spent/2, .46, text, ha="center", va="bottom", fontsize=9)
-    title = translate(
-        "One training step, {sentences} sentences of {tokens} tokens: {milliseconds:.1f} ms",
-        sentences=times.shape[0], tokens=times.shape[1], milliseconds=times.whole)
-    ax.set(title=title, xlabel=translate("milliseconds since the step began"), yticks=[],
-           xlim=(0, times.whole), ylim=(-.4, .75))
-    ax.spines[["left", "right", "top"]].set_visible(False)
-    ax.legend(bars.values(), map(translate, bars), ncols=len(bars), frameon=False, fontsize=8,
-              loc="upper center", bbox_to_anchor=(.5, -.32))
-    return localize_axes(ax)

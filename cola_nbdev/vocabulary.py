@@ -9,16 +9,15 @@ from collections.abc import Collection, Iterable
 from itertools import groupby
 
 import pandas as pd
-from matplotlib.axes import Axes
 from scipy.stats import binomtest
 from transformers import PreTrainedTokenizerBase as Tokenizer
 from transformers import PreTrainedTokenizerFast
 
-from .basics import ColaError, localize_axes, new_axes, translate
+from .basics import ColaError
 from .tokenization import encode
 
 # %% auto #0
-__all__ = ['RARITY', 'split_word', 'word_table', 'describe_tokens', 'rarest_tokens', 'rarity_table', 'plot_rarest']
+__all__ = ['RARITY', 'split_word', 'word_table', 'describe_tokens', 'rarest_tokens', 'rarity_table']
 
 # %% ../nbs/06_vocabulary.ipynb #split-word
 def split_word(word: str,                    # in lower case if the vocabulary is
@@ -110,28 +109,3 @@ def rarity_table(sentences: pd.DataFrame,  # with `sentence` and `label`
         rows[name] = [len(found), found.mean(), interval.low, interval.high]
     columns = ["sentences", "acceptable", "low", "high"]
     return pd.DataFrame.from_dict(rows, "index", columns=columns)
-
-def plot_rarest(sentences: pd.DataFrame,  # with `sentence` and `label`
-                tokenizer: Tokenizer,     # from `load_tokenizer`
-                ax: Axes | None = None,   # where to draw
-               ) -> Axes:                 # `ColaError` if there is no word
-    "How many sentences are acceptable, by the rarest token in them"
-    table = rarity_table(sentences, tokenizer)
-    if table.empty: raise ColaError("there are no words to draw; give sentences with words")
-    ax = new_axes(ax, 7, 3.4)
-    overall = sentences.label.mean()
-    share = 100 * table.acceptable
-    ax.axhline(100 * overall, color="#de8f05", linestyle="--",
-               label=translate("all sentences: {share:.0%}", share=overall))
-    ax.errorbar(range(len(table)), share, [share - 100 * table.low, 100 * table.high - share],
-                fmt="o", color="#0173b2", capsize=4,
-                label=translate("a group, with its 95% interval"))
-    names = [translate(name) + "\n" + translate("({count:,} sentences)", count=count)
-             for name, count in table.sentences.items()]
-    ax.set(title=translate("Acceptable sentences, by their rarest token"),
-           xlabel=translate("how often the rarest token occurs in the corpus"),
-           ylabel=translate("acceptable (%)"), ylim=(0, 100),
-           xticks=range(len(table)), xticklabels=names)
-    ax.tick_params(axis="x", labelsize=8)
-    ax.legend(frameon=False, loc="lower left")
-    return localize_axes(ax)

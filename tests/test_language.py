@@ -12,7 +12,7 @@ import polib
 import pytest
 from matplotlib.text import Text
 
-from cola_nbdev.anatomy import measure_step, plot_forward, plot_step, trace_forward
+from cola_nbdev.anatomy import plot_forward, trace_forward
 from cola_nbdev.basics import ColaError, set_language, translate
 from cola_nbdev.calibration import calibrate
 from cola_nbdev.comparison import compare
@@ -38,7 +38,6 @@ from cola_nbdev.tokenization import (
     plot_token_lengths,
 )
 from cola_nbdev.training import plot_history
-from cola_nbdev.vocabulary import plot_rarest
 
 ROOT = Path(__file__).resolve().parent.parent
 PATHS = [path for path in sorted((ROOT/"cola_nbdev").glob("*.py")) if path.stem[0] != "_"]
@@ -125,7 +124,7 @@ def small():
     examples = encode(corpus.train.sentence[:8], tokenizer)
     batch = next(iter(make_batches(examples, [[*range(8)]], corpus.train.label[:8])))
     model.eval()
-    trace, times = trace_forward(model, batch), measure_step(model, batch, steps=1)
+    trace = trace_forward(model, batch)
     last = trace.table.part == "layer 2"  # taken for a layer of another make, without attention
     odd = trace.table[~last | (trace.table.kind != "attention")]
     odd = type(trace)(trace.name, odd.assign(kind=trace.table.kind.where(~last, "other"), calls=2),
@@ -142,7 +141,7 @@ def small():
     cartography = pd.DataFrame({"confidence": rng.random(1043), "correctness": 1.,
                                 "variability": rng.random(1043) / 2})
     return SimpleNamespace(
-        demo=demo, corpus=corpus, tokenizer=tokenizer, trace=trace, odd=odd, times=times,
+        demo=demo, corpus=corpus, tokenizer=tokenizer, trace=trace, odd=odd,
         runs=runs, reports=[Report(run) for run in runs], mixed=mixed, history=history,
         degenerate=Report(runs[0].assign(predicted=1)), search=Search(study, Config(model="tiny")),
         by_length=mcc_by(mixed.assign(length=length_of(mixed.sentence)), "length"),
@@ -168,9 +167,7 @@ DRAWN = {
     "data.plot_lengths": [lambda s: plot_lengths(s.corpus.train)],
     "tokenization.plot_token_lengths": [lambda s: plot_token_lengths([5, 9] * 600)],
     "tokenization.plot_batches": [lambda s: plot_batches([2, 4], [[0, 1]])],
-    "vocabulary.plot_rarest": [lambda s: plot_rarest(s.demo.train, s.tokenizer)],
     "anatomy.plot_forward": [lambda s: plot_forward(s.trace), lambda s: plot_forward(s.odd)],
-    "anatomy.plot_step": [lambda s: plot_step(s.times)],
     "training.plot_history": [lambda s: plot_history(s.history)],
     "calibration.Calibration.plot": [lambda s: calibrate(*halves(s.runs[0])).plot()],
     "comparison.Comparison.plot": [lambda s: compare(*s.runs, draws=200).plot()],
