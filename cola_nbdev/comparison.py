@@ -284,10 +284,8 @@ def _check_pairs(first, second, names):
     seeds = [[[run.attrs.get("config", {}).get(name) for name in SEEDS] for run in runs]
              for runs in (first, second)]
     if len(first) != len(second) or seeds[0] != seeds[1]:
-        told = [[", ".join(str(seed) for seed in run if seed is not None) for run in runs]
-                for runs in seeds]
-        raise ColaError(f"{names[0]} has {len(first)} runs and {names[1]} {len(second)}, of seeds "
-                        f"{told[0]} and {told[1]}; paired runs need the same seeds")
+        raise ColaError(f"{names[0]} and {names[1]} have other seeds, or not as many; paired runs "
+                        "need the same seeds")
 
 # %% ../nbs/17_comparison.ipynb #compare-function
 def compare(first: pd.DataFrame | list[pd.DataFrame],   # of one run, or of several seeds

@@ -51,8 +51,8 @@ from cola_nbdev.reading import (
 
 # %% auto #0
 __all__ = ['COLA_URL', 'COLA_FILES', 'DEMOS', 'verify', 'unpack_cola', 'fetch_cola', 'read_cola', 'fingerprint', 'Corpus',
-           'split_sentences', 'load_corpus', 'corpus_of', 'plot_labels', 'plot_lengths', 'source_table',
-           'odd_characters', 'scripts', 'Audit', 'occurs_in', 'audit']
+           'split_sentences', 'load_corpus', 'corpus_of', 'plot_labels', 'plot_lengths', 'odd_characters', 'scripts',
+           'Audit', 'occurs_in', 'audit']
 
 # %% ../nbs/03_data.ipynb #verify
 COLA_URL = "https://nyu-mll.github.io/CoLA/cola_public_1.1.zip"
@@ -352,14 +352,6 @@ def plot_lengths(sentences: pd.DataFrame,  # with `sentence` and `label`
            ylabel=translate("sentences"))
     ax.locator_params(axis="x", integer=True)
     return localize_axes(ax)
-
-# %% ../nbs/03_data.ipynb #source-table
-def source_table(sentences: pd.DataFrame,  # with `sentence_source` and `label`
-                ) -> pd.DataFrame:         # a row per source: sentences, share of acceptable
-    "Count the sentences of each source, the largest first"
-    by_source = sentences.groupby("sentence_source").label
-    table = by_source.agg(sentences="size", acceptable="mean")
-    return table.sort_values("sentences", ascending=False).round(3)
 
 # %% ../nbs/03_data.ipynb #odd-characters
 def _is_odd(character):

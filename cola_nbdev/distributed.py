@@ -141,7 +141,7 @@ def distributed_logits(model: PreTrainedModel,              # the same in every 
 class Processes:
     "The processes of a run, as one of them sees them"
 
-    def __init__(self, mixed_precision: str = "no"):  # no, bf16 or fp16
+    def __init__(self, mixed_precision: str = "no"):  # no, bf16, fp16
         if os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true":
             raise ColaError("FSDP is not supported; launch without --use_fsdp")
         AcceleratorState._reset_state()  # an earlier run may have had another precision

@@ -445,7 +445,7 @@ def read_metrics(run: Path,  # the folder of a finished run
                 ) -> dict:   # `ColaError` if metrics.json is damaged
     "What a finished run says of itself, its settings under today's names"
     facts = read_record(run/"metrics.json", f"remove {run} and train again", config=dict,
-                        splits=dict)
+                        splits=dict, lost=list)
     if settings := facts.get("config"):
         facts["config"] = {RENAMED.get(name, name): value for name, value in settings.items()}
     return facts

@@ -5,18 +5,21 @@
 # %% ../nbs/29_questions.ipynb #imports
 from __future__ import annotations
 
+import io
 import json
 import re
+from base64 import b64encode
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
 from html import escape
 from importlib.resources import files
+from typing import Any
 
 from .basics import ColaError, get_language
 
 # %% auto #0
-__all__ = ['FORM', 'CHOICE', 'NUMBER', 'ON_INPUT', 'ON_SUBMIT', 'Question', 'ask']
+__all__ = ['FORM', 'CHOICE', 'NUMBER', 'ON_INPUT', 'ON_SUBMIT', 'KNOB', 'TURN', 'Question', 'ask', 'Knob']
 
 # %% ../nbs/29_questions.ipynb #form
 FORM = """<form class="question" lang="{language}" autocomplete="off"
@@ -110,3 +113,41 @@ def ask(name: str,                    # of a question in questions.json
                         "number" in one)
     near = get_close_matches(name, known, 1, 0)
     raise ColaError(f"there is no question {name!r}; is it {near[0]!r}?")
+
+# %% ../nbs/29_questions.ipynb #knob
+KNOB = """<form class="knob" autocomplete="off" oninput="{turn}"
+onkeydown="event.stopPropagation()"><label>{text} <input type="range" min="0" max="{last}"
+value="0" aria-valuetext="{first}"></label> <output>{first}</output>
+{results}</form>"""
+
+TURN = """const results = [...this.querySelectorAll('[data-value]')];
+const range = this.querySelector('input'), chosen = results[range.value].dataset.value;
+results.forEach((each, number) => each.hidden = number != range.value);
+this.querySelector('output').value = chosen;
+range.setAttribute('aria-valuetext', chosen);"""
+
+def _shown(result):
+    if hasattr(result, "savefig"):
+        picture = io.BytesIO()
+        result.savefig(picture, format="png", dpi=80)
+        said = escape(" ".join(axes.get_title() for axes in result.axes))
+        encoded = b64encode(picture.getvalue()).decode()
+        return f'<img alt="{said}" src="data:image/png;base64,{encoded}">'
+    if hasattr(result, "_repr_html_"): return result._repr_html_()
+    return f"<pre>{escape(str(result))}</pre>"
+
+@dataclass(frozen=True, repr=False)
+class Knob:
+    "Results that were computed before, and a slider that chooses one"
+    text: str                # what is turned
+    results: dict[str, Any]  # its values → text, a table or a figure
+
+    def __repr__(self):
+        return "\n".join(f"{self.text} {value}:\n{found}" for value, found in self.results.items())
+
+    def _repr_html_(self):
+        results = "\n".join(f'<div data-value="{escape(value)}"{" hidden" * bool(number)}>'
+                            f"{_shown(found)}</div>"
+                            for number, (value, found) in enumerate(self.results.items()))
+        return KNOB.format(turn=escape(TURN), text=escape(self.text), results=results,
+                           last=len(self.results) - 1, first=escape(next(iter(self.results))))

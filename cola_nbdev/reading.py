@@ -324,7 +324,7 @@ def _unquoted(lines, name, start):
     for number, line in enumerate(lines, start):
         if '"' in line and _tab_quotes([line]):
             raise ColaError(f"{name} line {number}: is this a quote around a field, or a part of "
-                            "it? No line before has one; save the table as .csv")
+                            "it? Save the table as .csv")
         yield line
 
 def _table_rows(lines, format, name, wanted, most):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
@@ -14,8 +15,8 @@ from typing import Any
 from .basics import ColaError
 
 # %% auto #0
-__all__ = ['PLAIN', 'RECIPES', 'RATES', 'CHECKPOINT_SETTINGS', 'SEEDS', 'RENAMED', 'RULES', 'TYPES', 'Config',
-           'learning_settings', 'with_recipe', 'command_options']
+__all__ = ['PLAIN', 'RECIPES', 'RATES', 'CHECKPOINT_SETTINGS', 'SEEDS', 'RENAMED', 'RULES', 'TYPES', 'fastest_precision',
+           'Config', 'learning_settings', 'with_recipe', 'command_options']
 
 # %% ../nbs/10_settings.ipynb #named-settings
 # What the tutorial does
@@ -57,7 +58,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {  # setting: (what must h
     "max_length": (lambda value: value >= 3, "at least 3: [CLS], a token, [SEP]"),
     "validation_fraction": _between(0, 1, "0 or more and below 1"),
     **dict.fromkeys(SEEDS, _between(0, 2**32, "from 0 to 4294967295")),
-    "mixed_precision": (lambda value: value in ("no", "bf16", "fp16"), "no, bf16 or fp16"),
+    "mixed_precision": (lambda value: value in ("no", "bf16", "fp16"), "no, bf16, fp16 or auto"),
     "checkpoint_minutes": (lambda value: value >= 0, "0 (after every step) or more"),
     "keep_checkpoints": _at_least(1)}
 
@@ -76,6 +77,19 @@ def _checked(name, annotation, value):
     holds, words = RULES.get(name, (lambda _: True, ""))
     if not holds(value): raise ColaError(f"{name} is {value}; it must be {words}")
     return cast(value)
+
+# %% ../nbs/10_settings.ipynb #fastest-precision
+def fastest_precision() -> str:  # bf16 or no
+    "bf16, if this machine is faster in it"
+    import torch  # slow
+    if torch.cuda.is_available(): return "bf16" if torch.cuda.is_bf16_supported() else "no"
+    took = {"no": math.inf, "bf16": math.inf}
+    for name, kind in (("no", torch.float32), ("bf16", torch.bfloat16)) * 3:
+        one, other = torch.ones(512, 384, dtype=kind), torch.ones(384, 1536, dtype=kind)
+        started = time.perf_counter()
+        for _ in range(20): one @ other
+        took[name] = min(took[name], time.perf_counter() - started)
+    return min(took, key=lambda name: took[name])
 
 # %% ../nbs/10_settings.ipynb #config
 @dataclass(frozen=True)
@@ -103,7 +117,7 @@ class Config:
     split_seed: int | None = None     # which sentences are held out; None: the seed
     head_seed: int | None = None      # the weights of a new head; None: the seed
     order_seed: int | None = None     # order, exercises and dropout; None: the seed
-    mixed_precision: str = "no"       # no, bf16 or fp16
+    mixed_precision: str = "no"       # no, bf16, fp16; auto: bf16 where it is faster, else no
     checkpoint_minutes: float = 1.0   # how often to save within an epoch; always after one
     keep_checkpoints: int = 2         # how many stay; each is four times the size of the model
 
@@ -111,6 +125,8 @@ class Config:
         if self.learning_rate is None:
             rate = RATES.get(str(self.model), PLAIN["learning_rate"])
             object.__setattr__(self, "learning_rate", rate)
+        if self.mixed_precision == "auto":
+            object.__setattr__(self, "mixed_precision", fastest_precision())
         for field in fields(self):
             value = _checked(field.name, str(field.type), getattr(self, field.name))
             object.__setattr__(self, field.name, value)

@@ -9,7 +9,6 @@ from collections.abc import Collection, Iterable
 from itertools import groupby
 
 import pandas as pd
-from scipy.stats import binomtest
 from transformers import PreTrainedTokenizerBase as Tokenizer
 from transformers import PreTrainedTokenizerFast
 
@@ -17,7 +16,7 @@ from .basics import ColaError
 from .tokenization import encode
 
 # %% auto #0
-__all__ = ['RARITY', 'split_word', 'word_table', 'describe_tokens', 'rarest_tokens', 'rarity_table']
+__all__ = ['split_word', 'word_table', 'rarest_tokens']
 
 # %% ../nbs/06_vocabulary.ipynb #split-word
 def split_word(word: str,                    # in lower case if the vocabulary is
@@ -60,28 +59,6 @@ def word_table(sentences: Iterable[str],  # a list, or a column of a frame
                 rows.append((row, word, tokens, len(tokens), unknown))
     return pd.DataFrame(rows, columns=["sentence", "word", "tokens", "count", "unknown"])
 
-# %% ../nbs/06_vocabulary.ipynb #describe-pieces
-def _labeled_words(sentences, tokenizer):
-    words = word_table(sentences.sentence, tokenizer)
-    return words.assign(label=words.sentence.map(dict(enumerate(sentences.label))))
-
-def describe_tokens(sentences: pd.DataFrame,  # with `sentence` and `label`
-                    tokenizer: Tokenizer,     # from `load_tokenizer`
-                   ) -> pd.DataFrame:  # a row for all, one per label; counts, shares from 0 to 1
-    "A corpus in words and tokens, by label"
-    words = _labeled_words(sentences, tokenizer)
-    rows = {}
-    for name, chosen in (("all", [0, 1]), ("acceptable", [1]), ("unacceptable", [0])):
-        some = words[words.label.isin(chosen)]
-        different = some.tokens.explode().nunique()
-        rows[name] = {"sentences": sentences.label.isin(chosen).sum(), "words": len(some),
-                      "different words": some.tokens.nunique(),
-                      "tokens per word": some["count"].mean(),
-                      "split words": (some["count"] > 1).mean(),
-                      "unknown words": some.unknown.mean(), "different tokens": different,
-                      "share of the vocabulary": different / len(tokenizer)}
-    return pd.DataFrame(rows).T.convert_dtypes()
-
 # %% ../nbs/06_vocabulary.ipynb #rarest-pieces
 def rarest_tokens(sentences: Iterable[str],  # a list, or a column of a frame
                   tokenizer: Tokenizer,      # from `load_tokenizer`
@@ -92,20 +69,3 @@ def rarest_tokens(sentences: Iterable[str],  # a list, or a column of a frame
     times = each.tokens.map(each.tokens.value_counts())
     rarest = times.groupby(each.sentence).min().reindex(range(len(sentences)), fill_value=0)
     return rarest.astype(int).rename("rarest")
-
-# %% ../nbs/06_vocabulary.ipynb #plot-rarest
-RARITY = {"1": 1, "2–3": 3, "4–9": 9, "10–29": 29, "30–99": 99, "100 or more": float("inf")}
-
-def rarity_table(sentences: pd.DataFrame,  # with `sentence` and `label`
-                 tokenizer: Tokenizer,     # from `load_tokenizer`
-                ) -> pd.DataFrame:  # sentences, acceptable (share), low, high (95% Wilson interval)
-    "How many sentences are acceptable, in groups by how often their rarest token occurs"
-    rarest = rarest_tokens(sentences.sentence, tokenizer)
-    groups = pd.cut(rarest, [0, *RARITY.values()], labels=list(RARITY))
-    labels = pd.Series(sentences.label.to_numpy()).groupby(groups, observed=True)
-    rows = {}
-    for name, found in labels:
-        interval = binomtest(found.sum(), len(found)).proportion_ci(method="wilson")
-        rows[name] = [len(found), found.mean(), interval.low, interval.high]
-    columns = ["sentences", "acceptable", "low", "high"]
-    return pd.DataFrame.from_dict(rows, "index", columns=columns)

@@ -1937,7 +1937,7 @@ def test_runs_with_other_splits_are_no_pairs(finished, tmp_path):
         edit(tmp_path/f"{number}"/"metrics.json", config=config | {"split_seed": number})
         runs.append(load_predictions(tmp_path/f"{number}"))
     runs = [run[0] if isinstance(run, list) else run for run in runs]
-    with pytest.raises(ColaError, match="of seeds .*42, 0.*; paired runs need the same seeds"):
+    with pytest.raises(ColaError, match="paired runs need the same seeds"):
         compare(runs[:2], runs[2:], paired=True)
 
 def test_the_model_that_predicts_is_the_one_that_scores(copied, tmp_path):

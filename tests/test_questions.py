@@ -10,7 +10,7 @@ import nbformat
 import pytest
 from test_portuguese import lost_facts
 
-from cola_nbdev.questions import ask
+from cola_nbdev.questions import Knob, ask
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT/"docs"))
@@ -20,9 +20,9 @@ WRITTEN = json.loads((ROOT/"cola_nbdev/questions.json").read_text(encoding="utf-
 QUESTIONS, LANGUAGES = WRITTEN["questions"], ("en", "pt")
 NOTEBOOKS = {path.stem: nbformat.read(path, as_version=4)
              for path in sorted((ROOT/"nbs").glob("*.ipynb"))}
-COURSE = ["tutorial", "03_data", "05_tokenization", "07_model", "10_settings", "14_training",
-          "15_evaluation", "17_comparison", "18_prediction", "23_experiments", "25_attribution",
-          "26_inspection"]  # pages with two to four questions
+COURSE = ["tutorial", "03_data", "05_tokenization", "07_model", "attention", "10_settings",
+          "14_training", "15_evaluation", "17_comparison", "18_prediction", "23_experiments",
+          "25_attribution", "26_inspection"]  # pages with two to four questions
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))),
                 None)
 
@@ -122,12 +122,13 @@ def test_portuguese_pages_ask_in_portuguese():
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    "A page with two questions, a choice and a number in Portuguese, opened from a file"
+    "A page with a choice, a number in Portuguese and a knob, opened from a file"
     if not (CHROMIUM and find_spec("playwright")): pytest.skip("needs Playwright and Chromium")
     from playwright.sync_api import sync_playwright
-    questions = [ask("tutorial-mask", "en"), ask("tutorial-padding", "pt")]
+    knob = Knob("draws", {"1": "at first", "1,000": "<i>many", "9": "at last"})
+    questions = [ask("tutorial-mask", "en"), ask("training-by-heart", "pt")]
     path = tmp_path_factory.mktemp("page")/"page.html"
-    html = "\n".join(question._repr_html_() for question in questions)
+    html = "\n".join(question._repr_html_() for question in (*questions, knob))
     path.write_text(f'<!doctype html><meta charset="utf-8"><p>{html}', encoding="utf-8")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
@@ -142,7 +143,7 @@ def open_page(browser, path, **options):
 @pytest.mark.xdist_group("browser")
 def test_an_answer_is_locked_by_keyboard_alone(page):
     tab = page()
-    choice, number = tab.locator("form").all()
+    choice, number = tab.locator("form.question").all()
     assert choice.locator("button").is_disabled()
     for key in ("Tab", "Space", "ArrowDown", "ArrowDown", "Tab", "Enter"): tab.keyboard.press(key)
     assert "as fixed as everything else" in choice.locator("output").inner_text()
@@ -157,9 +158,9 @@ def test_an_answer_is_locked_by_keyboard_alone(page):
     tab.keyboard.type("many")
     assert number.locator("button").is_disabled()
     tab.keyboard.press("Control+a")
-    tab.keyboard.type("4,5")
+    tab.keyboard.type("0,1")
     tab.keyboard.press("Enter")
-    assert number.locator("output").inner_text().startswith("Certo. 64 posições")
+    assert number.locator("output").inner_text().startswith("Certo. Não é preciso")
     tab.close()
 
 @pytest.mark.xdist_group("browser")
@@ -183,3 +184,23 @@ def test_a_screen_reader_hears_question_choices_and_reply(page):
     assert tab.get_by_role("status").first.inner_text().startswith("Not quite. It was drawn")
     assert tab.get_by_role("textbox", name="O seu número:").count() == 1
     tab.close()
+
+# A knob
+
+@pytest.mark.xdist_group("browser")
+def test_a_knob_turns_by_keyboard_and_says_where_it_is(page):
+    tab = page()
+    slider = tab.get_by_role("slider", name="draws")
+    results = {each: tab.get_by_text(each) for each in ("at first", "<i>many", "at last")}
+    def seen(): return [each for each, found in results.items() if found.is_visible()]
+    assert seen() == ["at first"] and slider.get_attribute("aria-valuetext") == "1"
+    for key, shown, value in (("ArrowRight", "<i>many", "1,000"), ("End", "at last", "9"),
+                              ("ArrowRight", "at last", "9"), ("Home", "at first", "1")):
+        slider.press(key)
+        assert seen() == [shown] and slider.get_attribute("aria-valuetext") == value
+        assert tab.locator(".knob output").inner_text() == value
+
+@pytest.mark.xdist_group("browser")
+def test_a_knob_without_scripts_shows_its_first_result(page):
+    text = page(java_script_enabled=False).locator("body").inner_text()
+    assert "at first" in text and "many" not in text
