@@ -233,8 +233,9 @@ def split_sentences(sentences: pd.DataFrame,  # with a column `label`
     rows, labels = group.groupby(group).groups, sentences.label.groupby(group).mean().round()
     for split in (_at_random, _one_of_each):
         with suppress(ValueError):  # too few to be drawn like this
+            parts: Any = split(labels, fraction, seed)
             kept, held_out = (sentences.loc[[row for number in part.index for row in rows[number]]]
-                              .reset_index(drop=True) for part in split(labels, fraction, seed))
+                              .reset_index(drop=True) for part in parts)
             if kept.label.nunique() == held_out.label.nunique() == 2: return kept, held_out
     counts = sentences.label.value_counts().sort_index()
     listed = " and ".join(f"{count} with label {label}" for label, count in counts.items())

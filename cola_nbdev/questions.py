@@ -132,7 +132,7 @@ def _shown(result):
         result.savefig(picture, format="png", dpi=80)
         said = escape(" ".join(axes.get_title() for axes in result.axes))
         encoded = b64encode(picture.getvalue()).decode()
-        return f'<img alt="{said}" src="data:image/png;base64,{encoded}">'
+        return f'<img class="plot" alt="{said}" src="data:image/png;base64,{encoded}">'
     if hasattr(result, "_repr_html_"): return result._repr_html_()
     return f"<pre>{escape(str(result))}</pre>"
 
