@@ -1,9 +1,10 @@
 """How fast is a training step? python benchmarks/training.py [--quick]
 
 The tutorial's loop, three ways to set transformers' Trainer, and our `train`. All train minilm on
-batches of 32 of the same random sentences, fp32. A competitor's time per step is that of its loop
-alone, from before the first batch is fetched to after the last step: for Trainer between its
-callbacks `on_epoch_begin` and `on_step_end`, for ours what `train` reports as `training_seconds`.
+batches of 32 of the same random sentences, in fp32; the two fastest also in bf16. A competitor's
+time per step is that of its loop alone, from before the first batch is fetched to after the last
+step: for Trainer between its callbacks `on_epoch_begin` and `on_step_end`, for ours what `train`
+reports as `training_seconds`.
 Tokenizing, loading, saving and evaluating are counted for nobody.
 
 A loop that pads every sentence to the same length needs the same time for every step, so a few
@@ -87,7 +88,7 @@ class Stopwatch(TrainerCallback):
     def on_epoch_begin(self, *_, **__): self.started = time.perf_counter()
     def on_step_end(self, *_, **__): self.finished = time.perf_counter()
 
-def trainer_loop(model, tokenizer, sentences, pad_to=None, in_order=False):
+def trainer_loop(model, tokenizer, sentences, pad_to=None, in_order=False, bf16=False):
     """Seconds per step of Trainer, its defaults kept (fused AdamW among them)
 
     Sentences are padded to `pad_to`, or each batch to its longest sentence."""
@@ -101,6 +102,7 @@ def trainer_loop(model, tokenizer, sentences, pad_to=None, in_order=False):
         settings = TrainingArguments(
             scratch, per_device_train_batch_size=BATCH, num_train_epochs=1, learning_rate=2e-5,
             save_strategy="no", report_to="none", disable_tqdm=True, use_cpu=True,
+            bf16=bf16,
             train_sampling_strategy="sequential" if in_order else "random")
         stopwatch = Stopwatch()
         trainer = Trainer(model, settings, train_dataset=examples, callbacks=[stopwatch],
@@ -145,9 +147,10 @@ def choose(count: int, longest_of: int = 0) -> pd.DataFrame:
     heaviest = drawn.loc[drawn.sentence.str.len().nlargest(BATCH).index]
     return pd.concat([heaviest, drawn.drop(heaviest.index).head(count - BATCH)])
 
-def our_loop(sentences, model="minilm"):
+def our_loop(sentences, model="minilm", precision="no"):
     "Seconds per step of `train`"
-    config = Config(model=model, batch_size=BATCH, epochs=1, validation_fraction=0, **PLAIN)
+    config = Config(model=model, batch_size=BATCH, epochs=1, validation_fraction=0,
+                    mixed_precision=precision, **PLAIN)
     run = train(sentences, config, progress=False)
     return run.history[0]["training_seconds"] / (len(sentences) / BATCH)
 
@@ -166,7 +169,9 @@ def competitors(settings):
             RUN_GLUE: peer(trainer_loop, sentences[:steps[RUN_GLUE] * BATCH], pad_to=128),
             DYNAMIC: peer(trainer_loop, even, in_order=True),
             GROUPED: peer(trainer_loop, by_length, in_order=True),
-            "ours": lambda: 1000 * our_loop(sentences)}
+            "ours": lambda: 1000 * our_loop(sentences),
+            f"{GROUPED}, bf16": peer(trainer_loop, by_length, in_order=True, bf16=True),
+            "ours, bf16": lambda: 1000 * our_loop(sentences, precision="bf16")}
 
 # --- do they compute the same? ---
 
@@ -227,8 +232,9 @@ def main():
         "training", size, title="Training", corpus=side_by_side.corpus().name, unit="ms per step",
         settings=settings, rounds=rounds, memory=memory, losses=losses,
         largest_loss_difference=difference,
-        question=f"How long does a training step take? minilm, batches of {BATCH}, fp32, "
-                 f"{settings['sentences']:,} random sentences of {side_by_side.corpus_in_words()}.",
+        question=f"How long does a training step take? minilm, batches of {BATCH}, fp32 (two rows: "
+                 f"bf16), {settings['sentences']:,} random sentences of "
+                 f"{side_by_side.corpus_in_words()}.",
         notes=["The same is computed: with dropout off and the same batches in the same order, the "
                f"losses of {settings['check_steps']} steps ({TUTORIAL}; {DYNAMIC}; ours) {apart}.",
                f"Memory was measured over a few batches of {BATCH}, among which is one of the "

@@ -247,7 +247,8 @@ def cola_score(
 ) -> None:
     """Judge a file of any size, or a folder of files; the same command resumes an interrupted job
 
-    With --engine, the source and OUT are folders, here or at an address such as s3://bucket/folder.
+    With --engine, the source and OUT are folders, here or at an address such as s3://bucket/folder;
+    names that begin with . or _ are left out.
     """
     if engine:
         if onnx: raise ColaError("--onnx is for a single file; leave --engine away")

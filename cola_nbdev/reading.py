@@ -795,7 +795,7 @@ def read_sentences(path: str | Path,             # a file in any of the formats
     if [*table] == COLUMNS[:4] and not columns and positive is None:
         return Taken(_of_cola(table, path.name), names, "CoLA's four columns")
     sides = pair_columns(table)
-    if sides and not columns and all(_is_text(table[side].map(str)) for side in sides):
+    if sides and not columns and not {*TEXT[0]} & {*map(_plain, table)}:
         sentences = check_sentences(_pair_rows(table, sides, path.stem), path.name)
         return Taken(sentences, names, f"minimal pairs: {sides[0]} is 1, {sides[1]} 0")
     return take_columns(table, path.name, columns, positive)
