@@ -1756,7 +1756,10 @@ def test_a_loss_that_is_no_number_is_at_its_step(demo, processes):
 def test_checkpoints_have_names(tmp_path):
     from cola_nbdev.checkpoints import checkpoints
     for name in ("step-00000009", "step-00000010", "step-100000000", "step-1", "step-0000000x",
-                 "best", "step-00000001.old"): (tmp_path/name).mkdir()
+                 "best", "step-00000001.old"):
+        (tmp_path/name).mkdir()
+        (tmp_path/name/"manifest.json").write_text("{}")
+    (tmp_path/"step-00000011").mkdir()  # without a list of files: somebody else's
     assert [path.name for path in checkpoints(tmp_path)] == [
         "step-100000000", "step-00000010", "step-00000009"]
 
