@@ -1943,7 +1943,8 @@ def test_runs_with_other_splits_are_no_pairs(finished, tmp_path):
 def test_the_model_that_predicts_is_the_one_that_scores(copied, tmp_path):
     shutil.copytree(copied, copied/"model")
     (copied/"model"/"onnx").mkdir()
-    (copied/"model"/"onnx"/"onnx.json").write_text("{}")
+    for name in (cli.ONNX_RECORD, cli.ONNX_FILES["fp32"]):
+        (copied/"model"/"onnx"/name).write_text("{}")
     seen = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cli, "read_record", lambda path, *_: seen.append(path) or {})
