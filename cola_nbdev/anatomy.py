@@ -131,7 +131,7 @@ def trace_forward(model: nn.Module,                      # any model of torch
                  _shape(getattr(output, "logits", output)))
 
 # %% ../nbs/09_anatomy.ipynb #stages
-# kind of work: its color and hatch
+# kind of work: its color
 COLORS = {"embeddings": "#0173b2", "attention": "#de8f05", "feed-forward": "#029e73",
           "head": "#cc78bc", "other": "#949494"}
 

@@ -503,7 +503,8 @@ def parse(arguments: list[str],        # those of the command line
         near = get_close_matches(first, COMMANDS, 1)
         hint = f"did you mean cola {near[0]}?" if near else f"there are {', '.join(COMMANDS)}"
         raise ColaError(f"there is no command {first!r}; {hint}")
-    _given[:] = (re.sub("^--(no-)?|=.*", "", word).replace("-", "_") for word in arguments)
+    _given[:] = (re.sub("^--(no-)?|=.*", "", word).replace("-", "_") for word in arguments
+                 if word.startswith("--"))
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):

@@ -70,11 +70,13 @@ def metrics_of(folder: Path,  # of a run
     with suppress(ColaError): return read_record(folder/"metrics.json", splits=dict, config=dict)
     return {}
 
+def _seeds_of(run): return str([run.attrs.get("config", {}).get(name) for name in SEEDS])
+
 def _check_seeds(runs, files):
     "Refuse a run that is there twice: it would count as another seed"
     seeds = {}
     for run, file in zip(runs, files, strict=True):
-        seed = str([run.attrs["config"].get(name) for name in SEEDS])
+        seed = _seeds_of(run)
         if seed in seeds and "seed" in run.attrs["config"]:
             raise ColaError(f"{seeds[seed].parent} and {file.parent} have the same seed, so they "
                             "are one run; remove one of them")
@@ -281,9 +283,7 @@ def _note(both, names, paired):
             f"seeds of its recipe. For the recipes, train several: {'; '.join(commands)}")
 
 def _check_pairs(first, second, names):
-    seeds = [[[run.attrs.get("config", {}).get(name) for name in SEEDS] for run in runs]
-             for runs in (first, second)]
-    if len(first) != len(second) or seeds[0] != seeds[1]:
+    if [*map(_seeds_of, first)] != [*map(_seeds_of, second)]:
         raise ColaError(f"{names[0]} and {names[1]} have other seeds, or not as many; paired runs "
                         "need the same seeds")
 

@@ -181,9 +181,8 @@ class Quantizer:
                                     for each in (known, unseen))
         least = math.ceil(1.9208 / changed - 3.8415)  # wilson(0, least) ends at 2 * changed
         if len(self.unseen) < least:
-            raise ColaError(f"{len(self.unseen)} sentences {what} are "
-                            f"too few to promise that int8 changes {changed:.1%} of the labels; "
-                            f"{least} are needed{OR_FP32}")
+            raise ColaError(f"{len(self.unseen)} sentences {what} are too few to promise that int8 "
+                            f"changes {changed:.1%} of the labels; {least} are needed{OR_FP32}")
 
     def harm(self, fp32: Path,  # a file
              work: Path,        # may be written

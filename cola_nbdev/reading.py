@@ -212,23 +212,24 @@ def _is_text(values):
     texts = [each for each in values if re.search(r"[^\W\d]\s+\S|[\u2e80-\U000fffff]", each)]
     return len(texts) > len(values) / 2
 
+def _goes_on(name, values):
+    "Is the first cell of a column of labels a label, too?"
+    words, word = {*map(_key, values)}, _key(name)
+    return bool(word) and word in words or any(words | {word} <= {*pair} for pair in WORDS)
+
 def _is_header(first, rows, wanted):
     "Are these the names of the columns? None: it can't be told"
-    columns = [*zip(*rows, strict=False)]
-    labels = [({*map(_key, values)}, _key(name))
-              for name, values in zip(first, columns, strict=False) if _is_label(values)]
-    if any(word and word in words or any(words | {word} <= {*pair} for pair in WORDS)
-           for words, word in labels): return False
-    names = {*map(_plain, first)}
+    columns, names = [*zip(*rows, strict=False)], {*map(_plain, first)}
+    labels = [each for each in zip(first, columns, strict=False) if _is_label(each[1])]
+    ends = any(re.search(r"[.!?。！？]\W*$", name[-99:]) for name in first)
+    if any(_goes_on(*each) for each in labels): return False
     if names & wanted: return True
-    ends = [name for name in first if re.search(r"[.!?。！？]\W*$", name[-99:])]
     if names & _KNOWN: return None if ends else True
     if any(re.fullmatch(_NUMBER, name) for name in first): return False
     if labels: return True
-    words = [len(name.split()) for name in first]
-    if max(words) > 3: return False
-    if ends: return False
-    return True if {*words} == {1} and any(map(_is_text, columns)) else None
+    most = max(len(name.split()) for name in first)
+    if ends or most > 3: return False
+    return True if most == 1 and any(map(_is_text, columns)) else None
 
 def _by_content(rows):
     "Names for columns that have none: sentence, label, column_3"
@@ -485,9 +486,11 @@ def _parquet_rows(file, name):
 
 def _class_names(file):
     "What Hugging Face's datasets write into Parquet: column → names of its labels"
-    with suppress(ColaError, LookupError, TypeError, ValueError, AttributeError):
+    if file.getvalue()[:4] != b"PAR1": return {}
+    with suppress(LookupError, TypeError, ValueError, AttributeError):
         found = json.loads(arrow().parquet.read_schema(file).metadata[b"huggingface"])
-        return {column: kind.get("names", ()) for column, kind in found["info"]["features"].items()}
+        return {column: [*map(str, kind["names"])]
+                for column, kind in found["info"]["features"].items() if "names" in kind}
     return {}
 
 # %% ../nbs/01_reading.ipynb #read-rows

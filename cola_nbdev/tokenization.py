@@ -182,7 +182,7 @@ def _check_references(folder):
         if not re.fullmatch(r"[^/\\]+\.json", str(name)):
             raise ColaError(f"{path} names {name!r}; a tokenizer must be JSON in {folder}")
     config = _record(folder/"config.json")
-    numbers, names = ({} if isinstance(config.get(name), list) else config.get(name) or {}
+    numbers, names = (found if isinstance(found := config.get(name), dict) else {}
                       for name in ("label2id", "id2label"))
     own = {*numbers} - {"LABEL_0", "LABEL_1"}
     other = any(name in names.values() and names.get(str(number)) != name

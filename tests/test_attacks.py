@@ -1784,6 +1784,8 @@ def test_a_setting_that_is_given_stays_as_it_is_under_a_recipe(cola, tmp_path, m
     recipe = with_recipe(Config())
     assert recipe.warmup != 0 == said["config"].warmup
     assert dataclasses.replace(said["config"], warmup=recipe.warmup) == recipe
+    cola("train", "--recipe", "--out", "warmup")  # the name of a folder gives no setting
+    assert said["config"] == recipe
 
 @pytest.mark.parametrize("sentence", ["He\tleft.", "He\nleft.", "He left.\r"])
 def test_what_lines_of_cola_cannot_hold_is_not_exported(cola, tmp_path, sentence):
