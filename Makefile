@@ -14,7 +14,7 @@ stated  := settings.ini setup.py pyproject.toml constraints.txt
 merge   := if [ -x .venv/bin/nbdev_merge ]; then .venv/bin/nbdev_merge %O %A %B %P; else git merge-file %A %O %B; fi
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint faults browser mutants audit workflows lab bench clean export readme outputs hooks dist docs docs-serve docs-check pt pt-update
+.PHONY: help demo test lint faults browser mutants audit workflows lab bench clean export readme outputs hooks dist docs docs-serve docs-check pt pt-update pt-figures
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -83,6 +83,9 @@ pt: .venv/.dev ## write the Portuguese notebooks into pt/, from nbs/ and the tra
 
 pt-update: .venv/.dev ## carry what changed in English into nbs/pt/*.po, and list what has to be translated
 	@.venv/bin/python docs/portuguese.py --update
+
+pt-figures: .venv/.dev ## run pages in Portuguese and keep their pictures and knobs (notebooks="tutorial attention")
+	@.venv/bin/python docs/portuguese.py --draw $(notebooks)
 
 workflows: .venv/.made ## look for mistakes and open doors in .github/workflows (actionlint, zizmor; offline once they are installed)
 	@echo "Reading the workflows"

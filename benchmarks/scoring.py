@@ -6,8 +6,9 @@ tokenizing included, loading not. The pipeline is used as people use it: called 
 sentence, or given a list and a batch size; it does not sort by length.
 
 The matrix products of our forward pass, timed by themselves, say how much faster scoring in fp32
-could become at all. Int8 is what `cola export` writes: it gives other answers, and the table says
-how many. A table of its own has the time until a single sentence is judged.
+could become at all. Bf16 (`cola score --mixed-precision auto`, where this CPU is faster in it) and
+int8 (what `cola export` writes) give other answers, and the table says how many. A table of its own
+has the time until a single sentence is judged.
 """
 import tempfile
 import time
@@ -33,12 +34,12 @@ from cola_nbdev.export import Quantizer, write_onnx
 from cola_nbdev.model import load_model
 from cola_nbdev.packing import predict_logits
 from cola_nbdev.prediction import Judge, save_judge
-from cola_nbdev.settings import PLAIN, Config
+from cola_nbdev.settings import PLAIN, Config, fastest_precision
 from cola_nbdev.tokenization import LengthSampler, encode, load_tokenizer
 from cola_nbdev.training import train
 
 ONE, BATCHES, TUTORIAL = "pipeline, one at a time", "pipeline, batch 32", "tutorial's loop"
-PRODUCTS, INT8 = "matrix products alone", "ours, ONNX int8"
+PRODUCTS, INT8, BF16 = "matrix products alone", "ours, ONNX int8", "ours, bf16"
 ONE_SIDED = .05  # with fewer sentences of one label there is too little to compare
 SETTINGS = {
     "full": {"sentences": 512, "training_sentences": 2000, "epochs": 4, "rounds": 3},
@@ -147,6 +148,9 @@ def competitors(settings):
     if "answers" in settings:  # where memory is measured, a second model would be in the way
         functions |= {name: partial(ours, onnx.model, tokenizer, sentences)
                       for name, onnx in exported(settings["model"]).items()}
+        if fastest_precision() == "bf16":
+            rounded = Judge(settings["model"]).to_precision("bf16").model
+            functions[BF16] = partial(ours, rounded, tokenizer, sentences)
 
     def timed(name):
         started = time.perf_counter()

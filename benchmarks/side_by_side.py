@@ -17,6 +17,7 @@ import contextlib
 import json
 import os
 import platform
+import re
 import resource
 import statistics
 import sys
@@ -143,6 +144,13 @@ def _processor():
         return next(line for line in lines if line.startswith("model name")).split(": ", 1)[1]
     except (OSError, StopIteration): return platform.processor() or platform.machine()
 
+def short_numbers():
+    "What the processor has for numbers of 16 and 8 bits, where Linux says it"
+    try: flags = Path("/proc/cpuinfo").read_text().split()
+    except OSError: return []
+    known = re.compile(r"amx_\w+|avx512_bf16|avx\w*_vnni")
+    return sorted({each for each in flags if known.fullmatch(each)})
+
 def machine() -> dict:
     "What a reader must know of the machine; nothing that says whose it is"
     import torch
@@ -150,7 +158,7 @@ def machine() -> dict:
     if hasattr(os, "sched_getaffinity"): usable = len(os.sched_getaffinity(0))
     libraries = ("torch", "transformers", "tokenizers", "accelerate", "cola_nbdev")
     return {"processor": _processor(), "cores": usable,
-            "instructions": torch.backends.cpu.get_cpu_capability(),
+            "instructions": " ".join([torch.backends.cpu.get_cpu_capability(), *short_numbers()]),
             "threads": torch.get_num_threads(),
             "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
             "load_before": LOAD_BEFORE, "python": platform.python_version(),

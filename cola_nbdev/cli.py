@@ -130,6 +130,7 @@ def cola_evaluate(
     source: OmitArgPrefixes[Source],  # the sentences to judge
     split: str | None = None,  # only this one, for example train; default: all others
     out: Path | None = None,  # a new folder for report.html, plots, metrics.json, predictions.csv
+    mixed_precision: str = "no",  # no, bf16 (turns a few verdicts); auto: where that is faster
 ) -> None:
     "Score a saved model on a corpus, with intervals"
     from cola_nbdev.data import occurs_in
@@ -138,14 +139,14 @@ def cola_evaluate(
     from cola_nbdev.prediction import Judge, check_output, known_of, versions
     if out: check_output(out, None)
     corpus, judge = source.load(dev_fraction=1), Judge(model, positive=_if_known(model, source))
-    judge.to_gpu().check_names(corpus.names)
+    judge.to_gpu().to_precision(mixed_precision).check_names(corpus.names)
     splits = _chosen(corpus, split)
     predictions = predict_splits(judge.model, judge.tokenizer, splits, judge.max_length,
                                  progress=True)
     if "train" in corpus.splits and "train" not in splits:
         predictions["in_train"] = occurs_in(predictions.sentence, corpus.splits["train"].sentence)
     facts = {"corpus": corpus.name, "fingerprint": corpus.fingerprint, "model": model,
-             "versions": versions(),
+             "mixed_precision": judge.mixed_precision, "versions": versions(),
              **known_of(splits, corpus.names, judge.tokenizer, judge.max_length)}
     report = Report(predictions, facts, corpus.together)
     _say(report)
@@ -244,6 +245,7 @@ def cola_score(
     cluster: str | None = None,  # of Ray: its address, or auto; default: this machine alone
     positive: str | None = None,  # of a foreign model: which of its labels counts as 1
     onnx: str | None = None,  # fp32 or int8: judge by this file of cola export
+    mixed_precision: str = "no",  # no, bf16 (turns a few verdicts); auto: where that is faster
 ) -> None:
     """Judge a file of any size, or a folder of files; the same command resumes an interrupted job
 
@@ -254,7 +256,7 @@ def cola_score(
         if onnx: raise ColaError("--onnx is for a single file; leave --engine away")
         from cola_nbdev.engine import score_folder, without_password
         done = score_folder(model, source, out, engine, column, format, overwrite, workers, cluster,
-                            positive=positive)
+                            positive=positive, mixed_precision=mixed_precision)
         _say(f"scored in {without_password(out)}: {_counts(done, OF_A_FOLDER)}")
         return
     if workers or cluster:
@@ -263,7 +265,7 @@ def cola_score(
     from cola_nbdev.prediction import Judge
     from cola_nbdev.scoring import check_files, score_file
     check_files(source, out, format, overwrite)  # before the model is loaded
-    judge = Judge(model, onnx, positive).to_gpu()
+    judge = Judge(model, onnx, positive).to_gpu().to_precision(mixed_precision)
     done = score_file(judge, source, out, column, format, overwrite)
     if out != "-": _say(f"scored in {out}: {_counts(done, OF_A_FILE)}")
 

@@ -20,8 +20,6 @@ from typing import Any
 
 import pandas as pd
 import pooch
-import seaborn as sns
-from matplotlib.axes import Axes
 from sklearn.model_selection import train_test_split
 
 from cola_nbdev.basics import (
@@ -29,11 +27,8 @@ from cola_nbdev.basics import (
     LABELS,
     ColaError,
     in_one_line,
-    localize_axes,
-    new_axes,
     path_within,
     printable,
-    translate,
     write_atomic,
 )
 from .grammar import demo_corpus
@@ -51,8 +46,7 @@ from cola_nbdev.reading import (
 
 # %% auto #0
 __all__ = ['COLA_URL', 'COLA_FILES', 'DEMOS', 'verify', 'unpack_cola', 'fetch_cola', 'read_cola', 'fingerprint', 'Corpus',
-           'split_sentences', 'load_corpus', 'corpus_of', 'plot_labels', 'plot_lengths', 'odd_characters', 'scripts',
-           'Audit', 'occurs_in', 'audit']
+           'split_sentences', 'load_corpus', 'corpus_of', 'odd_characters', 'scripts', 'Audit', 'occurs_in', 'audit']
 
 # %% ../nbs/03_data.ipynb #verify
 COLA_URL = "https://nyu-mll.github.io/CoLA/cola_public_1.1.zip"
@@ -324,35 +318,6 @@ def corpus_of(splits: dict[str, Any],  # split → DataFrame, `Dataset`, rows or
     if "train" in found: return _corpus(name, found, notes)
     raise ColaError(f"{name} has no split called train with labels; "
                     f"it has {', '.join(map(str, splits)) or 'none'}")
-
-# %% ../nbs/03_data.ipynb #plot-labels
-def plot_labels(corpus: Corpus,          # any corpus
-                ax: Axes | None = None,  # where to draw; default: a new figure
-               ) -> Axes:                # the same axes, or new ones
-    "How many sentences of each label there are in each split, as bars"
-    counts = corpus.counts().iloc[:, ::-1].rename(columns=translate)
-    ax = new_axes(ax, 7, 2.4)
-    counts.plot.barh(stacked=True, color=["#0173b2", "#de8f05"], ax=ax)
-    ax.legend(title=translate("label"))
-    ax.set(title=translate("Labels in the corpus {name}", name=corpus.name),
-           xlabel=translate("sentences"), ylabel="")
-    ax.invert_yaxis()
-    return localize_axes(ax)
-
-# %% ../nbs/03_data.ipynb #plot-lengths
-def plot_lengths(sentences: pd.DataFrame,  # with `sentence` and `label`
-                 ax: Axes | None = None,   # where to draw; default: the current axes
-                ) -> Axes:                 # the same axes, or the current ones
-    "How many words the sentences have, by label"
-    names = {1: translate("acceptable"), 0: translate("unacceptable")}
-    shown = pd.DataFrame({"words": sentences.sentence.str.split().str.len(),
-                          translate("label"): sentences.label.map(names)})
-    ax = sns.histplot(shown, x="words", hue=translate("label"), hue_order=[*names.values()],
-                      palette=["#0173b2", "#de8f05"], discrete=True, multiple="stack", ax=ax)
-    ax.set(title=translate("Length of the sentences"), xlabel=translate("words per sentence"),
-           ylabel=translate("sentences"))
-    ax.locator_params(axis="x", integer=True)
-    return localize_axes(ax)
 
 # %% ../nbs/03_data.ipynb #odd-characters
 def _is_odd(character):

@@ -233,6 +233,7 @@ class Worker:
                 ):
         os.environ["TQDM_DISABLE"] = "1"
         self.judge, self.job = Judge(model, positive=job.get("positive")), job
+        self.judge.to_precision(job.get("mixed_precision", "no"))
         if self.judge.fingerprint != fingerprint:
             raise ColaError(f"{model} is another model on one of the machines "
                             f"({self.judge.fingerprint}, where it should be {fingerprint})")
@@ -349,6 +350,7 @@ def score_folder(model: str | Path,           # as for `Judge`
                  chunk: int = CHUNK,          # as for `score_file`
                  batch_size: int = 64,        # sentences per forward pass
                  positive: str | None = None, # as for `Judge`
+                 mixed_precision: str = "no", # as for `Judge.to_precision`
                 ) -> dict[str, int]:          # shards, earlier, rows, empty, truncated, aside
     "Judge all files of a folder; the same call resumes what was interrupted"
     if engine not in ("process", "ray"):
@@ -358,12 +360,14 @@ def score_folder(model: str | Path,           # as for `Judge`
     if engine == "ray" and not importlib.util.find_spec("ray"): raise ColaError(NO_RAY)
     shards_in, results_in = Folder(source), Folder(out)
     shards = _list_shards(shards_in, results_in, format)
-    judge, lock = Judge(model, positive=positive), Path(results_in.path, JOB)
+    judge = Judge(model, positive=positive).to_precision(mixed_precision)
+    lock = Path(results_in.path, JOB)
     options = {"column": column, "format": format, "chunk": chunk, "batch_size": batch_size,
                "positive": positive}
     identity = {"model": judge.fingerprint, **options, **versions()}
     del identity["python"]
-    job = {"source": shards_in.address, "out": results_in.address, **options}
+    job = {"source": shards_in.address, "out": results_in.address, **options,
+           "mixed_precision": judge.mixed_precision}
     with ExitStack() as stack:
         if results_in.local:
             lock.parent.mkdir(parents=True, exist_ok=True)

@@ -44,6 +44,7 @@ from .model import max_positions, model_folder
 from .packing import predict_splits
 from .pairs import wilson
 from .prediction import HELD_OUT, NO_ONNX, Judge, sentence_digest
+from .settings import fastest_precision
 from .tokenization import LengthSampler, encode, make_batches, model_identity, pad_batch
 
 # %% auto #0
@@ -264,9 +265,12 @@ def export_onnx(folder: str | Path,     # of a fine-tuned model; its card gets a
                               before.max_length, what)
     files = [folder/"model.safetensors",
              *write_onnx(before.model, before.tokenizer, folder, quantizer)]
-    judges = [before, *(Judge(folder, onnx=format) for format in formats)]
+    judges = {"PyTorch": before} | {f"ONNX {name}": Judge(folder, onnx=name) for name in formats}
+    if fastest_precision() == "bf16":
+        judges["PyTorch bf16"] = Judge(folder).to_precision("bf16")
+        files.append(files[0])
     predictions, seconds = [], []
-    for judge in judges:
+    for judge in judges.values():
         started = time.perf_counter()
         predictions.append(predict_splits(judge.model, judge.tokenizer, corpus.dev,
                                           judge.max_length, progress))
@@ -277,7 +281,7 @@ def export_onnx(folder: str | Path,     # of a fine-tuned model; its card gets a
         turned = (after.predicted != predictions[0].predicted).mean()
         rows.append([file.stat().st_size / 1e6, moved.max(), moved.mean(), turned,
                      matthews_corrcoef(after.label, after.predicted), seconds[0] / took])
-    table = pd.DataFrame(rows, ["PyTorch", *(f"ONNX {format}" for format in formats)], [
+    table = pd.DataFrame(rows, [*judges], [
         "MB", "largest difference", "mean difference", "verdicts turned", "MCC", "times as fast"])
     if quantizer: table.attrs["promise"] = quantizer.promise
     line = "| {} | {:.1f} | {:.2g} | {:.1%} | {:.3f} | {:.1f} |"

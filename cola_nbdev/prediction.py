@@ -59,7 +59,7 @@ from cola_nbdev.model import (
     read_labels,
 )
 from .packing import PADDED, example_logits, predict_splits
-from .settings import CHECKPOINT_SETTINGS, RENAMED, Config
+from .settings import CHECKPOINT_SETTINGS, RENAMED, Config, fastest_precision
 from cola_nbdev.tokenization import (
     encode,
     find_model,
@@ -202,10 +202,26 @@ class Judge(Classifier):
         if torch.cuda.is_available() and not isinstance(self.model, OnnxModel): self.model.cuda()
         return self
 
+    def to_precision(self, mixed_precision: str):  # no, bf16, or auto: bf16 where it is faster
+        "Itself, with weights in bf16 if that is chosen; verdicts near one half may turn"
+        if mixed_precision not in ("no", "bf16", "auto"):
+            raise ColaError(f"mixed_precision is {mixed_precision}; choose from no, bf16, auto")
+        if mixed_precision == "no": return self
+        if self.files[1]:
+            raise ColaError("an ONNX file has a precision of its own; leave mixed_precision away")
+        if mixed_precision == "bf16" or fastest_precision() == "bf16": self.model.bfloat16()
+        vars(self).pop("fingerprint", None)  # it has another one now
+        return self
+
+    @property
+    def mixed_precision(self) -> str:  # bf16 or no
+        return "bf16" if getattr(self.model, "dtype", None) == torch.bfloat16 else "no"
+
     @cached_property
     def fingerprint(self) -> str:
         "16 digits that follow from its files, and from the order of its labels"
         known = model_identity(*self.files), self.names, self.model.labels_swapped
+        if self.mixed_precision == "bf16": known += ("bf16",)
         return hashlib.sha256(repr(known).encode()).hexdigest()[:16]
 
     def _encode(self, sentences):

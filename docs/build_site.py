@@ -107,6 +107,13 @@ def build(language, facts):
     complaints = [located(line, language) for line in lines if line.strip()]
     return complaints or ([f"Sphinx ended with {done.returncode}"] if done.returncode else [])
 
+def print_tutorial(folder):
+    "The tutorial as PDF, for paper and for where there is no network"
+    page = folder/"tutorial.html"
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--no-pdf-header-footer"]
+    subprocess.run([str(staging.BROWSER), *options, f"--print-to-pdf={page.with_suffix('.pdf')}",
+                    page.as_uri()], check=True, capture_output=True)
+
 def main():
     shutil.rmtree(SITE, ignore_errors=True)
     portuguese.write()
@@ -114,6 +121,7 @@ def main():
     for language in ("en", "pt"):
         stage(language)
         if complaints := build(language, facts): sys.exit("\n".join(complaints))
+        if staging.BROWSER: print_tutorial(SITE if language == "en" else SITE/language)
         print(f"{language}: built", flush=True)
     print("The site is in _docs: open _docs/index.html")
 

@@ -42,6 +42,7 @@ html_baseurl = SITE_URL if is_english else f"{SITE_URL}pt/"
 html_static_path = ["static"]
 templates_path = ["templates"]
 html_css_files = ["site.css"]
+html_js_files = [("slides.js", {"defer": "defer"})]
 html_favicon = "static/favicon.svg"
 html_copy_source = False
 html_show_sphinx = False

@@ -68,4 +68,5 @@ def pack(site):
         (folder/f"{name}.bin").write_bytes(gzip.compress(path.read_bytes(), mtime=0))
     size = sum(path.stat().st_size for path in folder.iterdir())
     shutil.copy(RUNTIME/"ort.wasm.bundle.min.mjs", folder/"runtime.mjs")
-    return json.loads(known.read_text()) | {"judge_bytes": size}
+    vocabulary = (folder/"tokenizer.bin").stat().st_size
+    return json.loads(known.read_text()) | {"judge_bytes": size, "vocabulary_bytes": vocabulary}

@@ -1,6 +1,7 @@
 """From notebooks to pages: what Sphinx gets to read. Called by docs/build_site.py."""
 import ast
 import re
+import shutil
 from collections import defaultdict
 from functools import cache
 from pathlib import PurePosixPath
@@ -12,6 +13,8 @@ FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 ROOMS = [path.stem[3:] for path in sorted((ROOT/"nbs").glob("[0-9]*.ipynb"))]
 MODULES = [room for room in ROOMS if (ROOT/"cola_nbdev"/f"{room}.py").exists()]
 TEXTS, WORDS = OWN["texts"], OWN["words"]
+BROWSER = next(filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])),
+               None)  # which prints the tutorial
 
 def repository(path): return f"{FACTS['git_url']}/blob/{FACTS['branch']}/{path}"
 
@@ -86,7 +89,8 @@ def stage_code(cell):
         if "text/html" in data: data["text/html"] = tidy(data["text/html"])
     if "fig-alt" in found:
         alt = found["fig-alt"].strip("\"'")
-        shades = re.search(r"\b(dark|pale|light|yellow)", alt)  # must stay as they are described
+        # must stay as they are described
+        shades = re.search(r"\b(dark|pale|light|yellow|escur|pálid|amarel)", alt)
         classes = "plot shades" if shades else "plot"
         new.metadata["mystnb"] = {"image": {"alt": alt, "classes": classes}}
     if found.get("echo") == "false": new.metadata.tags = ["remove-input"]
@@ -113,7 +117,8 @@ def buttons(path, language):
     # the workflow `docs` keeps the Portuguese notebooks on a branch of their own
     place = f"{FACTS['branch']}/nbs/{path.name}" if language == "en" else f"pt/{path.name}"
     place = f"{FACTS['user']}/{FACTS['repo']}/blob/{place}"
-    return "\n\n" + OWN["buttons"].format(place=place, name=path.name, **WORDS[language])
+    pdf = '\n<a href="tutorial.pdf">PDF</a> ·' if path.stem == "tutorial" and BROWSER else ""
+    return "\n\n" + OWN["buttons"].format(place=place, name=path.name, pdf=pdf, **WORDS[language])
 
 def stage_notebook(path, language):
     "The notebook that Sphinx reads, of an English or Portuguese one"

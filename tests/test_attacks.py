@@ -552,6 +552,8 @@ def test_scoring_resumes_only_the_same(judge, copied, tmp_path, monkeypatch):
     other = Judge(copied)
     with pytest.raises(ColaError, match="cannot be resumed: model"): score(other, format="csv")
     edit(copied/"config.json", hidden_act="gelu")
+    other = Judge(copied).to_precision("bf16")
+    with pytest.raises(ColaError, match="cannot be resumed: model"): score(other, format="csv")
     versions = prediction.versions() | {"transformers": "0"}
     monkeypatch.setattr("cola_nbdev.scoring.versions", lambda: versions)
     message = "cannot be resumed: transformers"

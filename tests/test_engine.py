@@ -476,6 +476,22 @@ def test_what_must_not_be_scored(cola, tmp_path, model, monkeypatch):
     )
 
 
+def test_another_precision_is_another_job(cola, tmp_path, model):
+    write_shards(tmp_path/"in", 1, 5, ("csv",))
+    def go(precision):
+        return cola("score", model, "in", "out", "--engine", "process", "--mixed-precision",
+                    precision)
+    refused(go("fp16"), "mixed_precision is fp16; choose from no, bf16, auto")
+    assert go("bf16")[2] == 0
+    refused(go("no"), "out holds another job: model ")
+
+@needs_ray
+def test_a_worker_judges_in_the_precision_that_was_chosen(tmp_path, model, local_ray):
+    source = write_shards(tmp_path/"in", 1, 5, ("csv",))
+    for engine in ("process", "ray"):
+        score(model, source, tmp_path/engine, engine=engine, mixed_precision="bf16")
+    assert results(tmp_path/"ray") == results(tmp_path/"process")
+
 def test_another_job_is_refused_with_the_difference(cola, tmp_path, model):
     from cola_nbdev.prediction import save_judge
     from cola_nbdev.settings import Config

@@ -16,7 +16,7 @@ from cola_nbdev.anatomy import plot_forward, trace_forward
 from cola_nbdev.basics import ColaError, set_language, translate
 from cola_nbdev.calibration import calibrate
 from cola_nbdev.comparison import compare
-from cola_nbdev.data import Corpus, load_corpus, plot_labels, plot_lengths
+from cola_nbdev.data import Corpus, load_corpus
 from cola_nbdev.evaluation import (
     Report,
     length_of,
@@ -163,8 +163,6 @@ def pair(s, size): return MinimalPair(None, None, pd.DataFrame(), s.layers[:size
 
 # module.function or module.Class.method → what draws it
 DRAWN = {
-    "data.plot_labels": [lambda s: plot_labels(s.corpus)],
-    "data.plot_lengths": [lambda s: plot_lengths(s.corpus.train)],
     "tokenization.plot_token_lengths": [lambda s: plot_token_lengths([5, 9] * 600)],
     "tokenization.plot_batches": [lambda s: plot_batches([2, 4], [[0, 1]])],
     "anatomy.plot_forward": [lambda s: plot_forward(s.trace), lambda s: plot_forward(s.odd)],

@@ -225,7 +225,8 @@ def test_html_stays_text(opened):
 
 @pytest.mark.parametrize("theme, width, name", [
     ("light", 1280, "index.html"), ("dark", 1280, "prediction.html"),
-    ("light", 360, "pt/index.html"), ("dark", 360, "pt/prediction.html")])
+    ("light", 360, "pt/index.html"), ("dark", 360, "pt/prediction.html"),
+    ("light", 1280, "tokenization.html"), ("dark", 360, "pt/tokenization.html")])
 def test_the_box_is_well_and_needs_no_mouse(opened, theme, width, name):
     page = opened(name, viewport={"width": width, "height": 800}, color_scheme=theme)
     page.focus(".judge textarea")
@@ -235,8 +236,38 @@ def test_the_box_is_well_and_needs_no_mouse(opened, theme, width, name):
     assert page.evaluate("document.activeElement.matches('.judge button')")
     page.keyboard.press("Enter")
     page.wait_for_selector(WORDS, timeout=120_000)
-    assert page.evaluate("document.activeElement.matches('.judge button')")
+    assert page.evaluate("document.activeElement.matches('.judge :is(button, textarea)')")
     assert page.get_attribute(".judge-answer", "role") == "status"
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     page.evaluate((DOCS/"node_modules/axe-core/axe.min.js").read_text(encoding="utf-8"))
     assert page.evaluate(AXE) == []
+
+# --- the tokens ---
+
+TILES = "all => all.map(one => [...one.children].map(part => part.innerText))"
+
+def test_what_is_typed_is_split_as_the_tokenizer_does(opened, server, known, sentences):
+    page = opened("tokenization.html")
+    page.wait_for_load_state("networkidle")
+    assert not [path for path in server.asked if "/judge/" in path or path.endswith(".mjs")]
+    page.click(".judge button")
+    page.wait_for_selector(WORDS)
+    assert page.evaluate("document.activeElement.matches('.judge textarea')")
+    for sentence in ["", *sentences[::5]]:
+        page.fill(".judge textarea", sentence)
+        ids, cut = known._encode([sentence]) if sentence else ([[101, 102]], [False])
+        shown = page.eval_on_selector_all(".judge-words li", TILES)
+        assert shown == [[known.tokenizer.convert_ids_to_tokens(id), str(id)] for id in ids[0]]
+        said = page.inner_text(".judge-answer")
+        assert said.startswith(f"{len(ids[0])} tokens") and ("rest is cut off" in said) == cut[0]
+
+@pytest.mark.parametrize("broken", ["tokenizer.bin", "wordpiece.mjs"])
+def test_a_vocabulary_that_is_lost_can_be_loaded_again(opened, server, monkeypatch, broken):
+    page = opened("pt/tokenization.html", quiet=True)
+    monkeypatch.setattr(server, "broken", broken)
+    page.click(".judge button")
+    page.wait_for_selector(".judge-answer:has-text('Não foi possível carregar')")
+    monkeypatch.setattr(server, "broken", "none")
+    page.click(".judge button")
+    page.wait_for_selector(WORDS)
+    assert page.inner_text(".judge-answer").endswith("tokens, com [CLS] e [SEP].")

@@ -75,12 +75,12 @@ def message_drift(cell, source, entry):
 def drift(path):
     "A complaint for each message that is missing, fuzzy, left over, or has lost a fact"
     entries = [entry for entry in portuguese.catalogue(path) if not entry.obsolete]
-    messages = {entry.msgctxt: entry for entry in entries}
+    translated = {entry.msgctxt: entry for entry in entries}
     for cell, count in Counter(entry.msgctxt for entry in entries).items():
         if count > 1: yield f"cell {cell} is translated twice"
-    cells = portuguese.prose(portuguese.read(path))
-    for cell, source in cells.items(): yield from message_drift(cell, source, messages.get(cell))
-    for cell in messages.keys() - cells.keys():
+    cells = portuguese.messages(portuguese.read(path))
+    for cell, source in cells.items(): yield from message_drift(cell, source, translated.get(cell))
+    for cell in translated.keys() - cells.keys():
         yield f"there is a translation for cell {cell}, which the notebook no longer has"
 
 # --- the translations ---
@@ -92,19 +92,36 @@ def test_every_cell_has_its_translation(path):
                            "take away their mark fuzzy:\n" + "\n".join(complaints)
 
 def test_no_translation_is_left_over():
-    stems = {path.stem for path in (ROOT/"nbs/pt").glob("*.po")} - {"plots"}
+    stems = {path.stem for path in (ROOT/"nbs/pt").glob("*.po")} - {"plots", "figures"}
     assert stems == {path.stem for path in NOTEBOOKS}
+
+def without_pictures(cells):
+    "Cells of code as they are, but for pictures, knobs, and what is said of them"
+    for cell in cells:
+        if cell.cell_type != "code": continue
+        for data, kind in portuguese.drawn(cell): del data[kind]
+        cell.source = portuguese.ALT.sub("", cell.source)
+        yield cell
+
+@each_notebook
+def test_every_picture_is_drawn_in_portuguese(path):
+    "And nothing is kept of a picture that has changed"
+    wanted = {portuguese.twin(path, cell, data[kind]) for cell in portuguese.read(path).cells
+              for data, kind in portuguese.drawn(cell)}
+    kept = set((portuguese.FIGURES/path.stem).glob("*"))
+    assert wanted == kept, f"make pt-figures notebooks={path.stem}"
 
 @each_notebook
 def test_code_and_outputs_exist_once(path):
     english, ours = portuguese.read(path), portuguese.in_portuguese(path)
     code = [cell for cell in ours.cells if cell.cell_type != "markdown"]
     code = [cell for cell in code if cell.id != "plots-in-portuguese"]
-    for cell in english.cells:  # but for questions, which are translated
-        if cell.cell_type == "code": cell.outputs = portuguese.question_outputs(cell, "pt")
-    assert code == [cell for cell in english.cells if cell.cell_type != "markdown"]
+    for cell, other in zip(without_pictures(english.cells), without_pictures(code), strict=True):
+        cell.outputs = portuguese.question_outputs(cell, "pt")  # they are translated
+        assert other == cell
     assert len(ours.cells) == len(english.cells) + 1
-    here, there = portuguese.prose(ours), portuguese.prose(english)
+    here, there = (portuguese.messages(read(path))
+                   for read in (portuguese.in_portuguese, portuguese.read))
     assert not [cell for cell in there if here[cell] == there[cell]]
 
 @pytest.fixture

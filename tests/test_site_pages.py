@@ -157,6 +157,7 @@ def broken(links, places, base):
     for name, addresses in links.items():
         for address in {each for each in addresses if each.startswith(base)}:
             path, anchor = urldefrag(unquote(address).removeprefix(unquote(base)))
+            path = path.removesuffix("?slides")
             path = path + "index.html" if not path or path.endswith("/") else path
             is_there = anchor in places[path] | {""} if path in places else (SITE/path).exists()
             if not is_there: yield f"{name}: the link {address.removeprefix(base)} is broken"
@@ -198,3 +199,40 @@ def test_the_switch_leads_to_the_same_page(base, chrome, name):
     assert page.url == f"{base}pt/{name}"
     page.click(".languages a")
     assert page.url == base + name
+
+CELLS = """isShown => [...document.querySelectorAll("article .cell:not(.tag_hide-input)")]
+    .flatMap((one, number) => isShown && !one.offsetParent ? [] : [number])"""
+
+@pytest.mark.parametrize("name", ["tutorial.html", "pt/evaluation.html", "pt/glossary.html"])
+def test_a_page_is_a_set_of_slides(base, chrome, name):
+    "Under one heading at most one cell, and each cell once; the text comes with T"
+    page, complaints = chrome.new_page(viewport={"width": 1280, "height": 720}), []
+    listen(page, base, complaints)
+    page.goto(f"{base}{name}?slides")
+    count = int(page.inner_text(".slide-bar output").partition("/")[2])
+    seen = []
+    for _ in range(count):
+        shown = page.evaluate(CELLS, True)
+        assert len(shown) <= 1
+        assert page.locator("article :is(h1, h2, h3):visible").count() == 1
+        assert page.evaluate("document.documentElement.scrollWidth") <= 1280
+        seen += shown
+        page.keyboard.press("ArrowRight")
+    assert seen == page.evaluate(CELLS, False)
+    assert page.inner_text(".slide-bar output") == f"{count} / {count}"  # the last one stays
+    page.keyboard.press("Home")
+    page.click(".slide-bar button >> nth=1")
+    assert page.inner_text(".slide-bar output") == f"2 / {count}"
+    page.evaluate("document.activeElement.blur()")
+    paragraphs = page.locator("article .on-slide > p.on-slide")
+    before = paragraphs.locator("visible=true").count()
+    page.keyboard.press("t")
+    assert paragraphs.locator("visible=true").count() == paragraphs.count() >= before
+    page.keyboard.press("Escape")
+    page.wait_for_url(base + name)
+    assert page.is_visible(".sidebar-drawer") and not complaints
+
+def test_the_tutorial_is_on_paper(site):
+    for folder in (SITE, SITE/"pt"):
+        content = (folder/"tutorial.pdf").read_bytes()
+        assert content.startswith(b"%PDF") and content.count(b"/Type /Page\n") > 10
