@@ -223,7 +223,7 @@ def split_sentences(sentences: pd.DataFrame,  # with a column `label`
     if len(groups) != len(sentences):
         raise ColaError(f"{len(groups)} groups for {len(sentences)} sentences; give one for each")
     group = pd.Series(pd.factorize(pd.Index(groups))[0])
-    group = group.where(group >= 0, -1 - group.index)  # no group: a sentence for itself
+    group = group.where(group >= 0, (-1 - group.index).to_numpy())  # none: a group of one
     rows, labels = group.groupby(group).groups, sentences.label.groupby(group).mean().round()
     for split in (_at_random, _one_of_each):
         with suppress(ValueError):  # too few to be drawn like this
