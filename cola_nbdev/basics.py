@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 __all__ = ['ADDRESS', 'COLUMNS', 'LABELS', 'ONNX_FILES', 'ONNX_RECORD', 'WRITTEN', 'COUNTS', 'LANGUAGES', 'ColaError',
            'printable', 'without_password', 'explain', 'in_one_line', 'log_odds', 'differences', 'is_blank', 'csv_line',
            'file_sha256', 'folder_identity', 'fsync', 'write_atomic', 'read_bytes', 'read_record', 'check_written',
-           'write_again', 'path_within', 'progress_bar', 'environment_number', 'is_distributed', 'get_language',
-           'set_language', 'translate', 'new_axes', 'localize_axes']
+           'state_of', 'write_again', 'path_within', 'progress_bar', 'environment_number', 'is_distributed',
+           'get_language', 'set_language', 'translate', 'new_axes', 'localize_axes']
 
 # %% ../nbs/00_basics.ipynb #colaerror
 class ColaError(Exception):
@@ -209,6 +209,12 @@ def check_written(folder: Path, # `ColaError` if one of these files is there, no
         if path.is_symlink() or path != record and path.exists() and (
                 hashlib.sha256(read_bytes(path)).hexdigest().encode() not in known):
             raise ColaError(f"{path} exists already, not as this command wrote it; move it away")
+
+def state_of(path: Path) -> str:  # empty if there is nothing
+    "What tells a file or folder from another one of its name"
+    try: found = path.stat()
+    except OSError: return ""
+    return f"{found.st_dev} {found.st_ino} {'' if path.is_dir() else found.st_mtime_ns}"
 
 def write_again(folder: Path,    # where they are written
                 contents: dict,  # name → as for `write_atomic`

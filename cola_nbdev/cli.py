@@ -139,7 +139,7 @@ def cola_evaluate(
     from cola_nbdev.prediction import Judge, check_output, known_of, versions
     if out: check_output(out, None)
     corpus, judge = source.load(dev_fraction=1), Judge(model, positive=_if_known(model, source))
-    judge.to_gpu().to_precision(mixed_precision).check_names(corpus.names)
+    _in_precision(judge.to_gpu(), mixed_precision).check_names(corpus.names)
     splits = _chosen(corpus, split)
     predictions = predict_splits(judge.model, judge.tokenizer, splits, judge.max_length,
                                  progress=True)
@@ -154,6 +154,11 @@ def cola_evaluate(
         check_output(out, None)  # it may have been made meanwhile
         _say(f"\nsaved in {out}: open {report.save(out)}")
         write_predictions(predictions, out/"predictions.csv")
+
+def _in_precision(judge, chosen):
+    judge.to_precision(chosen)
+    if chosen == "auto": print(f"mixed precision: {judge.mixed_precision}", file=sys.stderr)
+    return judge
 
 def _if_known(model, source):
     "The label that counts as 1, if the model has one of that name, too"
@@ -265,7 +270,7 @@ def cola_score(
     from cola_nbdev.prediction import Judge
     from cola_nbdev.scoring import check_files, score_file
     check_files(source, out, format, overwrite)  # before the model is loaded
-    judge = Judge(model, onnx, positive).to_gpu().to_precision(mixed_precision)
+    judge = _in_precision(Judge(model, onnx, positive).to_gpu(), mixed_precision)
     done = score_file(judge, source, out, column, format, overwrite)
     if out != "-": _say(f"scored in {out}: {_counts(done, OF_A_FILE)}")
 

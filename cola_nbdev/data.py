@@ -37,6 +37,7 @@ from cola_nbdev.reading import (
     Taken,
     Unlabeled,
     check_names,
+    is_cola,
     read_cola_tsv,
     read_corpus_folder,
     read_sentences,
@@ -194,6 +195,9 @@ class Corpus:
             if text.agg("".join, axis=1).str.contains("[\t\r\n]").any():
                 raise ColaError(f"{file.name}: CoLA's lines can't hold a sentence with a tab or a "
                                 "line break; replace them in your file")
+            if not is_cola(text.agg("\t".join, axis=1)):
+                raise ColaError(f"{file.name}: its sentences could not be told from its sources or "
+                                "notes when they are read again; change those columns")
         for file, text in texts.items():
             file.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(file, "".join(text.agg("\t".join, axis=1) + "\n"))
@@ -212,18 +216,27 @@ def _one_of_each(labels, fraction, seed):
     held_out = pd.concat([labels[:0], *held_out])
     return labels.drop(held_out.index), held_out
 
+def _with_copies(group, copies):
+    "Groups that share a sentence are one"
+    ours = group
+    while True:
+        merged = group.groupby(copies).transform("min").groupby(ours).transform("min")
+        if merged.equals(group): return group
+        group = merged
+
 def split_sentences(sentences: pd.DataFrame,  # with a column `label`
                     fraction: float,          # the share to hold out, above 0 and below 1
                     seed: int = 42,           # same seed, same split
-                    groups: Any = None,       # what is equal in it stays together; default: `pair`
+                    groups: Any = None,       # equal ones stay together; default: pairs, copies
                    ) -> tuple[pd.DataFrame, pd.DataFrame]:  # the larger part, the held-out one
     "Split at random, with the same share of each label; `ColaError` if there are too few"
     sentences = sentences.reset_index(drop=True)
-    if groups is None: groups = sentences.get("pair", sentences.index)
+    given, groups = groups, sentences.get("pair", sentences.index) if groups is None else groups
     if len(groups) != len(sentences):
         raise ColaError(f"{len(groups)} groups for {len(sentences)} sentences; give one for each")
     group = pd.Series(pd.factorize(pd.Index(groups))[0])
     group = group.where(group >= 0, (-1 - group.index).to_numpy())  # none: a group of one
+    if given is None: group = _with_copies(group, _normalized(sentences.sentence))
     rows, labels = group.groupby(group).groups, sentences.label.groupby(group).mean().round()
     for split in (_at_random, _one_of_each):
         with suppress(ValueError):  # too few to be drawn like this
@@ -256,8 +269,7 @@ def _load_file(path, dev_fraction, columns, positive):
     splits, notes = {"dev" if dev_fraction == 1 else "train": sentences}, []
     if "split" in sentences: splits = _named_splits(sentences, path.name)
     if [*splits] == ["train"] and dev_fraction < 1:
-        train, dev = split_sentences(sentences, dev_fraction,
-                                     groups=_normalized(sentences.sentence))
+        train, dev = split_sentences(sentences, dev_fraction)
         splits = {"train": train, "dev": dev}
         notes.append(f"no dev set: {len(dev)} of {len(train) + len(dev)} sentences are held out")
         copies = pd.Series(_normalized(sentences.sentence)).duplicated().sum()

@@ -65,7 +65,7 @@ from .training import Progress, Run, TrainingData, TrainState, finish, fit
 
 # %% auto #0
 __all__ = ['Seeds', 'same_recipe', 'run_seeds', 'cls_vectors', 'first_half', 'baselines', 'unlabelled_sentences', 'ask_teachers',
-           'distill', 'train_with_dynamics', 'cartography', 'plot_cartography']
+           'distill', 'train_with_dynamics', 'cartography']
 
 # %% ../nbs/23_experiments.ipynb #seeds
 @dataclass(repr=False)
@@ -405,19 +405,3 @@ def cartography(watched: pd.DataFrame,  # as given to `train_with_dynamics`
     table = watched.assign(confidence=dynamics.mean(0), variability=dynamics.std(0),
                            correctness=(dynamics > .5).mean(0))
     return table.sort_values("confidence")
-
-def plot_cartography(table: pd.DataFrame,     # from `cartography`
-                     ax: Axes | None = None,  # axes to draw on
-                    ) -> Axes:
-    "Every sentence as a point: confidence over variability, colored by correctness"
-    if ax is None: _, ax = plt.subplots(figsize=(6, 4.2), layout="constrained")
-    points = ax.scatter(table.variability, table.confidence, c=table.correctness, cmap="cividis",
-                        s=9, alpha=.7, vmin=0, vmax=1)
-    ax.figure.colorbar(points, ax=ax, label=translate("correctness (share of epochs)"))
-    for x, y, name, side in ((.02, .97, "easy", "left"), (.02, .03, "hard", "left"),
-                             (.98, .5, "ambiguous", "right")):
-        ax.text(x, y, translate(name), fontsize=11, ha=side, va="center", transform=ax.transAxes)
-    ax.set(title=translate("{count:,} sentences, as they were learned", count=len(table)),
-           xlabel=translate("variability (standard deviation over the epochs)"),
-           ylabel=translate("confidence (mean probability of the label)"), ylim=(-.03, 1.03))
-    return localize_axes(ax)

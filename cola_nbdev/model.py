@@ -196,6 +196,9 @@ def check_fit(model: PreTrainedModel,              # from `load_model`
     if tokens > rows:
         raise ColaError(f"the tokenizer has {tokens:,} tokens, the model only {rows:,}: "
                         "they do not belong together; save both into the model's folder")
+    if tokens < .9 * rows:
+        raise ColaError(f"the tokenizer has {tokens:,} tokens, the model {rows:,}: is its file "
+                        "complete?")
     try:
         ids = torch.tensor(encode(["word"], tokenizer), device=model.device)
         with torch.inference_mode():

@@ -45,6 +45,7 @@ from cola_nbdev.basics import (
     log_odds,
     printable,
     read_record,
+    state_of,
     write_atomic,
 )
 from .checkpoints import Stopped, checkpoints, commit, one_writer
@@ -398,6 +399,10 @@ RUN_FILES = (  # all that may be in a run
     r"/onnx(/model(_int8)?\.onnx|/cola_nbdev\.json)?)?|"
     r"checkpoints(/\.cola-staging-.*|/step-\d{8,}(/\w+\.(safetensors|json))?)?")
 
+def _may_replace(work, out):
+    "Is there the run that --overwrite was said of?"
+    return (work/OVERWRITES).exists() and (work/OVERWRITES).read_text() == state_of(out)
+
 def _unfinished(out): return out.with_name(f"{out.name}.unfinished")
 
 def _is_finished(out):
@@ -446,7 +451,7 @@ def check_output(out: str | Path,         # the folder of a run
     work = _unfinished(out)
     _check_ours(work)
     advice = "" if overwrite is None else ", or add --overwrite to replace it"
-    overwrite = overwrite or (resume and (work/OVERWRITES).exists())  # so it was begun
+    overwrite = overwrite or (resume and _may_replace(work, out))  # so it was begun
     if checkpoints(work/"checkpoints") and not (resume or overwrite):
         raise ColaError(f"{work} holds an unfinished run; add --resume to continue it, "
                         "or --overwrite to start over")
@@ -581,7 +586,7 @@ def _publish(out):
     work, replaced = _unfinished(out), _aside(out)
     for path in work.rglob("*"): fsync(path)  # slow, so before the earlier run is moved away
     if out.is_dir() and any(out.iterdir()):
-        if not (work/OVERWRITES).exists():
+        if not _may_replace(work, out):
             raise ColaError(f"{out} has been made by somebody else; move it away, and give the "
                             f"same command with --resume: the finished run is in {work}")
         _check_replaceable(out)
@@ -620,7 +625,7 @@ def _begin(corpus, config, out, overwrite, resume, held, taught):
     if not resume: _remove(work)
     work.mkdir(exist_ok=True)
     (work/MARK).touch()
-    if overwrite: (work/OVERWRITES).touch()
+    if overwrite: (work/OVERWRITES).write_text(state_of(out))
 
 def _stop_message(run, work):
     epoch, epochs = len(run.history) + 1, run.config.epochs

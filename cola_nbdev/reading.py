@@ -39,10 +39,10 @@ from cola_nbdev.basics import (
 
 # %% auto #0
 __all__ = ['FORMATS', 'PIPED', 'LONGEST', 'DAMAGED', 'DELIMITERS', 'TEXT', 'ACCEPTABLE', 'LABEL', 'PAIR', 'OTHERS', 'WORDS',
-           'FAULTY', 'ABOUT', 'SPLITS', 'format_of', 'JsonRow', 'arrow', 'arrow_errors', 'Rows', 'read_rows',
-           'read_table', 'check_columns', 'check_sentences', 'map_labels', 'choose_column', 'Taken', 'Unlabeled',
-           'take_columns', 'split_name', 'read_cola_tsv', 'pair_columns', 'read_sentences', 'check_names',
-           'read_corpus_folder']
+           'FAULTY', 'ABOUT', 'SPLITS', 'format_of', 'is_cola', 'JsonRow', 'arrow', 'arrow_errors', 'Rows', 'read_rows',
+           'read_table', 'check_columns', 'check_sentences', 'map_labels', 'choose_column', 'refuse_other_text',
+           'Taken', 'Unlabeled', 'take_columns', 'split_name', 'read_cola_tsv', 'pair_columns', 'read_sentences',
+           'check_names', 'read_corpus_folder']
 
 # %% ../nbs/01_reading.ipynb #format-of
 FORMATS = {".txt": "text", ".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl",
@@ -151,6 +151,8 @@ def _tab_quotes(lines):
     bare = re.split(r"[\t\n]", re.sub(_QUOTED, "", text))
     return bool(quoted) and (
         all(re.search(r'[\t\n]|""', field[1:-1]) for field in quoted)  # only where needed
+        or all("," in field or '""' in field[1:-1] for field in quoted)  # as Excel needs it
+        and not any("," in field for field in bare)
         or all(re.fullmatch(rf"|NA|TRUE|FALSE|{_NUMBER}", field) for field in bare))
 
 def _delimiter(lines, format, name):
@@ -176,7 +178,7 @@ TEXT = (("sentence", "sentences", "text", "texts", "sentence_text", "review", "r
         ("v2", "title", "body", "phrase", "question"))  # what sentences are called; first choices
 ACCEPTABLE = ("acceptable", "acceptability", "grammatical")
 LABEL = (("label", "labels", "target", "class", "sentiment", *ACCEPTABLE, "judgment", "judgement",
-          "is_spam", "spam", "gold_label"),
+          "is_spam", "spam", "gold_label", "rótulo", "juízo"),
          ("v1", "category", "polarity", "type"))
 PAIR = {"good": ("sentence_good", "good_sentence", "good", "grammatical"),
         "bad": ("sentence_bad", "bad_sentence", "bad", "ungrammatical")}
@@ -222,6 +224,7 @@ def _is_header(first, rows, wanted):
     columns, names = [*zip(*rows, strict=False)], {*map(_plain, first)}
     labels = [each for each in zip(first, columns, strict=False) if _is_label(each[1])]
     ends = any(re.search(r"[.!?。！？]\W*$", name[-99:]) for name in first)
+    if names & {*wanted, *chain(*TEXT)} and not ends: return True
     if any(_goes_on(*each) for each in labels): return False
     if names & wanted: return True
     if names & _KNOWN: return None if ends else True
@@ -281,17 +284,18 @@ class _Layout(NamedTuple):
         if len(fields) != len(self.columns): return self.fault(fields)
         return dict(zip(self.columns, fields, strict=True))
 
-def _is_cola(lines):
+def is_cola(lines: Iterable[str], # of a table
+           ) -> bool:
     "CoLA's four columns have sentences in the last one, and nowhere else"
     numbered = r"\t?0\t1\t2(\t3)?\s*"  # by pandas
     if not re.fullmatch(rf"(?!{numbered}$)[^\t]*\t[01]\t[^\t]*\t[^\t]*", lines[0]): return False
     rows = [fields for line in lines if len(fields := _bare(line).split("\t")) == 4]
-    *_, notes, sentences = zip(*rows, strict=True)
-    return any(_is_text([each]) for each in sentences) and not _is_text(notes)
+    sources, _, notes, sentences = zip(*rows, strict=True)
+    return any(_is_text([each]) for each in sentences) and not any(map(_is_text, (sources, notes)))
 
 def _layout(lines, format, name, wanted, delimiter, first):
     "How a table is written, from its first lines"
-    if format == "cola" or _is_cola(lines):
+    if format == "cola" or is_cola(lines):
         return _Layout("\t", False, COLUMNS[:4], False)
     delimiter = delimiter or _delimiter(lines[:1000], format, name)
     is_tab = delimiter == "\t"
@@ -545,7 +549,8 @@ def read_table(path: str | Path,            # a file in any of the formats
               ) -> pd.DataFrame:            # as it stands in the file; `ColaError` with the line
     "Read a table whole and strictly, whatever its columns are called"
     path = Path(path)
-    file = io.BytesIO(read_bytes(path))
+    with _damaged(path.name):
+        file = io.BytesIO(_unpacked(io.BytesIO(read_bytes(path)), path.name).read())
     kind = format or _named_format(path, "table")
     if kind == "text": kind = "table"  # labels are in a table, whatever its name
     columns, rows = read_rows(file, kind, path.name, None, wanted)
@@ -657,6 +662,19 @@ def choose_column(columns: Iterable[str],   # of a table
                             f"choose with {options}")
         if found: return found[0]
 
+def refuse_other_text(chosen: str,    # the column with the sentences, by its name
+                      columns: dict,  # name → values
+                      where: str,     # what an error calls the table
+                      option: str,    # how to say which it is
+                     ):
+    "A column called *comment* may be one on another column"
+    known = {*chain(TEXT[0][:5], *OTHERS.values(), *LABEL), *ABOUT}
+    if _plain(chosen) in known: return
+    for name, values in columns.items():
+        if name != chosen and _plain(name) not in known and _is_text([*map(str, values)]):
+            raise ColaError(f"{where}: the sentences could be in {chosen!r} or {name!r}; choose "
+                            f"with {option} {shlex.quote(chosen)} or {option} {shlex.quote(name)}")
+
 def _listed(names): return ", ".join(map(repr, names))
 
 def _first_of(names, columns):
@@ -683,7 +701,9 @@ def _text_and_label(table, where, columns):
     left = [one for one in table if one not in (text, label) and _plain(one) not in about]
     if len(left) == 1 and text and not label and _is_label(table[left[0]]): [label] = left
     if len(left) == 1 and label and not text: [text] = left
-    if text and label and text != label: return text, label
+    if text and label and text != label:
+        if not columns.get("text"): refuse_other_text(text, table, where, "--text")
+        return text, label
     if text and text == label:
         raise ColaError(f"{where}: {text!r} can't hold both the sentences and the labels")
     if len(table.columns) == 1:
@@ -702,14 +722,14 @@ def _advice(table):
     longest = max(texts, key=lambda name: sum(map(len, columns[name])))
     return f"is it --text {shlex.quote(longest)} --label {shlex.quote(labels[0])}?"
 
-def _labels(labels, told, where, positive):
+def _labels(labels, told, where, positive, guessed):
     "Labels, and what they are called; `told` by Hugging Face's datasets"
     if len(told) == 2:
         known = dict(zip("01", told, strict=True))
         labels = labels.map(lambda label: known.get(_key(label), label))
         if positive is None and {*map(_key, told)} not in map(set, WORDS): positive = told[1]
     found, names = map_labels(labels, where, positive)
-    if FAULTY.fullmatch(_plain(labels.name)) and positive is None \
+    if (guessed or FAULTY.fullmatch(_plain(labels.name))) and positive is None \
             and (names[0].lower(), names[1].lower()) in (WORDS[0], *WORDS[2:4]):
         raise ColaError(f"{where}: does {names[1]!r} in {labels.name!r} mean that a sentence is "
                         f"bad? Add --positive {names[0]}, or else --positive {names[1]}")
@@ -729,7 +749,8 @@ def take_columns(table: pd.DataFrame,  # as it was read
     if len(table) and {*map(_word, table[label])} <= {"", "-1"}:
         raise Unlabeled(f"{where}: there are no labels in the column {label!r}")
     told = attrs.get("names", {}).get(label, ())
-    labels, names = _labels(pd.Series(table[label], name=label), told, where, positive)
+    guessed = header and not (columns or {}).get("label") and _plain(label) not in chain(*LABEL)
+    labels, names = _labels(pd.Series(table[label], name=label), told, where, positive, guessed)
     ours = pd.DataFrame({"sentence": table[text], "label": labels}, table.index)
     others = [name for name in table if name not in (text, label)]
     for name, choices in OTHERS.items():
@@ -800,6 +821,7 @@ def read_sentences(path: str | Path,             # a file in any of the formats
     sides = pair_columns(table)
     if sides and not columns and not {*TEXT[0]} & {*map(_plain, table)}:
         sentences = check_sentences(_pair_rows(table, sides, path.stem), path.name)
+        sentences["pair"] = sentences.index // 2
         return Taken(sentences, names, f"minimal pairs: {sides[0]} is 1, {sides[1]} 0")
     return take_columns(table, path.name, columns, positive)
 
@@ -822,8 +844,9 @@ def _split_files(folder):
         raise ColaError(f"{folder} holds {odd[0]}, which can't be read; write CSV or remove it")
     for split, paths in files.items():
         names = [path.name for path in paths]
-        counts = {int("".join(re.findall(r"-\d{5}-of-(\d{5})\.", name)) or 1) for name in names}
-        if counts != {len(names)}:
+        parts = [re.findall(r"-(\d{5}-of-\d{5})\.", name) for name in names]
+        if sorted(parts) != [[f"{part:05}-of-{len(names):05}"] for part in range(len(names))] and \
+                parts != [[]]:
             raise ColaError(f"{folder} has {' and '.join(names)}: one file for {split}, or all of "
                             "its parts, are expected")
     inside = [folder/name for name in ("raw", "data") if (folder/name).is_dir()]
@@ -854,6 +877,8 @@ def read_corpus_folder(folder: str | Path,           # with a file per split
                 if split != "test": raise
                 left_out.append(f"{path.name} (without labels)")
         if not parts: continue
+        if len({part.names for part in parts}) > 1:
+            raise ColaError(f"{folder}: the parts of {split} don't call their labels alike")
         rows = [part.sentences.drop(columns="split", errors="ignore") for part in parts]
         splits[split] = parts[0]._replace(sentences=pd.concat(rows, ignore_index=True))
     if "train" not in splits or len(splits) < 2:

@@ -36,6 +36,7 @@ from cola_nbdev.basics import (
     progress_bar,
     read_bytes,
     read_record,
+    state_of,
     write_atomic,
 )
 from .checkpoints import Stopped, StopSignals, one_writer
@@ -49,6 +50,7 @@ from cola_nbdev.reading import (
     format_of,
     read_rows,
     read_table,
+    refuse_other_text,
 )
 
 # %% auto #0
@@ -214,7 +216,12 @@ def _open_rows(file, formats, column, name, aside):
     if columns is None:  # every row has its own
         first = list(islice(rows, 256))
         columns, rows = [*dict.fromkeys(key for _, row in first for key in row)], chain(first, rows)
-    column = sentence_column(columns or [column or "sentence"], column, name)
+    given, column = column, sentence_column(columns or [column or "sentence"], column, name)
+    if not given and len(columns) > 1:
+        first = list(islice(rows, 256))
+        rows, values = chain(first, rows), {one: [row.get(one) for _, row in first]
+                                            for one in columns}
+        refuse_other_text(column, values, name, "--column")
     if fault := _row_fault({one: one for one in columns}, column, formats):
         raise ColaError(f"{name} line 1: {fault}")
     checked = ((line, _row_fault(row, column, formats) or row) for line, row in rows)
@@ -294,23 +301,28 @@ class _Work:
         self.out, self.folder, self.identity = out, work_folder(out), identity
         self.job, self.staged = self.folder/"job.json", self.folder/"output"
         self.folder.mkdir(exist_ok=True)
-        self.replace = self._earlier(overwrite) or overwrite
-        if out.exists() and not self.replace: raise ColaError(TAKEN.format(out))
+        earlier = self._earlier(overwrite)
+        self.replace = state_of(out) if overwrite else earlier
+        if not self._is_free(): raise ColaError(TAKEN.format(out))
         self._note(self.replace)
         self.staged.unlink(missing_ok=True)
+
+    def _is_free(self):
+        "Is there nothing that may not be replaced?"
+        return not self.out.exists() or state_of(self.out) in self.replace.splitlines()
 
     def _earlier(self, overwrite):
         names = [path.name for path in self.folder.iterdir()]
         begun = [name for name in names if not re.fullmatch(r"\.job\.json\.\w{8}\.new", name)]
         before = {}
-        with suppress(ColaError): before = read_record(self.job, identity=dict, replace=bool)
+        with suppress(ColaError): before = read_record(self.job, identity=dict, replace=str)
         marked = before.keys() == {"identity", "replace"} and all(map(self.ours.fullmatch, names))
         if self.folder.is_symlink() or (begun and not marked):
             raise ColaError(f"{self.folder} was not made by this command; move it away, "
                             "or choose another OUT")
-        if not begun: return False
+        if not begun: return ""
         differ = differences(before["identity"], self.identity)
-        if not differ: return before["replace"] and self.identity != {}
+        if not differ: return before["replace"] if self.identity else ""
         if not overwrite:
             raise ColaError(f"{self.folder} cannot be resumed: {', '.join(differ)}; "
                             "choose another OUT, or add --overwrite to start over")
@@ -318,7 +330,7 @@ class _Work:
         self.folder.mkdir()
 
     def _note(self, replace):
-        note = {"identity": self.identity, "replace": bool(replace)}
+        note = {"identity": self.identity, "replace": replace}
         write_atomic(self.job, json.dumps(note) + "\n")
 
     def load(self, number, rows):
@@ -335,11 +347,11 @@ class _Work:
 
     def publish(self):
         fsync(self.staged)
-        if self.out.exists() and not self.replace:
+        if not self._is_free():
             raise ColaError(f"{self.out} has appeared in the meantime; move it away "
                             "and give the same command again")
         if self.out.exists(): shutil.copymode(self.out, self.staged)
-        self._note(True)  # from here on the file can be ours
+        self._note(f"{self.replace}\n{state_of(self.staged)}")  # from here on it can be ours
         os.replace(self.staged, self.out)
         fsync(self.out.absolute().parent)
         self.remove()

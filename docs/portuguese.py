@@ -43,8 +43,9 @@ def prose(notebook):
 
 def messages(notebook):
     "Cell → what is to be translated: its prose, or what it says of its picture"
-    found = {cell.id: ALT.search(cell.source) for cell in notebook.cells if cell.cell_type == "code"}
-    return prose(notebook) | {cell: match[0] for cell, match in found.items() if match}
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    return prose(notebook) | {cell.id: match[0] for cell in code
+                              if (match := ALT.search(cell.source))}
 
 def catalogue_of(path): return CATALOGUES/f"{path.stem}.po"
 
@@ -127,26 +128,27 @@ def write():
 # The package draws in Portuguese by itself; this is for what pages draw on their own. It goes
 # before their first cell, but only where their pictures are made.
 SAY = r"""
-import re
-from matplotlib.text import Text
-from cola_nbdev import questions
+def speak(known):  # a function, for pages have names of their own
+    import re
+    from matplotlib.text import Text
+    from cola_nbdev import questions
+    NUMBER = r"(?<![\w.,])[-−]?(?:[1-9]\d{0,2}(?:,\d{3})+|\d*\.?\d+)(?![\w,]*\w)"
+    set_text, knob = Text.set_text, questions.Knob
 
-NUMBER = r"(?<![\w.,])[-−]?(?:[1-9]\d{0,2}(?:,\d{3})+|\d*\.?\d+)(?![\w,]*\w)"
-known, set_text, Knob = KNOWN, Text.set_text, questions.Knob
+    def number(text):
+        is_local = re.fullmatch(r"[1-9]\d{0,2}(\.\d{3})+", text)
+        return text if is_local else text.translate(str.maketrans(",.", ".,"))
 
-def number(text):
-    is_local = re.fullmatch(r"[1-9]\d{0,2}(\.\d{3})+", text)
-    return text if is_local else text.translate(str.maketrans(",.", ".,"))
+    def say(text):
+        if not isinstance(text, str) or "{}" in text: return text
+        numbers = map(number, re.findall(NUMBER, text))
+        places = re.sub(NUMBER, "{}", text)
+        return re.sub("{}", lambda _: next(numbers), known.get(places, places))
 
-def say(text):
-    if not isinstance(text, str) or "{}" in text: return text
-    numbers = map(number, re.findall(NUMBER, text))
-    places = re.sub(NUMBER, "{}", text)
-    return re.sub("{}", lambda _: next(numbers), known.get(places, places))
+    Text.set_text = lambda self, text: set_text(self, say(text))
+    questions.Knob = lambda text, results: knob(
+        say(text), {say(value): say(found) for value, found in results.items()})
 
-Text.set_text = lambda self, text: set_text(self, say(text))
-questions.Knob = lambda text, results: Knob(
-    say(text), {say(value): say(found) for value, found in results.items()})
 """
 
 def texts(cell):
@@ -159,14 +161,16 @@ def draw(path):
     shutil.rmtree(FIGURES/path.stem, ignore_errors=True)
     page, known = in_portuguese(path), polib.pofile(str(CATALOGUES/"figures.po"))
     words = {entry.msgid: entry.msgstr for entry in known}
-    first = nbformat.v4.new_code_cell(SAY.replace("KNOWN", repr(words)), id="say")
+    first = nbformat.v4.new_code_cell(f"{SAY}speak({words!r})", id="say")
     page.cells.insert(0, first)
     nbformat.write(page, PORTUGUESE/path.name)
-    ran = {cell.id: cell for cell in execute(PORTUGUESE/path.name, {"notest"}).cells}
+    # a test of English words fails here, but not in the English notebook
+    done = execute(PORTUGUESE/path.name, {"notest"}, allow_errors=True)
+    ran = {cell.id: cell for cell in done.cells}
     for cell in read(path).cells:
         if cell.cell_type != "code" or ASKED.fullmatch(cell.source): continue
         ours = ran[cell.id]
-        for (english, kind), (other, _) in zip(drawn(cell), drawn(ours), strict=True):
+        for (english, kind), (other, _) in zip(drawn(cell), drawn(ours), strict=False):
             if english[kind].strip() == other[kind].strip(): continue
             file, is_png = twin(path, cell, english[kind]), kind == "image/png"
             file.parent.mkdir(parents=True, exist_ok=True)

@@ -46,12 +46,13 @@ def machine_paths(notebook):
 
 def execute(path,        # the notebook, rewritten in place
             skip_flags,  # a cell flagged with one of these is not run
+            **options,   # of NotebookClient
            ):
     "Run a notebook in its folder and keep its outputs; nothing is written when a cell fails"
     notebook = nbformat.read(path, as_version=4)
     client = NotebookClient(notebook, timeout=None, kernel_name="python3", coalesce_streams=True,
                             extra_arguments=["--log-level=ERROR"],  # no warning about its socket
-                            resources={"metadata": {"path": str(path.parent)}})
+                            resources={"metadata": {"path": str(path.parent)}}, **options)
     # IN_TEST is what nbdev_test sets too; PYTHONPATH finds the package of this checkout
     environment = os.environ | {"IN_TEST": "1", "PYTHONPATH": str(ROOT)}
     with client.setup_kernel(env=environment):

@@ -6,6 +6,7 @@ result. The fuzzers at the end make up more of the same; `make faults` tries man
 import contextlib
 import dataclasses
 import errno
+import gzip
 import hashlib
 import importlib.util
 import io
@@ -17,6 +18,7 @@ import shutil
 import signal
 import sys
 import traceback
+import zipfile
 from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
@@ -44,7 +46,7 @@ from cola_nbdev.evaluation import read_predictions, write_predictions
 from cola_nbdev.experiments import run_seeds, same_recipe
 from cola_nbdev.model import load_model
 from cola_nbdev.prediction import Judge, fine_tune
-from cola_nbdev.reading import check_columns
+from cola_nbdev.reading import check_columns, check_sentences, read_sentences
 from cola_nbdev.scoring import score_file, sentence_column, work_folder
 from cola_nbdev.settings import Config, with_recipe
 from cola_nbdev.tokenization import find_model, model_identity
@@ -254,7 +256,7 @@ def test_what_is_beside_the_output_is_not_ours(judge, tmp_path, name):
         (beside/content).unlink()
     (beside/"job.json").write_text('{"identity": [], "replace": 1}')
     attack()
-    (beside/"job.json").write_text('{"identity": {"source": "another"}, "replace": true}')
+    (beside/"job.json").write_text('{"identity": {"source": "another"}, "replace": ""}')
     if name.endswith("unfinished"): attack_ours(judge, tmp_path)
     else: attack()
 
@@ -1973,3 +1975,141 @@ def test_an_error_in_a_cell_of_excel(cola, model, tmp_path):
     book.active["B3"].value, book.active["B3"].data_type = "#N/A", "e"
     book.save(tmp_path/"a.xlsx")
     refused(cola("score", model, "a.xlsx", "b.csv"), "a.xlsx row 3: a cell holds an error")
+
+# What a sixth attack found
+
+def test_names_of_labels_are_read_in_packed_parquet(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    features = {"label": {"names": ["acceptable", "unacceptable"], "_type": "ClassLabel"}}
+    about = {b"huggingface": json.dumps({"info": {"features": features}}).encode()}
+    table = pa.table({"sentence": ["The dog barks.", "The dog bark.", "He left.", "Him left."],
+                      "label": [0, 1, 0, 1]}).replace_schema_metadata(about)
+    pq.write_table(table, tmp_path/"x.parquet")
+    content = (tmp_path/"x.parquet").read_bytes()
+    (tmp_path/"y.parquet.gz").write_bytes(gzip.compress(content))
+    with zipfile.ZipFile(tmp_path/"z.zip", "w") as archive: archive.writestr("x.parquet", content)
+    for name in ("x.parquet", "y.parquet.gz", "z.zip"):
+        assert read_sentences(tmp_path/name).sentences.label.tolist() == [1, 0, 1, 0], name
+
+def shards(folder, *names, content="sentence,label\nHe left.,1\nHim left.,0\n"):
+    folder.mkdir()
+    for name in (*names, "dev.csv"):
+        packed = gzip.compress(content.encode()) if name.endswith(".gz") else content.encode()
+        (folder/name).write_bytes(packed)
+    return folder
+
+def test_a_part_of_a_split_may_not_be_missing(tmp_path):
+    first, second = (f"train-0000{part}-of-00002.csv" for part in (0, 1))
+    assert len(load_corpus(shards(tmp_path/"whole", first, second)).train) == 4
+    for name, parts in (("twice", (first, f"{first}.gz")), ("one", (second,))):
+        with pytest.raises(ColaError, match="all of its parts, are expected"):
+            load_corpus(shards(tmp_path/name, *parts))
+
+def test_parts_of_a_split_call_their_labels_alike(tmp_path):
+    folder = shards(tmp_path/"in", "train-00000-of-00002.csv", "train-00001-of-00002.csv")
+    text = "sentence,label\nHe left.,good\nHim left.,bad\n"
+    (folder/"train-00001-of-00002.csv").write_text(text)
+    with pytest.raises(ColaError, match="the parts of train don't call their labels alike"):
+        load_corpus(folder)
+
+@pytest.mark.parametrize("header, zero, one", [
+    ("sentence,acceptable", "unacceptable", "acceptable"), ("text,spam", "ham", "spam"),
+    ("sentence,grammatical", "ungrammatical", "grammatical")])
+def test_a_label_column_called_like_its_label_is_a_column(cola, model, tmp_path, header, zero, one):
+    rows = f"{header}\nHe left.,{one}\nHim left.,{zero}\nShe sang.,{one}\n"
+    (tmp_path/"a.csv").write_text(rows)
+    assert read_sentences(tmp_path/"a.csv").sentences.label.tolist() == [1, 0, 1]
+    assert cola("score", model, "a.csv", "o.csv")[2] == 0
+    assert len(pd.read_csv(tmp_path/"o.csv")) == 3
+
+def test_sentences_are_not_taken_from_a_comment(cola, model, tmp_path):
+    four = "The keys is on the table.\t0\tann1\tclearly the wrong number here\n"
+    (tmp_path/"four.tsv").write_text(four + four.replace("is", "are").replace("\t0", "\t1"))
+    for command in (("score", model, "four.tsv", "o.csv"), ("data", "four.tsv")):
+        assert cola(*command)[2] == 2
+    (tmp_path/"c.csv").write_text("id,example,comment\n1,The keys is here.,agreement is wrong\n"
+                                  "2,He left early.,nothing is wrong\n")
+    refused(cola("score", model, "c.csv", "o.csv"),
+            "the sentences could be in 'comment' or 'example'; choose with --column comment or "
+            "--column example")
+    assert cola("score", model, "c.csv", "o.csv", "--column", "example")[2] == 0
+
+def test_what_export_could_not_read_back_it_does_not_write(tmp_path):
+    frame = pd.DataFrame({"sentence": ["Go.", "Goed."] * 4, "label": [1, 0] * 4,
+                          "sentence_source": "my own book"})
+    corpus = Corpus("mine", {"train": check_sentences(frame), "dev": check_sentences(frame)})
+    with pytest.raises(ColaError, match="could not be told from"): corpus.export(tmp_path/"out")
+    assert not (tmp_path/"out").exists()
+
+def test_quotes_that_excel_writes_are_no_text(tmp_path):
+    "It puts quotes around each cell with a comma; where a comma stands bare, quotes are text"
+    text = 'sentence\tlabel\n"The keys, which I lost, is here."\t0\nHe left.\t1\n'
+    (tmp_path/"a.tsv").write_text(text)
+    assert read_sentences(tmp_path/"a.tsv").sentences.sentence[0][0] == "T"
+    (tmp_path/"b.tsv").write_text(text + 'Well, she sang.\t1\n')
+    assert read_sentences(tmp_path/"b.tsv").sentences.sentence[0][0] == '"'
+
+@pytest.mark.parametrize("name", ["erroneous", "agrammatical", "typo", "rejected", "nonsense"])
+def test_a_column_of_unknown_name_may_count_faults(tmp_path, name):
+    (tmp_path/"a.csv").write_text(f"sentence,{name}\nHe left.,0\nHim left.,1\n")
+    with pytest.raises(ColaError, match="mean that a sentence is bad"):
+        read_sentences(tmp_path/"a.csv")
+    found = read_sentences(tmp_path/"a.csv", positive="0")
+    assert found.sentences.label.tolist() == [1, 0]
+
+def test_overwrite_is_said_of_one_file(judge, tmp_path, monkeypatch):
+    (tmp_path/"a.txt").write_text("He left.\n" * 30)
+    (tmp_path/"o.txt").write_text("an earlier output")
+    def score(**options):
+        return score_file(judge, tmp_path/"a.txt", tmp_path/"o.txt", progress=False, chunk=10,
+                          **options)
+    with monkeypatch.context() as patch:
+        patch.setattr(judge, "predict_probability", lambda *_: (_ for _ in ()).throw(
+            KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt): score(overwrite=True)
+    (tmp_path/"o.txt").unlink()
+    (tmp_path/"o.txt").write_text("precious")
+    with pytest.raises(ColaError, match="exists already"): score()
+    assert (tmp_path/"o.txt").read_text() == "precious"
+    assert score(overwrite=True)["rows"] == 30
+
+def test_overwrite_is_said_of_one_run(tmp_path, monkeypatch):
+    corpus, out = Corpus("small", {split: frame[:40] for split, frame in
+                                   load_corpus("demo").splits.items()}), tmp_path/"run"
+    def train(seed, **options):
+        return fine_tune(corpus, Config(model="tiny", epochs=1, seed=seed), out, progress=False,
+                         **options)
+    train(1)
+    with monkeypatch.context() as patch:
+        patch.setattr(prediction, "write_results", lambda *_, **__: (_ for _ in ()).throw(
+            KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt): train(2, overwrite=True)
+    out.rename(tmp_path/"kept")
+    shutil.copytree(tmp_path/"kept", out)
+    with pytest.raises(ColaError, match="exists already"): train(2, resume=True)
+    shutil.rmtree(out)
+    (tmp_path/"kept").rename(out)
+    train(2, resume=True)  # the one that it was said of
+    assert json.loads((out/"metrics.json").read_text())["config"]["seed"] == 2
+
+def test_copies_and_pairs_stay_on_one_side(tmp_path):
+    sentences = [f"Sentence {number}." for number in range(100) for _ in range(2)]
+    frame = pd.DataFrame({"sentence": sentences, "label": [0, 0, 1, 1] * 50})
+    kept, held_out = split_sentences(frame, .1)
+    assert not {*kept.sentence} & {*held_out.sentence} and 16 <= len(held_out) <= 24
+    lines = [f"Good {number}.,Bad {number}." for number in range(50)]
+    (tmp_path/"pairs.csv").write_text("\n".join(["sentence_good,sentence_bad", *lines]))
+    corpus = load_corpus(tmp_path/"pairs.csv")
+    sides = [{name.split()[1] for name in frame.sentence} for frame in corpus.splits.values()]
+    assert not sides[0] & sides[1]
+    inner = split_sentences(corpus.train, .1)[1].sentence
+    assert inner.str.split().str[1].value_counts().eq(2).all()
+
+def test_a_vocabulary_that_was_cut_judges_nothing(copied):
+    tokenizer = json.loads((copied/"tokenizer.json").read_text())
+    vocabulary = tokenizer["model"]["vocab"]
+    tokenizer["model"]["vocab"] = {token: id for token, id in vocabulary.items()
+                                   if id < len(vocabulary) / 2}
+    (copied/"tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(ColaError, match="is its file complete"): Judge(copied)

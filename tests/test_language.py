@@ -12,7 +12,6 @@ import polib
 import pytest
 from matplotlib.text import Text
 
-from cola_nbdev.anatomy import plot_forward, trace_forward
 from cola_nbdev.basics import ColaError, set_language, translate
 from cola_nbdev.calibration import calibrate
 from cola_nbdev.comparison import compare
@@ -25,15 +24,12 @@ from cola_nbdev.evaluation import (
     plot_confusion,
     plot_mcc,
 )
-from cola_nbdev.experiments import Seeds, plot_cartography
+from cola_nbdev.experiments import Seeds
 from cola_nbdev.inspection import Attention, LayerProbe, MinimalPair, plot_probes
-from cola_nbdev.model import load_model
 from cola_nbdev.search import SPACE, Search
 from cola_nbdev.settings import Config
 from cola_nbdev.tokenization import (
-    encode,
     load_tokenizer,
-    make_batches,
     plot_batches,
     plot_token_lengths,
 )
@@ -119,16 +115,8 @@ def made_up_probe():
 @cache
 def small():
     "What the plots are drawn from: the tiny model and a slice of the demo corpus"
-    demo, tokenizer, model = load_corpus("demo"), load_tokenizer("tiny"), load_model("tiny")
+    demo, tokenizer = load_corpus("demo"), load_tokenizer("tiny")
     corpus = Corpus("demo", {split: frame[:64] for split, frame in demo.splits.items()})
-    examples = encode(corpus.train.sentence[:8], tokenizer)
-    batch = next(iter(make_batches(examples, [[*range(8)]], corpus.train.label[:8])))
-    model.eval()
-    trace = trace_forward(model, batch)
-    last = trace.table.part == "layer 2"  # taken for a layer of another make, without attention
-    odd = trace.table[~last | (trace.table.kind != "attention")]
-    odd = type(trace)(trace.name, odd.assign(kind=trace.table.kind.where(~last, "other"), calls=2),
-                      trace.shape, ())
     runs = [judged(corpus, 1), judged(corpus, 2)]
     first = runs[0].index < 32
     mixed = runs[0].assign(label=runs[0].label.where(~first, 1))  # a first batch of one class
@@ -138,15 +126,13 @@ def small():
     study = SimpleNamespace(get_trials=lambda deepcopy: trials)
     tokens, rng = ["[CLS]", "he", "left", "[SEP]"], np.random.default_rng(0)
     weights = pd.DataFrame(rng.dirichlet(np.ones(4), 4), index=tokens, columns=tokens)
-    cartography = pd.DataFrame({"confidence": rng.random(1043), "correctness": 1.,
-                                "variability": rng.random(1043) / 2})
     return SimpleNamespace(
-        demo=demo, corpus=corpus, tokenizer=tokenizer, trace=trace, odd=odd,
-        runs=runs, reports=[Report(run) for run in runs], mixed=mixed, history=history,
+        demo=demo, corpus=corpus, tokenizer=tokenizer, runs=runs,
+        reports=[Report(run) for run in runs], mixed=mixed, history=history,
         degenerate=Report(runs[0].assign(predicted=1)), search=Search(study, Config(model="tiny")),
         by_length=mcc_by(mixed.assign(length=length_of(mixed.sentence)), "length"),
         by_half=mcc_by(mixed.assign(half=first), "half"), weights=weights,
-        cartography=cartography, probe=made_up_probe(),
+        probe=made_up_probe(),
         layers=pd.DataFrame({"cls": [0, .5, 1.25], "mean": [.25, .75, 1.5]}))
 
 def halves(frame): return [part for _, part in frame.groupby("split")]
@@ -165,7 +151,6 @@ def pair(s, size): return MinimalPair(None, None, pd.DataFrame(), s.layers[:size
 DRAWN = {
     "tokenization.plot_token_lengths": [lambda s: plot_token_lengths([5, 9] * 600)],
     "tokenization.plot_batches": [lambda s: plot_batches([2, 4], [[0, 1]])],
-    "anatomy.plot_forward": [lambda s: plot_forward(s.trace), lambda s: plot_forward(s.odd)],
     "training.plot_history": [lambda s: plot_history(s.history)],
     "calibration.Calibration.plot": [lambda s: calibrate(*halves(s.runs[0])).plot()],
     "comparison.Comparison.plot": [lambda s: compare(*s.runs, draws=200).plot()],
@@ -176,7 +161,6 @@ DRAWN = {
     "evaluation.Report.figures": [lambda s: s.reports[0].figures(), by_source],
     "experiments.Seeds.plot": [lambda s: Seeds(dict(enumerate(s.reports))).plot(),
                                lambda s: Seeds({1: s.reports[0], 2: s.degenerate}).plot()],
-    "experiments.plot_cartography": [lambda s: plot_cartography(s.cartography)],
     "search.Search.plot": [lambda s: s.search.plot()],
     "inspection.Attention.plot": [lambda s: attention(s, 2), lambda s: attention(s, None)],
     "inspection.MinimalPair.plot": [lambda s: pair(s, 3), lambda s: pair(s, 2)],
