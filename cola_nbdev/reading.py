@@ -284,7 +284,7 @@ class _Layout(NamedTuple):
         if len(fields) != len(self.columns): return self.fault(fields)
         return dict(zip(self.columns, fields, strict=True))
 
-def is_cola(lines: Iterable[str], # of a table
+def is_cola(lines: Any, # of a table
            ) -> bool:
     "CoLA's four columns have sentences in the last one, and nowhere else"
     numbered = r"\t?0\t1\t2(\t3)?\s*"  # by pandas

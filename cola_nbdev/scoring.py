@@ -328,6 +328,7 @@ class _Work:
                             "choose another OUT, or add --overwrite to start over")
         self.remove()
         self.folder.mkdir()
+        return ""
 
     def _note(self, replace):
         note = {"identity": self.identity, "replace": replace}

@@ -214,7 +214,7 @@ def test_a_page_is_a_set_of_slides(base, chrome, name):
     for _ in range(count):
         shown = page.evaluate(CELLS, True)
         assert len(shown) <= 1
-        assert page.locator("article :is(h1, h2, h3):visible").count() == 1
+        assert page.locator("article section > :is(h1, h2, h3):visible").count() == 1
         assert page.evaluate("document.documentElement.scrollWidth") <= 1280
         seen += shown
         page.keyboard.press("ArrowRight")
