@@ -394,7 +394,9 @@ def test_a_manifest_cannot_lead_outside(tmp_path):
 
 class Constant:
     "A judge that needs no time"
-    fingerprint = "constant"
+    fingerprint, mixed_precision = "constant", "no"
+
+    def to_precision(self, chosen): return self
 
     def predict_probability(self, sentences, batch_size=64, done=None):
         if done: done(len(sentences))
@@ -963,7 +965,8 @@ ESCAPES = "\x1b]0;owned\x07 \x9b31m \u202e evil \x7f <img src=x onerror=alert(1)
 
 def test_a_terminal_is_shown_no_escapes(cola, tmp_path, model):
     name = "a\x1b[31m\udcff.jsonl"
-    rows = [{"sentence": f"He left {number} {ESCAPES}", "label": number % 2, "source": ESCAPES,
+    source = "".join(each for each in ESCAPES if not each.isspace() and each < "\u2e80")
+    rows = [{"sentence": f"He left {number} {ESCAPES}", "label": number % 2, "source": source,
              "split": "train" if number < 40 else f"dev {ESCAPES}", "linguistics_term": ESCAPES}
             for number in range(60)]
     (tmp_path/name).write_text("".join(json.dumps(row) + "\n" for row in rows))

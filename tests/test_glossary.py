@@ -49,7 +49,8 @@ FORMS = {  # what a heading and its plural don't say: anchor → English, Portug
 EVERYDAY = {("step", "what-you-will-do"),  # the plain word, not the term
             ("probability", "read-the-batches"),  # of a mistake, not of being acceptable
             ("calibration", "exercises"),  # the names of the pages they link to
-            ("recipe", "the-optimizer"), ("recipe", "your-turn")}
+            ("recipe", "the-optimizer"), ("recipe", "your-turn"),
+            ("acceptability", "what-you-will-do")}  # in the name of CoLA
 IN_CODE = {  # where a page says a term in code alone: anchor → what the code calls it
     "attention-head": r"heads?", "backpropagation": r"backward", "encoder": r"encoder",
     "hidden-size": r"hidden_size", "warm-up": r"warmup", "weight-decay": r"weight_decay"}
