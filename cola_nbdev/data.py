@@ -195,7 +195,7 @@ class Corpus:
             if text.agg("".join, axis=1).str.contains("[\t\r\n]").any():
                 raise ColaError(f"{file.name}: CoLA's lines can't hold a sentence with a tab or a "
                                 "line break; replace them in your file")
-            if not is_cola(text.agg("\t".join, axis=1)):
+            if not is_cola([*text.agg("\t".join, axis=1)]):
                 raise ColaError(f"{file.name}: its sentences could not be told from its sources or "
                                 "notes when they are read again; change those columns")
         for file, text in texts.items():

@@ -401,7 +401,8 @@ RUN_FILES = (  # all that may be in a run
 
 def _may_replace(work, out):
     "Is there the run that --overwrite was said of?"
-    return (work/OVERWRITES).exists() and (work/OVERWRITES).read_text() == state_of(out)
+    said = work/OVERWRITES
+    return said.exists() and said.read_bytes() == state_of(out).encode()
 
 def _unfinished(out): return out.with_name(f"{out.name}.unfinished")
 

@@ -2044,6 +2044,8 @@ def test_what_export_could_not_read_back_it_does_not_write(tmp_path):
     corpus = Corpus("mine", {"train": check_sentences(frame), "dev": check_sentences(frame)})
     with pytest.raises(ColaError, match="could not be told from"): corpus.export(tmp_path/"out")
     assert not (tmp_path/"out").exists()
+    rows = load_corpus("demo").train[20:40]  # whatever its rows are numbered
+    assert len(Corpus("mine", {"train": rows}).export(tmp_path/"out")) == 1
 
 def test_quotes_that_excel_writes_are_no_text(tmp_path):
     "It puts quotes around each cell with a comma; where a comma stands bare, quotes are text"
@@ -2088,6 +2090,12 @@ def test_overwrite_is_said_of_one_run(tmp_path, monkeypatch):
         patch.setattr(prediction, "write_results", lambda *_, **__: (_ for _ in ()).throw(
             KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt): train(2, overwrite=True)
+    work = out.with_name("run.unfinished")
+    for said in (b"", b"\xff", b"1 2 "):  # by an earlier version, by nobody, of another one
+        before = (work/prediction.OVERWRITES).read_bytes()
+        (work/prediction.OVERWRITES).write_bytes(said)
+        with pytest.raises(ColaError, match="exists already"): train(2, resume=True)
+        (work/prediction.OVERWRITES).write_bytes(before)
     out.rename(tmp_path/"kept")
     shutil.copytree(tmp_path/"kept", out)
     with pytest.raises(ColaError, match="exists already"): train(2, resume=True)

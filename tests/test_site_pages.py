@@ -24,8 +24,7 @@ DOCS, SITE = ROOT/"docs", ROOT/"_docs"
 sys.path.insert(0, str(DOCS))
 import staging
 
-browsers = map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))
-CHROMIUM = next(filter(None, browsers), None)
+CHROMIUM = staging.BROWSER
 BASE = staging.FACTS["doc_baseurl"].strip("/")
 HOME_BYTES, LAYOUT_SHIFT = 300_000, .02
 VIEWS = [("light", 1280), ("dark", 1280), ("light", 390)]
