@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from .basics import LABELS, ColaError
+from .basics import LABELS, ColaError, translate
 from .settings import Config
 
 # %% auto #0
@@ -53,16 +53,18 @@ def diagnose(row: dict,              # of the history: the loss and the validati
     found = []
     judged = row.get("validation_acceptable", .5)
     if judged in (0, 1):
-        found.append(f"degenerate: every held-out sentence was judged {names[int(judged)]}, "
-                     "so its MCC is 0.")
+        found.append(translate("degenerate: every held-out sentence was judged {label}, "
+                               "so its MCC is 0.", label=translate(names[int(judged)])))
     chance = _chance(labels)
     late_loss = losses[len(losses) // 2:].mean().item()
     if late_loss > .99 * chance and row.get("validation_mcc", 0) < .1:
-        found.append(f"stuck: the training loss is still at chance ({chance:.2f} nats, "
-                     f"what knowing only the share of {names[1]} sentences costs).")
+        found.append(translate("stuck: the training loss is still at chance ({chance:.2f} nats, "
+                               "what knowing only the share of {label} sentences costs).",
+                               chance=chance, label=translate(names[1])))
     if found:
         if row.get("epoch") == 1 and config.epochs > 1:
-            found[-1] += " A first epoch often looks like that."
-        found[-1] += (f" If it stays so, train for more epochs (now {config.epochs}) or try "
-                      f"another learning_rate (now {config.learning_rate:g}), a third of it first.")
+            found[-1] += " " + translate("A first epoch often looks like that.")
+        found[-1] += " " + translate("If it stays so, train for more epochs (now {epochs}) or try "
+                                     "another learning_rate (now {rate:g}), a third of it first.",
+                                     epochs=config.epochs, rate=config.learning_rate)
     return found

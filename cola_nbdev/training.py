@@ -528,11 +528,11 @@ def finish(state: TrainState,   # from `fit`, at the end or wherever it was left
 # %% ../nbs/14_training.ipynb #describe-epoch
 def describe_epoch(row: dict) -> str:  # one row of a history
     "An epoch in one line"
-    line = (f"epoch {row['epoch']}: training loss {row['training_loss']:.3f} "
-            f"({row['training_seconds']:.1f} s)")
+    line = translate("epoch {epoch}: training loss {training_loss:.3f} ({training_seconds:.1f} s)",
+                     **row)
     if "validation_mcc" not in row: return line
-    return (f"{line}, validation loss {row['validation_loss']:.3f}, "
-            f"accuracy {row['validation_accuracy']:.1%}, MCC {row['validation_mcc']:.3f}")
+    return line + translate(", validation loss {validation_loss:.3f}, accuracy "
+                            "{validation_accuracy:.1%}, MCC {validation_mcc:.3f}", **row)
 
 class Progress:
     "A bar, and a line for every epoch"

@@ -97,6 +97,20 @@ def twin(path, cell, text):
     ending = "html" if text.startswith("<") else "png"
     return FIGURES/path.stem/f"{cell.id}-{digest}.{ending}"
 
+def spoken(text):
+    "What the package printed, with its messages in Portuguese (a line's, not a plot's words)"
+    place = re.compile(r"\{(\w+)[^}]*\}")
+    words = {entry.msgid: entry.msgstr for entry in polib.pofile(str(CATALOGUES/"plots.po"))}
+    for english, ours in words.items():
+        if len(english.split()) < 6: continue
+        pattern = re.sub(r"\\\{(\w+).*?\\\}", r"(?P<\1>[\\w.%-]+)", re.escape(english))
+        def say(found, ours=ours):
+            values = {name: words.get(value) or value.replace(".", ",")
+                      for name, value in found.groupdict().items()}
+            return place.sub(lambda each: values[each[1]], ours)
+        text = re.sub(pattern, say, text)
+    return text
+
 def in_portuguese(path):
     "The notebook in Portuguese; cells without a finished translation stay English"
     notebook = read(path)
@@ -107,6 +121,8 @@ def in_portuguese(path):
         if cell.cell_type != "code": continue
         if text: cell.source = ALT.sub(lambda _, text=text: text, cell.source)
         cell.outputs = question_outputs(cell, "pt")
+        for output in cell.outputs:
+            if "text" in output: output.text = spoken(output.text)
         for data, kind in drawn(cell):
             ours = twin(path, cell, data[kind])
             if not ours.exists(): continue

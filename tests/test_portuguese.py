@@ -11,9 +11,14 @@ import nbdev.process
 import nbformat
 import polib
 import pytest
+import torch
 from nbdev.config import get_config
 from nbdev.test import test_nb as run_notebook
 from test_notebooks import read_with_answers
+
+from cola_nbdev.doctor import diagnose
+from cola_nbdev.settings import Config
+from cola_nbdev.training import describe_epoch
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT/"docs"))
@@ -194,6 +199,18 @@ def test_the_catalogues_are_standard(tmp_path):
         catalogue = polib.pofile(str(path), check_for_duplicates=True)
         assert catalogue.metadata["Language"] == "pt_BR"
         catalogue.save_as_mofile(str(tmp_path/"x.mo"))  # what gettext's own tools make of it
+
+def test_what_the_package_printed_is_what_it_prints_in_portuguese(monkeypatch):
+    row = dict(epoch=1, training_loss=.6931, training_seconds=1.2, validation_loss=.6,
+               validation_accuracy=.5, validation_mcc=0, validation_acceptable=1)
+    def printed():
+        found = diagnose(row, torch.full((10,), .69), [0, 1], Config(), {0: "bad", 1: "acceptable"})
+        return "\n".join([describe_epoch(row), *found, "kept: epoch 1"])
+    english = printed()
+    monkeypatch.setenv("COLA_NBDEV_LANGUAGE", "pt")
+    assert portuguese.spoken(english) == printed()
+    said = set(re.findall(r"\w+", printed()))
+    assert not said & {"training", "validation", "chance", "acceptable"}
 
 def test_the_notebooks_are_written(tmp_path, monkeypatch):
     monkeypatch.setattr(portuguese, "PORTUGUESE", tmp_path/"pt")
