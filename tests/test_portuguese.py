@@ -1,6 +1,5 @@
 """The languages can't drift apart: every markdown cell has its translation, every change shows."""
 import difflib
-import os
 import re
 import shutil
 import sys
@@ -31,7 +30,6 @@ ADDRESS = re.compile(r"\]\(([^)\s]+)\)")
 FIGURE = re.compile(r"[.,]?\d(?:[\d.,]*\d)?")
 
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-is_long = os.environ.get("COLA_NBDEV_LONG")
 
 # --- what a translation must share with its source ---
 
@@ -123,6 +121,8 @@ def test_code_and_outputs_exist_once(path):
     code = [cell for cell in code if cell.id != "plots-in-portuguese"]
     for cell, other in zip(without_pictures(english.cells), without_pictures(code), strict=True):
         cell.outputs = portuguese.question_outputs(cell, "pt")  # they are translated
+        for output in cell.outputs:
+            if "text" in output: output.text = portuguese.spoken(output.text)
         assert other == cell
     assert len(ours.cells) == len(english.cells) + 1
     here, there = (portuguese.messages(read(path))
@@ -136,7 +136,7 @@ def page(tmp_path, monkeypatch):
     monkeypatch.setattr(portuguese, "CATALOGUES", tmp_path/"pt")
     path = tmp_path/"13_doctor.ipynb"
     shutil.copy(ROOT/"nbs/13_doctor.ipynb", path)
-    shutil.copy(ROOT/"nbs/pt/13_doctor.po", tmp_path/"pt")
+    for name in ("13_doctor.po", "plots.po"): shutil.copy(ROOT/"nbs/pt"/name, tmp_path/"pt")
     def change(old, new):
         notebook = portuguese.read(path)
         cell = next(cell for cell in notebook.cells
@@ -221,8 +221,8 @@ def test_the_notebooks_are_written(tmp_path, monkeypatch):
     assert {path.name for path in written} == {path.name for path in NOTEBOOKS}
     for path in written: nbformat.validate(nbformat.read(path, as_version=4))
 
-@pytest.mark.skipif(not is_long, reason="their code is that of nbs/, which runs: COLA_NBDEV_LONG=1")
-@pytest.mark.parametrize("path", NOTEBOOKS if is_long else NOTEBOOKS[:1])
+@pytest.mark.long
+@each_notebook
 def test_a_portuguese_notebook_runs(path, monkeypatch, capsys):
     portuguese.PORTUGUESE.mkdir(exist_ok=True)
     ours = portuguese.PORTUGUESE/path.name
