@@ -8,7 +8,10 @@ import re
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
+
+from cola_nbdev.data import load_corpus
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT/"docs"))
@@ -148,9 +151,21 @@ def test_every_term_is_used_on_the_page_it_names(language):
     assert not lost, f"these pages never say the word: {lost}"
 
 def test_links_to_the_glossary_lead_to_a_term():
-    known, lost = glossary("en"), []
+    known, lost = {*glossary("en"), "phenomena"}, []  # the last is the table below them
     for path in sorted((ROOT/"nbs").glob("*.ipynb")):
         text = "\n".join(portuguese.prose(portuguese.read(path)).values())
         found = re.findall(r"\]\(glossary\.ipynb#([^)]+)\)", text)
         lost += [(path.name, anchor) for anchor in found if anchor not in known]
     assert not lost, f"the glossary has no such entry: {lost}"
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_phenomenon_is_shown_by_a_pair_of_the_corpus(language):
+    page = LANGUAGES[language](ROOT/"nbs/glossary.ipynb")
+    table, = [cell.source for cell in page.cells if cell.id == "phenomena"]
+    rows = re.findall(r"^\| `(\w+)` \| .+? \| (.+) \| (.+) \|$", table.replace("**", ""), re.M)
+    corpus = pd.concat(load_corpus("demo").splits.values())
+    assert sorted(name for name, *_ in rows) == sorted(corpus.phenomenon.unique())
+    for name, *pair in rows:
+        found = corpus[corpus.sentence.isin(pair)]
+        assert dict(zip(found.sentence, found.label)) == {pair[0]: 1, pair[1]: 0}
+        assert set(found.phenomenon) == {name} and found.pair.nunique() == 1
