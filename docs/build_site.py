@@ -111,8 +111,11 @@ def print_tutorial(folder):
     "The tutorial as PDF, for paper and for where there is no network"
     page = folder/"tutorial.html"
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--no-pdf-header-footer"]
-    subprocess.run([str(staging.BROWSER), *options, f"--print-to-pdf={page.with_suffix('.pdf')}",
-                    page.as_uri()], check=True, capture_output=True)
+    done = subprocess.run([str(staging.BROWSER), *options, page.as_uri(),
+                           f"--print-to-pdf={page.with_suffix('.pdf')}"],
+                          capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{staging.BROWSER} can't print the tutorial; it says:\n{done.stderr[-500:]}")
 
 def main():
     shutil.rmtree(SITE, ignore_errors=True)
