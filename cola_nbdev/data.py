@@ -46,8 +46,8 @@ from cola_nbdev.reading import (
 )
 
 # %% auto #0
-__all__ = ['COLA_URL', 'COLA_FILES', 'DEMOS', 'verify', 'unpack_cola', 'fetch_cola', 'read_cola', 'fingerprint', 'Corpus',
-           'split_sentences', 'load_corpus', 'corpus_of', 'odd_characters', 'scripts', 'Audit', 'occurs_in', 'audit']
+__all__ = ['COLA_URL', 'COLA_FILES', 'DEMOS', 'verify', 'fingerprint', 'Corpus', 'split_sentences', 'load_corpus', 'corpus_of',
+           'odd_characters', 'scripts', 'Audit', 'occurs_in', 'audit', 'unpack_cola', 'fetch_cola', 'read_cola']
 
 # %% ../nbs/03_data.ipynb #verify
 COLA_URL = "https://nyu-mll.github.io/CoLA/cola_public_1.1.zip"
@@ -68,52 +68,6 @@ def verify(content: bytes,  # of a file
     if found == sha256: return content
     raise ColaError(f"{name}: wrong checksum, SHA-256 {found[:12]}… where {sha256[:12]}… is "
                     "expected; it is damaged or another release: delete it and load again")
-
-# %% ../nbs/03_data.ipynb #unpack-cola
-def unpack_cola(archive: str | Path,  # the zip file from CoLA's page
-                folder: str | Path,   # gets the three files
-               ) -> Path:             # the folder; `ColaError` if damaged or not CoLA
-    "Take the three TSVs out of CoLA's zip file, verified, and nothing else"
-    folder, contents = Path(folder), {}
-    problem = f"{Path(archive).name}: damaged or not the zip file of CoLA"
-    with in_one_line(problem, "; delete it and load again", KeyError, *DAMAGED), \
-         zipfile.ZipFile(archive) as members:
-        for file, sha256 in COLA_FILES.values():
-            with members.open(f"cola_public/raw/{file}") as member:
-                content = member.read(2**20)  # the largest has 0.45 MB
-            contents[folder/file] = verify(content, file, sha256)
-    folder.mkdir(parents=True, exist_ok=True)
-    for file, content in contents.items(): write_atomic(file, content)
-    return folder
-
-# %% ../nbs/03_data.ipynb #fetch-cola
-def fetch_cola(folder: str | Path,   # gets the three files
-               url: str = COLA_URL,  # the zip file
-              ) -> Path:             # the folder; `ColaError` without network or if not CoLA
-    "Download CoLA with a progress bar, verify it and unpack it"
-    pooch.get_logger().setLevel("WARNING")
-    download: Any = pooch.HTTPDownloader(progressbar=True, timeout=30)
-    advice = ("; where there is no network, unpack the zip file by hand and set COLA_NBDEV_DATA "
-              "to its folder, or use the demo corpus")
-    with tempfile.TemporaryDirectory() as scratch:
-        with in_one_line(f"cannot download CoLA from {url}", advice, OSError, ValueError):
-            archive = pooch.retrieve(url, None, "cola.zip", scratch, downloader=download)
-        return unpack_cola(archive, folder)
-
-# %% ../nbs/03_data.ipynb #read-cola
-def read_cola() -> dict[str, pd.DataFrame]:  # split → sentences; `ColaError` if a file is wrong
-    "CoLA from `COLA_NBDEV_DATA`, else from the cache, else from its page"
-    given = os.environ.get("COLA_NBDEV_DATA")
-    folder = Path(given or pooch.os_cache("cola_nbdev")/"cola_public_1.1")
-    if (folder/"raw").is_dir(): folder = folder/"raw"
-    missing = [name for name, _ in COLA_FILES.values() if not (folder/name).is_file()]
-    if missing and given:
-        raise ColaError(f"COLA_NBDEV_DATA: there is no {missing[0]} in {folder}; "
-                        "it should be the unpacked folder cola_public")
-    if missing: fetch_cola(folder)
-    for name, sha256 in COLA_FILES.values():
-        verify((folder/name).read_bytes(), str(folder/name), sha256)
-    return {split: read_cola_tsv(folder/name) for split, (name, _) in COLA_FILES.items()}
 
 # %% ../nbs/03_data.ipynb #fingerprint
 def fingerprint(splits: dict[str, pd.DataFrame],  # split → sentences
@@ -410,3 +364,49 @@ def audit(corpus: Corpus,  # with any splits
             rows.append((question, split, count, fault))
             if len(found): findings[question, split] = found
     return Audit(pd.DataFrame(rows, columns=["question", "split", "count", "fault"]), findings)
+
+# %% ../nbs/03_data.ipynb #unpack-cola
+def unpack_cola(archive: str | Path,  # the zip file from CoLA's page
+                folder: str | Path,   # gets the three files
+               ) -> Path:             # the folder; `ColaError` if damaged or not CoLA
+    "Take the three TSVs out of CoLA's zip file, verified, and nothing else"
+    folder, contents = Path(folder), {}
+    problem = f"{Path(archive).name}: damaged or not the zip file of CoLA"
+    with in_one_line(problem, "; delete it and load again", KeyError, *DAMAGED), \
+         zipfile.ZipFile(archive) as members:
+        for file, sha256 in COLA_FILES.values():
+            with members.open(f"cola_public/raw/{file}") as member:
+                content = member.read(2**20)  # the largest has 0.45 MB
+            contents[folder/file] = verify(content, file, sha256)
+    folder.mkdir(parents=True, exist_ok=True)
+    for file, content in contents.items(): write_atomic(file, content)
+    return folder
+
+# %% ../nbs/03_data.ipynb #fetch-cola
+def fetch_cola(folder: str | Path,   # gets the three files
+               url: str = COLA_URL,  # the zip file
+              ) -> Path:             # the folder; `ColaError` without network or if not CoLA
+    "Download CoLA with a progress bar, verify it and unpack it"
+    pooch.get_logger().setLevel("WARNING")
+    download: Any = pooch.HTTPDownloader(progressbar=True, timeout=30)
+    advice = ("; where there is no network, unpack the zip file by hand and set COLA_NBDEV_DATA "
+              "to its folder, or use the demo corpus")
+    with tempfile.TemporaryDirectory() as scratch:
+        with in_one_line(f"cannot download CoLA from {url}", advice, OSError, ValueError):
+            archive = pooch.retrieve(url, None, "cola.zip", scratch, downloader=download)
+        return unpack_cola(archive, folder)
+
+# %% ../nbs/03_data.ipynb #read-cola
+def read_cola() -> dict[str, pd.DataFrame]:  # split → sentences; `ColaError` if a file is wrong
+    "CoLA from `COLA_NBDEV_DATA`, else from the cache, else from its page"
+    given = os.environ.get("COLA_NBDEV_DATA")
+    folder = Path(given or pooch.os_cache("cola_nbdev")/"cola_public_1.1")
+    if (folder/"raw").is_dir(): folder = folder/"raw"
+    missing = [name for name, _ in COLA_FILES.values() if not (folder/name).is_file()]
+    if missing and given:
+        raise ColaError(f"COLA_NBDEV_DATA: there is no {missing[0]} in {folder}; "
+                        "it should be the unpacked folder cola_public")
+    if missing: fetch_cola(folder)
+    for name, sha256 in COLA_FILES.values():
+        verify((folder/name).read_bytes(), str(folder/name), sha256)
+    return {split: read_cola_tsv(folder/name) for split, (name, _) in COLA_FILES.items()}

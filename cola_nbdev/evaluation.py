@@ -424,7 +424,7 @@ class Report:
         "The interval of all sentences for other groups than these; empty if there are few"
         rows, column = self.predictions, self._column
         groups = len(set(rows[column].dropna())) if column in rows else 0
-        if groups < 5 or rows.label.nunique() < 2: return ""
+        if groups < 5 or min(rows.label.nunique(), rows.predicted.nunique()) < 2: return ""
         return (f"for other sentences like these, see mcc_low and mcc_high; for another {column}: "
                 "MCC {:.3f}, 95% interval {:.3f} to {:.3f}".format(*mcc_beyond(rows, column)))
 

@@ -30,7 +30,6 @@ myst_heading_anchors = 3
 nb_execution_mode = "off"  # outputs are kept in the notebooks
 nb_merge_streams = True
 nb_render_markdown_format = "myst"
-nb_code_prompt_show = nb_code_prompt_hide = "Imports" if is_english else "Importações"
 suppress_warnings = ["mystnb.unknown_mime_type"]
 nitpick_ignore_regex = [("py:.*", r"(?!cola_nbdev\.).*")]  # types of others have no page here
 add_module_names = False
@@ -123,6 +122,13 @@ def mathml(display):
     return visit
 
 html_math_renderer = "mathml"
+FOLD = re.compile(r'<summary aria-label="Toggle hidden content">\n<p class="collapsed[^>]*>(.*?)'
+                  r"</p>.*?</summary>", re.DOTALL)  # myst-nb's
+
+def name_folds(app, pagename, templatename, context, doctree):
+    "What is folded is called what it is"
+    if "body" in context: context["body"] = FOLD.sub(r"<summary>\1</summary>", context["body"])
+
 def size_images(app, pagename, templatename, context, doctree):
     "Images say how large they are, so that what stands below does not jump when they arrive"
     for node in doctree.findall(nodes.image) if doctree else ():
@@ -136,3 +142,4 @@ def setup(app):
     app.connect("autodoc-process-docstring", describe)
     app.connect("autodoc-skip-member", skip_fields)
     app.connect("html-page-context", size_images)
+    app.connect("html-page-context", name_folds)

@@ -85,11 +85,12 @@ def question_outputs(cell, language):
     return [nbformat.v4.new_output("execute_result", shown)]
 
 def drawn(cell):
-    "(outputs by kind, kind) of each picture and knob that a cell keeps"
+    "(outputs by kind, kind) of each picture, knob and report that a cell keeps"
     for output in cell.get("outputs", []):
         data = output.get("data", {})
         if "image/png" in data: yield data, "image/png"
-        elif 'class="knob"' in data.get("text/html", ""): yield data, "text/html"
+        elif re.match('<form class="knob"|<div><h1>', data.get("text/html", "")):
+            yield data, "text/html"
 
 def twin(path, cell, text):
     "Where the Portuguese of a picture or knob is kept; its name changes with the English"

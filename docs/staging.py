@@ -66,7 +66,8 @@ def prose(text, folder, module=""):
 # --- cells ---
 
 def tidy(html):
-    "A table of pandas as valid HTML, for readers of the screen too"
+    "A table of pandas as valid HTML, for readers of the screen too, and pictures for the dark"
+    html = html.replace("<img alt", '<img class="plot" alt')
     html = re.sub(r"<style scoped>.*?</style>", "", html, flags=re.DOTALL)
     html = re.sub(r' (border="1"|style="text-align: \w+;"|valign="top")', "", html)
     head, end, body = html.partition("</thead>")
@@ -78,7 +79,16 @@ def is_imports(code): # those for types alone, too
     nodes = [each for node in ast.parse(code).body for each in getattr(node, "body", [node])]
     return all(isinstance(each, ast.Import | ast.ImportFrom) for each in nodes)
 
-def stage_code(cell):
+def fold_of(code, found, outputs):
+    "What a cell is called that is folded: machinery, imports, and tests that show nothing"
+    names = [node.name for node in ast.parse(code).body if getattr(node, "name", "_")[0] != "_"]
+    if "fold" in found: return ", ".join(names) or "code"
+    if outputs: return None
+    if is_imports(code): return "imports"
+    is_test = re.search(r"^ *(test_\w+\(|assert )", code, re.MULTILINE)
+    return "tests" if is_test and "export" not in found else None
+
+def stage_code(cell, words):
     "A cell of code as the page shows it; None if it is hidden"
     found, code = directives(cell.source)
     if found.keys() & {"hide", "default_exp"} or not code.strip(): return None
@@ -94,20 +104,24 @@ def stage_code(cell):
         classes = "plot shades" if shades else "plot"
         new.metadata["mystnb"] = {"image": {"alt": alt, "classes": classes}}
     if found.get("echo") == "false": new.metadata.tags = ["remove-input"]
-    elif is_imports(code) and not new.outputs: new.metadata.tags = ["hide-input"]
+    elif fold := fold_of(code, found, new.outputs):
+        new.metadata.tags = ["hide-input"]
+        said = words.get(fold, fold)
+        new.metadata.mystnb = {"code_prompt_show": said, "code_prompt_hide": said}
     return new
 
-def stage_cells(cells, module):
-    "The cells of a page; imports that follow each other are one cell"
+def stage_cells(cells, module, words):
+    "The cells of a page; those that are folded and follow each other are one, if called alike"
     staged = []
     for cell in cells:
         if cell.cell_type == "markdown":
             text = prose(cell.source, "nbs", module)
             staged.append(nbformat.v4.new_markdown_cell(text, id=cell.id))
-        elif cell.cell_type == "code" and (new := stage_code(cell)):
-            before = staged[-1].metadata.get("tags") if staged else []
-            if new.metadata.tags != ["hide-input"] or before != ["hide-input"]: staged.append(new)
-            else: staged[-1].source += f"\n\n{new.source}"
+        elif cell.cell_type == "code" and (new := stage_code(cell, words)):
+            is_folded = new.metadata.tags == ["hide-input"] and not new.outputs
+            if is_folded and staged and staged[-1].metadata == new.metadata:
+                staged[-1].source += f"\n\n{new.source}"
+            else: staged.append(new)
     return staged
 
 # --- pages ---
@@ -123,7 +137,7 @@ def buttons(path, language):
 def stage_notebook(path, language):
     "The notebook that Sphinx reads, of an English or Portuguese one"
     module = re.sub(r"^\d+_", "", path.stem)
-    cells = stage_cells(nbformat.read(path, as_version=4).cells, module)
+    cells = stage_cells(nbformat.read(path, as_version=4).cells, module, WORDS[language])
     if any(cell.cell_type == "code" for cell in cells) and module != "index":
         cells[0].source += buttons(path, language)
     if module in OWN["terms"]:

@@ -365,6 +365,7 @@ def test_what_a_report_says():
         assert f"for another {column}: " in Report(grouped).beyond
         assert "MCC {:.3f}, 95% interval {:.3f} to {:.3f}".format(*found) in Report(grouped).beyond
         assert Report(grouped[grouped.group < 4]).beyond == ""
+        assert Report(grouped.assign(predicted=1)).beyond == ""  # 0 by definition, no certainty
     alike = Report(frame.assign(predicted=frame.predicted.where(frame.split == "one", 1)),
                    {"names": ["bad", "good"]})
     assert alike.degenerate == ["other"] and alike.names == ("bad", "good")
