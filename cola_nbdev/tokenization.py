@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 __all__ = ['MODELS', 'MINILM_SHA256', 'MPNET_SHA256', 'MPNET_PARTS', 'MPNET_FILES', 'AGAIN', 'TILES', 'TILE', 'find_minilm',
            'find_mpnet', 'model_folder', 'find_model', 'check_model_files', 'model_identity', 'from_pretrained',
            'tiny_tokenizer', 'load_tokenizer', 'encode', 'lost_text', 'Tokens', 'show_tokens', 'plot_token_lengths',
-           'LengthSampler', 'padding_waste', 'plot_batches', 'pad_batch', 'make_batches']
+           'LengthSampler', 'padding_waste', 'pad_batch', 'make_batches']
 
 # %% ../nbs/05_tokenization.ipynb #find-minilm
 # short name: its id on the Hub, or the Python package that contains it
@@ -438,31 +438,6 @@ def padding_waste(lengths: Sequence[int],        # tokens of each example
         raise ColaError(f"pad_to is {pad_to}; raise it to {longest}, the longest sentence")
     processed = sum(len(batch) * (pad_to or max(batch)) for batch in real)
     return processed / sum(map(sum, real))
-
-# %% ../nbs/05_tokenization.ipynb #plot-batches
-def plot_batches(lengths: Sequence[int],        # tokens of each example
-                 batches: Sequence[list[int]],  # rows of `lengths`; a few batches
-                 pad_to: int | None = None,     # length of every batch, if not its longest example
-                 title: str = "",               # comes before the positions per real token
-                 ax: Axes | None = None,        # where to draw
-                ) -> Axes:                      # `ColaError` as for `padding_waste`
-    "Batches as the model gets them: tokens and padding"
-    waste = translate("{waste:.2f} positions per real token",
-                      waste=padding_waste(lengths, batches, pad_to))
-    ax = new_axes(ax, 9, 2.6)
-    left = 0
-    for batch in batches:
-        real = [lengths[i] for i in batch]
-        width = pad_to or max(real, default=0)
-        ax.barh(range(len(batch)), width, left=left, height=1, color="#d9d9d9")
-        ax.barh(range(len(batch)), real, left=left, height=1, color="#0173b2")
-        left += width + 2
-    ax.set_title(f"{title}: {waste}" if title else waste, loc="left", fontsize="medium")
-    ax.set(xlabel=translate("positions"), ylabel=translate("sentence in its batch"))
-    ax.legend(ax.containers[1::-1], [translate("tokens"), translate("padding")], ncols=2,
-              loc="lower right", bbox_to_anchor=(1, .98), frameon=False, borderaxespad=0)
-    ax.invert_yaxis()
-    return localize_axes(ax)
 
 # %% ../nbs/05_tokenization.ipynb #make-batches
 def pad_batch(batch: list[tuple[list[int], int | None]],  # pairs (ids, label or None)

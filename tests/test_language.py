@@ -30,7 +30,6 @@ from cola_nbdev.search import SPACE, Search
 from cola_nbdev.settings import Config
 from cola_nbdev.tokenization import (
     load_tokenizer,
-    plot_batches,
     plot_token_lengths,
 )
 from cola_nbdev.training import plot_history
@@ -150,7 +149,6 @@ def pair(s, size): return MinimalPair(None, None, pd.DataFrame(), s.layers[:size
 # module.function or module.Class.method → what draws it
 DRAWN = {
     "tokenization.plot_token_lengths": [lambda s: plot_token_lengths([5, 9] * 600)],
-    "tokenization.plot_batches": [lambda s: plot_batches([2, 4], [[0, 1]])],
     "training.plot_history": [lambda s: plot_history(s.history)],
     "calibration.Calibration.plot": [lambda s: calibrate(*halves(s.runs[0])).plot()],
     "comparison.Comparison.plot": [lambda s: compare(*s.runs, draws=200).plot()],
@@ -215,8 +213,6 @@ def test_the_english_titles_are_those_of_always():
     title = plot_token_lengths([5, 9] * 600).get_title()
     assert title == "1,200 sentences, the longest has 9 tokens"
     assert plot_batch_mcc(small().mixed).get_title() == "MCC of every batch of 32"
-    title = plot_batches([2, 4], [[0, 1]], title="Two").get_title(loc="left")
-    assert title == "Two: 1.33 positions per real token"
     loss, scores = plot_history(small().history)
     assert (loss.get_title(), scores.get_title()) == ("Loss", "Validation scores")
     assert [line.get_label() for line in loss.lines] == ["training loss", "validation loss"]
