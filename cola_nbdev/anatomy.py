@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import html
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
@@ -21,8 +20,7 @@ from .basics import ColaError, in_one_line, translate
 from .model import part_of
 
 # %% auto #0
-__all__ = ['COLORS', 'Block', 'blocks', 'first_tensor', 'hooked', 'run_batch', 'Trace', 'trace_forward', 'stages', 'StepTimes',
-           'timed_step', 'measure_step']
+__all__ = ['COLORS', 'Block', 'blocks', 'first_tensor', 'hooked', 'run_batch', 'Trace', 'trace_forward', 'stages']
 
 # %% ../nbs/09_anatomy.ipynb #blocks
 class Block(NamedTuple):
@@ -150,82 +148,3 @@ def stages(trace: Trace,  # from `trace_forward`
         return [(row.name.split(".")[-1], row.shape, row.calls) for row in rows.itertuples()]
     groups = [list(group) for _, group in groupby(parts, key=looks)]
     return [(_title([part for part, _ in group]), group[0][1]) for group in groups]
-
-# %% ../nbs/09_anatomy.ipynb #step-times
-@dataclass(repr=False)
-class StepTimes(_Measured):
-    "Where the time of one training step goes"
-    name: str            # the model's class
-    table: pd.DataFrame  # phase, kind, milliseconds, share, in the order of work
-    shape: tuple         # of the batch
-    device: str          # cpu or cuda
-    steps: int           # how many were measured; the fastest is this
-
-    @property
-    def whole(self) -> float: return self.table.milliseconds.sum()
-    @property
-    def summary(self) -> str:
-        return (f"{self.name}, a batch of shape {self.shape} on {self.device}: "
-                f"{self.whole:.1f} ms, the fastest of {self.steps} steps")
-
-# %% ../nbs/09_anatomy.ipynb #timed-step
-def timed_step(model: nn.Module,                  # a model of transformers, in training mode
-               batch: Mapping[str, Tensor],       # with labels
-               optimizer: torch.optim.Optimizer,  # takes a step
-              ) -> pd.DataFrame:                  # phase, kind, milliseconds, in the order of work
-    "Take one training step and read the clock at every block"
-    device = next(model.parameters()).device
-    readings = []
-    def read(phase, kind):
-        if device.type == "cuda": torch.cuda.synchronize(device)  # Python runs ahead of a GPU
-        readings.append((phase, kind, 1000 * time.perf_counter()))
-    def note(block, output):
-        read("forward", block.kind)
-        if output is not None and output.requires_grad:
-            output.register_hook(lambda gradient: read("backward", block.kind))
-    read("start", "other")
-    with hooked(model, note): loss = getattr(run_batch(model, batch), "loss", None)
-    if loss is None:
-        raise ColaError(f"{type(model).__name__} returns no loss; "
-                        "measure a model of transformers, e.g. load_model('minilm')")
-    read("forward", readings[-1][1])  # the loss counts to the last block, the head
-    loss.backward()
-    read("backward", "")
-    optimizer.step()
-    optimizer.zero_grad()
-    read("optimizer", "optimizer")
-    table = pd.DataFrame(readings, columns=["phase", "kind", "end"])
-    table["kind"] = table.kind.mask(table.phase == "backward", table.kind.shift())
-    table["milliseconds"] = table.end.diff()
-    grouped = table[1:].groupby(["phase", "kind"], sort=False)
-    return grouped.milliseconds.sum().reset_index()
-
-# %% ../nbs/09_anatomy.ipynb #measure-step
-def measure_step(model: nn.Module,             # weights, gradients, random state stay as they are
-                 batch: Mapping[str, Tensor],  # with labels, from `make_batches`
-                 steps: int = 5,               # how many to measure, after one to warm up
-                ) -> StepTimes:                # `ColaError` without labels or parameters to train
-    "Measure where the time of one training step goes"
-    if not isinstance(batch, Mapping) or batch.get("labels") is None:
-        raise ColaError("the batch has no labels, so there is no loss; "
-                        "write make_batches(examples, sampler, labels)")
-    if steps < 1: raise ColaError(f"steps is {steps}; it must be at least 1")
-    trained = [values for values in model.parameters() if values.requires_grad]
-    if not trained:
-        raise ColaError("every parameter is frozen, there is no step to measure; "
-                        "set requires_grad for some")
-    device = trained[0].device
-    was_training = model.training
-    gradients = [(values, values.grad) for values in model.parameters()]
-    optimizer = torch.optim.AdamW(trained, lr=0., weight_decay=0.)
-    try:
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            model.train()
-            optimizer.zero_grad()
-            tables = [timed_step(model, batch, optimizer) for _ in range(steps + 1)]
-    finally:
-        model.train(was_training)
-        for values, gradient in gradients: values.grad = gradient
-    fastest = min(tables[1:], key=lambda table: table.milliseconds.sum())
-    fastest["share"] = fastest.milliseconds / fastest.milliseconds.sum()
-    return StepTimes(type(model).__name__, fastest, _shape(batch), device.type, steps)

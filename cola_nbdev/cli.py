@@ -133,8 +133,10 @@ def cola_evaluate(
     mixed_precision: str = "no",  # no, bf16 (turns a few verdicts); auto: where that is faster
 ) -> None:
     "Score a saved model on a corpus, with intervals"
+    from cola_nbdev.comparison import metrics_of
     from cola_nbdev.data import occurs_in
     from cola_nbdev.evaluation import Report, write_predictions
+    from cola_nbdev.model import model_folder
     from cola_nbdev.packing import predict_splits
     from cola_nbdev.prediction import Judge, check_output, known_of, versions
     if out: check_output(out, None)
@@ -145,7 +147,11 @@ def cola_evaluate(
                                  progress=True)
     if "train" in corpus.splits and "train" not in splits:
         predictions["in_train"] = occurs_in(predictions.sentence, corpus.splits["train"].sentence)
-    facts = {"corpus": corpus.name, "fingerprint": corpus.fingerprint, "model": model,
+    trained = metrics_of(Path(model_folder(model)).parent)  # by which seeds are known as such
+    trained["trained_on"] = trained.get("fingerprint")
+    facts = {**{name: trained[name] for name in ("config", "base", "taught", "trained_on")
+                if trained.get(name)},
+             "corpus": corpus.name, "fingerprint": corpus.fingerprint, "model": model,
              "mixed_precision": judge.mixed_precision, "versions": versions(),
              **known_of(splits, corpus.names, judge.tokenizer, judge.max_length)}
     report = Report(predictions, facts, corpus.together)
@@ -382,8 +388,7 @@ def cola_pairs(
 ) -> None:
     "How often is the better sentence of a minimal pair preferred?"
     from cola_nbdev.pairs import evaluate_pairs, load_pairs
-    from cola_nbdev.prediction import Judge
-    judge = Judge(model, positive=positive).to_gpu()
+    judge = _of_acceptability(model, positive).to_gpu()
     table = evaluate_pairs(judge, load_pairs(pairs), progress=True)
     _say("\n".join([table.round(3).to_string(), *table.attrs["lost"]]))
 
@@ -394,9 +399,16 @@ def cola_glue(
     positive: str | None = None,  # of a foreign model: which of its labels counts as 1
 ) -> None:
     "Write the file with verdicts on GLUE's test sentences"
-    from cola_nbdev.prediction import Judge
     from cola_nbdev.scoring import glue_submission
-    _say(f"written: {glue_submission(Judge(model, positive=positive), test, out)}")
+    _say(f"written: {glue_submission(_of_acceptability(model, positive), test, out)}")
+
+def _of_acceptability(model, positive):
+    "A judge whose 1 is the better sentence"
+    from cola_nbdev.prediction import Judge
+    judge = Judge(model, positive=positive)
+    if positive is None:
+        judge.check_names(advice=f"say which one is good, as in --positive {judge.names[0]}")
+    return judge
 
 def cola_controls(
     source: OmitArgPrefixes[Source],  # the sentences
@@ -495,9 +507,10 @@ def _process_number():
 def _later(command):
     "The command with the arguments that tyro found, to be called afterwards"
     def ready(*args, **options):
-        out = options.get("out")
-        if isinstance(out, Path) and re.match(r"[\w+.-]{2,}:/", str(out)):
-            raise ColaError(f"{without_password(out)} is an address; give a path on this machine")
+        for out in options.values():
+            if isinstance(out, Path) and re.match(r"[\w+.-]{2,}:/", str(out)):
+                raise ColaError(f"{without_password(out)} is an address; give a path on this "
+                                "machine")
         return functools.partial(command, *args, **options)
 
     return functools.wraps(with_help(command))(ready)

@@ -92,15 +92,17 @@ def _prediction_files(path):
 def _run_of(file, facts):
     run = read_predictions(file)
     names = (name for name in facts.get("splits", {}) if name not in set(run.split))
+    learned_elsewhere = facts.get("trained_on") not in (None, facts.get("fingerprint"))
     run.attrs |= {"together": next(names, "all_dev"), "config": facts.get("config") or {},
-                  "corpus": facts.get("corpus", "demo")}
+                  "corpus": "…" if learned_elsewhere else facts.get("corpus", "demo")}
     return run
 
 def _check_recipes(path, files, facts):
     for file, known in zip(files, facts, strict=True):
-        if known: continue
-        raise ColaError(f"{file.parent} has no metrics.json that says its recipe; move it away")
-    learned = ("fingerprint", "base", "taught", "names")
+        if known.get("config"): continue
+        raise ColaError(f"{file.parent} has no metrics.json that says its recipe, so it may be of "
+                        "another one; move it away, or compare such runs one by one")
+    learned = ("fingerprint", "trained_on", "base", "taught", "names")
     recipes = [{name: known.get(name) for name in learned}
                | {name: value for name, value in (known.get("config") or {}).items()
                   if name not in (*SEEDS, *CHECKPOINT_SETTINGS)} for known in facts]
@@ -154,7 +156,7 @@ def draw_mcc_of_seeds(labels: ArrayLike,     # true labels, 0 or 1, shape (n,)
     predicted = np.atleast_2d(predicted)
     drawn = draw_mcc(labels, predicted, draws, seed)
     if len(predicted) == 1: return drawn[:, 0]
-    return _add_seeds([(mcc_of_runs(labels, predicted), drawn)], seed)
+    return _add_seeds([(mcc_of_runs(labels, predicted), drawn)], seed).clip(-1, 1)
 
 # %% ../nbs/17_comparison.ipynb #mcc-of-seeds
 def mcc_of_seeds(labels: ArrayLike,     # true labels, 0 or 1, shape (n,)
@@ -185,7 +187,7 @@ def paired_draws(labels: ArrayLike,    # true labels, 0 or 1, shape (n,)
     if paired:
         sets = [(scores[count:] - scores[:count], drawn[:, count:] - drawn[:, :count])]
     else: sets = [(scores[count:], drawn[:, count:]), (-scores[:count], -drawn[:, :count])]
-    return _add_seeds(sets, seed)
+    return _add_seeds(sets, seed).clip(-2, 2)
 
 def p_of_draws(draws: ArrayLike,  # of a difference
               ) -> float:         # how often chance gives one as large, in either direction
@@ -278,9 +280,11 @@ def _note(both, names, paired):
     counts = " and ".join(f"{len(runs)} of {name}" for runs, name in zip(both, names, strict=True))
     kind = "paired seeds" if paired else "seeds"
     if not single: return f"interval and p: for these recipes, from {kind} ({counts})"
-    commands = [seeds_command(run, f"{name}-seeds") for run, name in single]
+    commands = [seeds_command(run, f"{name}-seeds") for run, name in single
+                if run.attrs.get("config")]
+    advice = f" For the recipes, train several: {'; '.join(commands)}" if commands else ""
     return ("interval and p: for these trained models only; one run says nothing about other "
-            f"seeds of its recipe. For the recipes, train several: {'; '.join(commands)}")
+            f"seeds of its recipe.{advice}")
 
 def _check_pairs(first, second, names):
     if [*map(_seeds_of, first)] != [*map(_seeds_of, second)]:

@@ -28,6 +28,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from . import __version__
 from cola_nbdev.basics import (
     ColaError,
     check_written,
@@ -155,7 +156,8 @@ def same_recipe(corpus: Corpus,  # as for `run_seeds`
     "Let only runs of one recipe into a folder, whoever starts them"
     recipe = {name: value for name, value in asdict(config).items()
               if name not in (_setting(what), *CHECKPOINT_SETTINGS)}
-    recipe |= {"corpus": corpus.fingerprint, "base": model_identity(config.model), "varies": what}
+    recipe |= {"corpus": corpus.fingerprint, "base": model_identity(config.model), "varies": what,
+               "version of cola_nbdev": __version__}
     path, known = out/"recipe.json", None
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -50,6 +50,7 @@ from cola_nbdev.basics import (
 )
 from .checkpoints import Stopped, checkpoints, commit, one_writer
 from cola_nbdev.model import (
+    NAMED,
     check_fit,
     load_model,
     match_tokenizer,
@@ -188,15 +189,19 @@ class Judge(Classifier):
         labels = self.model.config.id2label
         return labels[0], labels[1]
 
-    def check_names(self, names: tuple[str, str]):  # of a corpus: what its 0 and 1 are called
-        "Refuse a corpus whose labels are other ones, or the other way round"
-        ours, theirs = ([name.lower() for name in both] for both in (self.names, names))
+    def check_names(self, names: tuple = (LABELS[0], LABELS[1]), # what 0 and 1 are called elsewhere
+                    advice: str = "name its labels as the model does", # ends the error
+                   ):
+        "Refuse what has other labels, or the other way round"
+        ours, theirs, plain = ([name.lower() for name in both]
+                               for both in (self.names, names, LABELS.values()))
         if ours == theirs[::-1]:
             raise ColaError(f"the corpus counts {names[1]} as 1, and the model {self.names[1]}; "
                             f"add --positive {self.names[1]}")
-        if ours != theirs and list(LABELS.values()) not in (ours, theirs):
-            raise ColaError(f"the model tells {self.names[0]} from {self.names[1]}, the corpus "
-                            f"{names[0]} from {names[1]}; name its labels as the model does")
+        is_same = ours == theirs or theirs == plain and tuple(ours) in NAMED
+        if ours != plain and not is_same:  # who has words of their own has said which one is 1
+            raise ColaError(f"the model tells {self.names[0]} from {self.names[1]}, and not "
+                            f"{names[0]} from {names[1]}; {advice}")
 
     def to_gpu(self):
         "Itself, on the GPU if CUDA has one"
@@ -397,7 +402,8 @@ RUN_FILES = (  # all that may be in a run
     r"model\.safetensors\.index)\.json|/model(-\d{5}-of-\d{5})?\.safetensors|/README\.md|"
     r"/(vocab|merges)\.txt|/(spiece|spm|tokenizer|sentencepiece\.bpe)\.model|/chat_template\.jinja|"
     r"/onnx(/model(_int8)?\.onnx|/cola_nbdev\.json)?)?|"
-    r"checkpoints(/\.cola-staging-.*|/step-\d{8,}(/\w+\.(safetensors|json))?)?")
+    r"checkpoints(/\.cola-staging-.*|/step-\d{8,}(/\w+\.(safetensors|json))?)?|"
+    r"(.*/)?\.[^/]+\.[0-9a-f]{8}\.new")  # the last: half written
 
 def _may_replace(work, out):
     "Is there the run that --overwrite was said of?"
@@ -428,11 +434,11 @@ def _remove(folder):
     folder.rmdir()
 
 # %% ../nbs/18_prediction.ipynb #check-output
-def _check_replaceable(out):
+def _check_replaceable(out, needed=("metrics.json", "model")):
     names = sorted(path.relative_to(out).as_posix() for path in out.rglob("*"))
-    problems = [f"it has no {name}" for name in ("metrics.json", "model") if name not in names]
+    problems = [f"it has no {name}" for name in needed if name not in names]
     problems += [f"it also holds {name}" for name in names if not re.fullmatch(RUN_FILES, name)]
-    if not (problems or read_metrics(out).get("config")):
+    if needed and not (problems or read_metrics(out).get("config")):
         problems = ["its metrics.json is of something else"]
     if problems:
         raise ColaError(f"{out} is not the folder of a run ({problems[0]}) and will not be "
@@ -456,6 +462,7 @@ def check_output(out: str | Path,         # the folder of a run
     if checkpoints(work/"checkpoints") and not (resume or overwrite):
         raise ColaError(f"{work} holds an unfinished run; add --resume to continue it, "
                         "or --overwrite to start over")
+    if work.is_dir() and not resume: _check_replaceable(work, ())
     is_free = not out.exists() or (out.is_dir() and not any(out.iterdir()))
     if is_free or (resume and _is_finished(out)): return out
     if not overwrite: raise ColaError(f"{out} exists already; choose another --out{advice}")

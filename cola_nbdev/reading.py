@@ -21,7 +21,7 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
-from itertools import chain, islice
+from itertools import chain, dropwhile, islice
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -71,7 +71,8 @@ def format_of(path: str | Path,           # a file, or - for a pipe
     if format and format not in PIPED:
         raise ColaError(f"the format {format!r} is not known; choose from {', '.join(PIPED)}")
     if str(path) == "-": return format or "text"
-    if found := _named_format(path, format): return found
+    found = _named_format(path, format)
+    if found: return format or found if found == "text" else found
     raise ColaError(f"{path}: its name does not say what it is; let it end in "
                     f"{', '.join(FORMATS)}, or say it with --format")
 
@@ -102,13 +103,24 @@ def _unpacked(file, name) -> Any:
             file.seek(0)  # a workbook of Excel
     return file
 
+def _start_of(file):
+    "Its encoding, and the text that it begins with"
+    head = _peek(file, 2**13)
+    utf16 = head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    encoding = "utf-16" if utf16 else "utf-8-sig"
+    return encoding, head.decode(encoding, "ignore")
+
+def _refuse_table(file, name):
+    "The rows of a table are no sentences"
+    cells = [line.split("\t") for line in _start_of(file)[1].splitlines()[:20]]
+    names = {*map(_plain, chain(*cells[:1]))}
+    if len({*map(len, cells[:-1])}) < 2 < len(names) + 1 and names & {*TEXT[0]}:
+        raise ColaError(f"{name} is a table ({', '.join(cells[0])}); add --format tsv")
+
 def _text_lines(file, name):
     "The lines of a file, with their ends; bytes that can't be decoded become surrogates"
     with _damaged(name):
-        head = _peek(file, 2**13)
-        utf16 = head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-        encoding = "utf-16" if utf16 else "utf-8-sig"
-        start = head.decode(encoding, "ignore")
+        encoding, start = _start_of(file)
         end = "\r" if "\n" not in start and "\r" in start[:-1] else "\n"  # of an old Mac
         text = io.TextIOWrapper(file, encoding, "surrogateescape", end)
         try:
@@ -124,8 +136,9 @@ def _text_lines(file, name):
 
 def _bare(line): return line.removesuffix("\n").removesuffix("\r")
 
-def _text_fault(text):
+def _text_fault(text, is_line=False):
     "What is wrong with the characters, if anything is"
+    if is_line and "\r" in _bare(text): return "lines end in two ways; save the file anew"
     if "\0" in text: return "a NUL byte; is this a text file in UTF-8?"
     if bad := re.search("[\ud800-\udfff]", text):
         return f"byte 0x{ord(bad[0]) & 0xff:02x} is not UTF-8; save the file as UTF-8"
@@ -230,9 +243,12 @@ def _is_header(first, rows, wanted):
     if names & _KNOWN: return None if ends else True
     if any(re.fullmatch(_NUMBER, name) for name in first): return False
     if labels: return True
+    if any(name and not re.search(r"\d", name) and len(values) > 1 and
+           all(re.search(r"\d", value) for value in values)  # Timestamp over dates
+           for name, values in zip(first, columns, strict=False)): return True
     most = max(len(name.split()) for name in first)
     if ends or most > 3: return False
-    return True if most == 1 and any(map(_is_text, columns)) else None
+    return True if most == 1 < len(first) and any(map(_is_text, columns)) else None
 
 def _by_content(rows):
     "Names for columns that have none: sentence, label, column_3"
@@ -253,7 +269,8 @@ def _name_columns(rows, wanted, where, by_r=False):
     header = _is_header(first, rest, wanted)
     if header is None:
         raise ColaError(f"{where}: names of columns, or a row? It says {', '.join(first)!r:.80}; "
-                        "write the names above it, for example sentence and label")
+                        "write the names above it, for example sentence and label, or choose one "
+                        "(--column, --text)")
     if not header: return _by_content(rows), False
     is_numbered = [row[:1] for row in rest] == [[str(number + 1)] for number in range(len(rest))]
     if by_r and is_numbered and {*map(len, rest)} == {len(first) + 1}: first = ["row", *first]
@@ -445,13 +462,25 @@ def _excel_rows(file, name, wanted):
          in_one_line(f"{name}: Excel needs openpyxl", advice, ImportError):
         tables = pd.read_excel(file, sheet_name=None, header=None, dtype=str, na_filter=False,
                                engine="openpyxl")
+        from openpyxl import load_workbook
+        from openpyxl.utils.escape import unescape  # of _x000D_
+        formulas = [(sheet.title, cell) for sheet in load_workbook(file, read_only=True).worksheets
+                    for row in sheet for cell in row if cell.data_type == "f"]
+        values: Any = formulas and load_workbook(file, data_only=True)
     sheets = {}
+    for title, cell in formulas:
+        value = values[title][cell.coordinate]
+        if value.value is None and value.data_type != "str":  # of Excel's, "" is one, too
+            raise ColaError(f"{name} cell {cell.coordinate}: a formula without its value; open the "
+                            "file in Excel and save it, or write a ' before the =")
     for title, table in tables.items():
         if table.isna().any(axis=None):
             row = table.index[table.isna().any(axis=1)][0] + 1
             raise ColaError(f"{name} row {row}: a cell holds an error, such as #N/A; correct it")
-        rows = enumerate(table.to_numpy().tolist(), 1)
-        if rows := [(line, row) for line, row in rows if any(row)]: sheets[title] = rows
+        rows = enumerate(table.map(unescape).to_numpy().tolist(), 1)
+        rows = dropwhile(lambda each: not any(each[1]), rows)
+        rows = [each for each in rows if any(each[1]) or len(each[1]) == 1]
+        if rows: sheets[title] = rows
     if len(sheets) > 1:
         raise ColaError(f"{name} has {len(sheets)} sheets ({', '.join(sheets)}); save the one you "
                         "mean as CSV")
@@ -535,9 +564,10 @@ def read_rows(file: BinaryIO,                 # open for reading
         columns = None
     else:
         lines, unit = _text_lines(file, name), "line"
-        rows = ((line, _text_fault(text) or {"sentence": _bare(text)})
+        rows = ((line, _text_fault(text, True) or {"sentence": _bare(text)})
                 for line, text in enumerate(lines, 1))
-        if format != "text":
+        if format == "text": _refuse_table(file, name)
+        else:
             most = 20_000 if file.seekable() else 1000
             columns, rows, header, quotes = _table_rows(lines, format, name, names, most)
     return columns, Rows(rows, name, aside, unit, header, quotes)
@@ -816,7 +846,8 @@ def read_sentences(path: str | Path,             # a file in any of the formats
     "Read a file of labeled sentences"
     path, columns, names = Path(path), columns or {}, (LABELS[0], LABELS[1])
     table = read_table(path, filter(None, columns.values()))
-    if [*table] == COLUMNS[:4] and not columns and positive is None:
+    is_plain = [*table] == COLUMNS[:4] and {*map(_key, table.label)} <= {"0", "1"}
+    if is_plain and not columns and positive is None:
         return Taken(_of_cola(table, path.name), names, "CoLA's four columns")
     sides = pair_columns(table)
     if sides and not columns and not {*TEXT[0]} & {*map(_plain, table)}:

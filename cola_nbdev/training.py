@@ -26,6 +26,7 @@ from sklearn.metrics import matthews_corrcoef
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from . import __version__
 from cola_nbdev.basics import (
     LABELS,
     ColaError,
@@ -383,7 +384,8 @@ def settings_of(sentences: pd.DataFrame,  # to train on
                ) -> dict:                 # name → value
     "Everything that decides how a run goes: it resumes only if this is the same"
     known = learning_settings(config) | {"sentences": fingerprint({"train": sentences}),
-                                         "base": model_identity(config.model)}
+                                         "base": model_identity(config.model),
+                                         "version of cola_nbdev": __version__}
     return known if taught is None else known | {"taught": lesson_identity(taught)}
 
 # %% ../nbs/14_training.ipynb #checkpoint-folder

@@ -46,7 +46,7 @@ from cola_nbdev.evaluation import read_predictions, write_predictions
 from cola_nbdev.experiments import run_seeds, same_recipe
 from cola_nbdev.model import load_model
 from cola_nbdev.prediction import Judge, fine_tune
-from cola_nbdev.reading import check_columns, check_sentences, read_sentences
+from cola_nbdev.reading import check_columns, check_sentences, read_sentences, read_table
 from cola_nbdev.scoring import score_file, sentence_column, work_folder
 from cola_nbdev.settings import Config, with_recipe
 from cola_nbdev.tokenization import find_model, model_identity
@@ -1305,7 +1305,7 @@ def test_labels_that_have_nothing_to_do_with_the_models(cola, copied, tmp_path):
     changed(copied/"config.json", id2label={0: "good", 1: "bad"}, positive_label="bad")
     rows = "".join(f"He left {number}.,{('ham', 'spam')[number % 2]}\n" for number in range(20))
     (tmp_path/"a.csv").write_text(f"sentence,label\n{rows}")
-    refused(cola("evaluate", copied, "--data", "a.csv"), "the corpus ham from spam")
+    refused(cola("evaluate", copied, "--data", "a.csv"), "and not ham from spam")
 
 def test_a_report_is_not_written_over_what_came_meanwhile(cola, model, tmp_path, monkeypatch):
     from cola_nbdev import packing
@@ -2124,3 +2124,171 @@ def test_a_vocabulary_that_was_cut_judges_nothing(copied):
                                    if id < len(vocabulary) / 2}
     (copied/"tokenizer.json").write_text(json.dumps(tokenizer))
     with pytest.raises(ColaError, match="is its file complete"): Judge(copied)
+
+# What a seventh attack found
+
+def workbook(path, cell):
+    "A workbook whose B2 is written so in XML"
+    from openpyxl import Workbook
+    book = Workbook()
+    for row in ("sentence", "id"), ("He left.", "=A1"), ("She left.", "7"): book.active.append(row)
+    book.save(path)
+    with zipfile.ZipFile(path) as packed:
+        parts = {name: packed.read(name) for name in packed.namelist()}
+    sheet = "xl/worksheets/sheet1.xml"
+    parts[sheet] = re.sub(rb'<c r="B2".*?</c>', cell.encode(), parts[sheet])
+    with zipfile.ZipFile(path, "w") as packed:
+        for name, content in parts.items(): packed.writestr(name, content)
+    return path
+
+@needs("openpyxl")
+@pytest.mark.parametrize("cell, value", [
+    ('<c r="B2"><f>A1</f><v></v></c>', None), ('<c r="B2"><f>A1</f></c>', None),
+    ('<c r="B2"><f>1+1</f><v>2</v></c>', "2"),
+    ('<c r="B2" t="str"><f>IF(1,"","")</f><v></v></c>', "")])
+def test_a_formula_without_a_value(tmp_path, cell, value):
+    path = workbook(tmp_path/"a.xlsx", cell)
+    if value is None:
+        with pytest.raises(ColaError, match="a.xlsx cell B2: a formula without its value"):
+            read_table(path)
+    else: assert read_table(path).id.tolist() == [value, "7"]
+
+@needs("openpyxl")
+def test_a_sentence_that_pandas_writes_as_a_formula(cola, model, tmp_path):
+    sentences = pd.DataFrame({"sentence": ["He left.", "=( she left.", "They left."]})
+    sentences.to_excel(tmp_path/"a.xlsx", index=False)
+    refused(cola("score", model, "a.xlsx", "b.csv"), "a.xlsx cell A3: a formula without its value")
+
+@needs("openpyxl")
+def test_what_excel_writes_for_a_line_end_and_for_nothing(cola, model, tmp_path):
+    wild = pd.DataFrame({"sentence": ["A b._x000D_\nC d.", "", " ", "E f."]})
+    wild.to_excel(tmp_path/"a.xlsx", index=False)
+    assert read_table(tmp_path/"a.xlsx").sentence.tolist() == ["A b.\r\nC d.", "", " ", "E f."]
+    assert cola("score", model, "a.xlsx", "b.jsonl")[2] == 0
+    assert len((tmp_path/"b.jsonl").read_text().splitlines()) == 4
+
+def test_a_model_of_mistakes_says_nothing_about_what_is_good(cola, copied, tmp_path):
+    edit(copied/"config.json", id2label={"0": "fine", "1": "faulty"},
+         label2id={"fine": 0, "faulty": 1}, positive_label="faulty")
+    (tmp_path/"p.csv").write_text("sentence_good,sentence_bad\nHe left.,Him left.\n")
+    (tmp_path/"t.tsv").write_text("index\tsentence\n0\tHe left.\n")
+    (tmp_path/"d.csv").write_text("sentence,label\nHe left.,1\nHim left.,0\n")
+    (tmp_path/"own.csv").write_text("sentence,label\nHe left.,fine\nHim left.,faulty\n")
+    for command in (("pairs", copied, "p.csv"), ("glue", copied, "t.tsv")):
+        refused(cola(*command), "say which one is good, as in --positive fine")
+        assert cola(*command, "--positive", "fine")[2] == 0
+    refused(cola("evaluate", copied, "--data", "d.csv"), "name its labels as the model does")
+    for positive in ("fine", "faulty"):
+        said = cola("evaluate", copied, "--data", "own.csv", "--positive", positive)
+        assert said[2] == 0 and f"judged_{positive}" in said[0]
+
+def test_evaluations_are_seeds_only_if_their_models_are(finished, cola, tmp_path):
+    other = tmp_path/"other"
+    fine_tune(small(), dataclasses.replace(TINY, seed=7), other, progress=False)
+    small().export(tmp_path/"data")
+    def evaluate(run, out):
+        done = cola("evaluate", run, "--data", "data", "--split", "dev", "--out", out)
+        assert done[2] == 0, done
+    for name in ("seeds", "recipes", "twice", "strangers"): (tmp_path/name).mkdir()
+    evaluate(finished, "seeds/a")
+    evaluate(other, "seeds/b")
+    runs = load_predictions(tmp_path/"seeds")
+    assert [run.attrs["config"]["seed"] for run in runs] == [42, 7]
+    shutil.copytree(tmp_path/"seeds/a", tmp_path/"twice/a")
+    shutil.copytree(tmp_path/"seeds/a", tmp_path/"twice/b")
+    with pytest.raises(ColaError, match="have the same seed, so they are one run"):
+        load_predictions(tmp_path/"twice")
+    fine_tune(small(), dataclasses.replace(TINY, seed=7, epochs=2), tmp_path/"long", progress=False)
+    shutil.copytree(tmp_path/"seeds/a", tmp_path/"recipes/a")
+    evaluate(tmp_path/"long", "recipes/b")
+    with pytest.raises(ColaError, match="different recipes .they differ in epochs"):
+        load_predictions(tmp_path/"recipes")
+    for name, run in (("a", finished), ("b", other)):  # as if from the Hub: nobody knows how made
+        shutil.copytree(run/"model", tmp_path/f"hub-{name}")
+        evaluate(tmp_path/f"hub-{name}", f"strangers/{name}")
+    with pytest.raises(ColaError, match="says its recipe"): load_predictions(tmp_path/"strangers")
+    alone = [load_predictions(tmp_path/"strangers"/name) for name in "ab"]
+    assert "cola seeds" not in compare(*alone, draws=200).note
+    small(seed=3).export(tmp_path/"elsewhere")
+    done = cola("evaluate", finished, "--data", "elsewhere", "--split", "dev", "--out", "e")
+    assert done[2] == 0, done
+    note = compare(load_predictions(tmp_path/"e"), load_predictions(tmp_path/"e"), draws=200).note
+    assert "cola seeds --data … --model tiny" in note  # what it learned from has another name
+
+def test_no_run_is_of_two_versions(tmp_path, monkeypatch):
+    from cola_nbdev import experiments, training
+    config = Config(model="tiny", epochs=2, checkpoint_minutes=0)
+    def train(): return training.train(small().train, config, tmp_path/"kept", True, False)
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "check_state", stop_after(training.check_state, 2))
+        with pytest.raises(KeyboardInterrupt): train()
+    same_recipe(small(), config, tmp_path/"seeds")
+    for module in (training, experiments): monkeypatch.setattr(module, "__version__", "9.9")
+    with pytest.raises(ColaError, match="belongs to another run: version of cola_nbdev"): train()
+    with pytest.raises(ColaError, match="runs of another recipe: version of cola_nbdev"):
+        same_recipe(small(), config, tmp_path/"seeds")
+
+def test_files_of_yours_in_an_unfinished_run_stay(tmp_path, monkeypatch):
+    def train(**options): return fine_tune(small(), TINY, tmp_path/"run", progress=False, **options)
+    with monkeypatch.context() as patch:
+        patch.setattr(prediction, "write_results", lambda *_, **__: (_ for _ in ()).throw(
+            KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt): train()
+    work = tmp_path/"run.unfinished"
+    (work/"thesis").mkdir()
+    (work/"thesis"/"notes.txt").write_text("mine")
+    with unchanged(tmp_path), pytest.raises(ColaError, match="also holds thesis"):
+        train(overwrite=True)
+    shutil.rmtree(work/"thesis")
+    (work/".metrics.json.0123abcd.new").touch()  # what a power cut leaves of ours
+    train(overwrite=True)
+    assert not work.exists()
+
+@pytest.mark.parametrize("address", ["s3://AK:se/cret@bucket/x", "postgresql://bob:secret@host/x"])
+def test_a_corpus_is_not_exported_to_an_address(cola, tmp_path, address):
+    done = cola("data", "demo", "--export", address)
+    refused(done, "is an address; give a path on this machine")
+    assert "cret" not in done[1] and not list(tmp_path.glob("*:"))
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_a_table_is_not_judged_by_the_line(cola, model, tmp_path, encoding):
+    rows = "id\tsentence\tlabel\r\n1\tHe left.\t1\r\n2\tHim left.\t0\r\n"
+    (tmp_path/"a.txt").write_text(rows, encoding=encoding, newline="")
+    refused(cola("score", model, "a.txt", "b.csv"), "a.txt is a table (id, sentence, label); add")
+    assert cola("score", model, "a.txt", "b.csv", "--format", "tsv")[2] == 0
+    assert pd.read_csv(tmp_path/"b.csv").sentence.tolist() == ["He left.", "Him left."]
+    (tmp_path/"c.txt").write_text("Tab\there.\nThe sentence\tis split.\n", encoding=encoding)
+    assert cola("score", model, "c.txt", "d.csv")[2] == 0
+
+def test_lines_of_text_that_end_in_two_ways(cola, model, tmp_path):
+    (tmp_path/"a.txt").write_bytes(b"He left.\nShe left.\rThey left.\n")
+    done = cola("score", model, "a.txt", "b.csv")
+    assert "line 2: lines end in two ways" in done[0] + done[1]
+
+@pytest.mark.parametrize("question", ["Please write a sentence of English", "What do you say?"])
+def test_the_questions_of_a_survey_are_names(cola, model, tmp_path, question):
+    rows = [f"2024-01-0{day},The cat sat.\n" for day in range(1, 5)]
+    (tmp_path/"a.csv").write_text(f"Timestamp,{question}\n{''.join(rows)}")
+    refused(cola("score", model, "a.csv", "b.csv"), "choose with --column")
+    assert cola("score", model, "a.csv", "b.csv", "--column", question)[2] == 0
+    assert list(pd.read_csv(tmp_path/"b.csv"))[:2] == ["Timestamp", question]
+
+def test_one_word_above_a_column_of_text_is_asked_about(cola, model, tmp_path):
+    (tmp_path/"a.csv").write_text("ok\nsee you at the station\nwhere are you going now\n")
+    refused(cola("score", model, "a.csv", "b.csv"), "names of columns, or a row?")
+    assert cola("score", model, "a.csv", "b.csv", "--column", "ok")[2] == 0
+
+def test_intervals_lie_where_scores_do():
+    from cola_nbdev.comparison import draw_mcc_of_seeds, paired_draws
+    labels = [0, 1] * 30
+    good, bad = labels, [1 - label for label in labels]
+    assert np.abs(draw_mcc_of_seeds(labels, [good, bad])).max() <= 1
+    for paired in (False, True):
+        drawn = paired_draws(labels, [good, bad], [bad, good], paired=paired)
+        assert np.abs(drawn).max() <= 2
+
+def test_names_of_labels_under_colas_columns(tmp_path):
+    rows = [f"a\t{label}\t\tMessage {number} here.\n" for number, label in
+            enumerate(["ham", "spam"] * 5)]
+    (tmp_path/"a.tsv").write_text("sentence_source\tlabel\tlabel_notes\tsentence\n" + "".join(rows))
+    assert read_sentences(tmp_path/"a.tsv").names == ("ham", "spam")

@@ -212,5 +212,5 @@ def test_a_real_process_prints_no_traceback(tmp_path):
     assert done.returncode == 2
     assert done.stderr == ("cola: file.tsv line 1: names of columns, or a row? It says "
                            "'one field'; write the names above it, for example sentence and "
-                           "label\n")
+                           "label, or choose one (--column, --text)\n")
     assert done.stdout == ""

@@ -130,13 +130,11 @@ def test_its_tokens_are_shown(judge):
     shown = tokenization.show_tokens(SENTENCE, judge.tokenizer)
     assert "cabinet" in shown._repr_html_()
 
-def test_its_shapes_and_its_step_are_shown(judge):
+def test_its_shapes_are_shown(judge):
     encoded = tokenization.encode([SENTENCE, OTHER], judge.tokenizer)
     batch = next(iter(tokenization.make_batches(encoded, [[0, 1]], [1, 0])))
     trace = anatomy.trace_forward(judge.model, batch)
     assert {"embeddings", "layer 1", "layer 2", "head"} <= set(trace.table.part)
-    times = anatomy.measure_step(judge.model, batch, steps=1)
-    assert {"attention", "feed-forward", "optimizer"} <= set(times.table.kind)
 
 def test_its_verdict_is_divided_among_words(judge):
     assert attribution.what_if(judge, SENTENCE).table.word.nunique() == 7

@@ -499,7 +499,7 @@ NO_COMMA = [sentence for sentence in JUST if "," not in sentence]
     ("a.txt", LONE, None, NO_COMMA),
     ("a.txt.gz", gzip.compress(LONE.encode()), None, NO_COMMA),
     ("header.csv", "sentence\n" + LONE, None, NO_COMMA),
-    ("satz.csv", "Satz\n" + LONE, None, NO_COMMA),
+    ("satz.csv", "Satz\n" + LONE, "Satz", NO_COMMA),
     ("no_header.csv", LONE.replace(";", ""), None, [s.replace(";", "") for s in NO_COMMA]),
     ("semicolon.csv", "id;text\n" + "".join(f"{n};{quote(s, ';')}\n" for n, s in enumerate(JUST)),
      None, JUST),
