@@ -82,7 +82,7 @@ def is_imports(code): # those for types alone, too
 def fold_of(code, found, outputs):
     "What a cell is called that is folded: machinery, imports, and tests that show nothing"
     names = [node.name for node in ast.parse(code).body if getattr(node, "name", "_")[0] != "_"]
-    if "fold" in found: return ", ".join(names) or "code"
+    if "fold" in found: return ", ".join(names) if names and "export" in found else "code"
     if outputs: return None
     if is_imports(code): return "imports"
     is_test = re.search(r"^ *(test_\w+\(|assert )", code, re.MULTILINE)

@@ -14,10 +14,10 @@ markdown, code = nbformat.v4.new_markdown_cell, nbformat.v4.new_code_cell
 
 @pytest.fixture
 def staged(tmp_path):
-    "A function that stages a page of two cells, a title and the cell in question"
-    def stage(cell):
+    "A function that stages a page of a title and the cells in question"
+    def stage(*cells):
         path = tmp_path/"15_evaluation.ipynb"
-        cells = [markdown("# A page\n\n> What it promises."), cell]
+        cells = [markdown("# A page\n\n> What it promises."), *cells]
         nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
         return staging.stage_notebook(path, "en").cells
     return stage
@@ -28,6 +28,17 @@ def test_directives_are_not_shown(staged):
     assert page[-1].source == "plot();"
     assert page[-1].metadata["mystnb"]["image"]["alt"] == "A rising line."
     assert len(staged(code("#| hide\nx = 1"))) == 1
+
+def test_machinery_and_tests_are_folded(staged):
+    shown = [nbformat.v4.new_output("stream", text="1")]
+    cells = staged(code("#| export\n#| fold\ndef read_it(): pass"),
+                   code("#| export\ndef lesson(): assert True"), code("x = 1\ntest_eq(x, 1)"),
+                   code("with a:\n    assert x"), code("test_eq(x, 1)\nx", outputs=shown),
+                   code("#| fold\ndef helper(): pass\nhelper()", outputs=shown))[1:]
+    said = [cell.metadata.get("mystnb", {}).get("code_prompt_show") for cell in cells]
+    assert said == ["read_it", None, "Tests", None, "Code"]
+    assert cells[2].source.endswith("1)\n\nwith a:\n    assert x")  # the next one is in it
+    assert [cell.metadata.tags == ["hide-input"] for cell in cells] == [*map(bool, said)]
 
 def test_links_lead_to_pages_and_files(staged):
     text = staged(markdown("[a](03_data.ipynb#labels), [b](../tests/conftest.py), "
