@@ -162,6 +162,7 @@ class Judge(Classifier):
     "A fine-tuned model that judges sentences"
     model: Any      # of transformers, or an `OnnxModel`
     tokenizer: Any  # the one that belongs to it
+    rounded = False # by `to_precision`?
     _encoding = threading.Lock()  # a tokenizer keeps its limit inside: one at a time
 
     def __init__(self,
@@ -212,10 +213,14 @@ class Judge(Classifier):
         "Itself, with weights in bf16 if that is chosen; verdicts near one half may turn"
         if mixed_precision not in ("no", "bf16", "auto"):
             raise ColaError(f"mixed_precision is {mixed_precision}; choose from no, bf16, auto")
-        if mixed_precision == "no": return self
+        if mixed_precision == "no":
+            if not self.rounded: return self
+            raise ColaError("its weights were rounded to bf16; open the model anew")
         if self.files[1]:
             raise ColaError("an ONNX file has a precision of its own; leave mixed_precision away")
-        if mixed_precision == "bf16" or fastest_precision() == "bf16": self.model.bfloat16()
+        if mixed_precision == "bf16" or fastest_precision() == "bf16":
+            self.model.bfloat16()
+            self.rounded = True
         vars(self).pop("fingerprint", None)  # it has another one now
         return self
 
