@@ -66,12 +66,16 @@ class Source:
 
     def load(self,
              dev_fraction: float = .2,  # of a single file, to hold out; 1: all of it
+             learned: str | None = None,  # fingerprint of what a model has learned from
              title: bool = False,       # print the name and the fingerprint, too
             ):                          # a `Corpus`
         "The corpus; what was taken from its files is printed"
         from cola_nbdev.data import load_corpus
         columns = {name: column for name in ("text", "label") if (column := getattr(self, name))}
         corpus = load_corpus(self.data, dev_fraction, columns, self.positive)
+        if learned and "train" not in corpus.splits:
+            own = load_corpus(self.data, columns=columns, positive=self.positive)
+            if own.fingerprint == learned: corpus = own  # only what was held out is new to it
         if title: _say(f"corpus {corpus.name}, fingerprint {corpus.fingerprint}")
         if corpus.format: _say("\n".join([f"taken: {corpus.format}", *corpus.notes]))
         return corpus
@@ -140,14 +144,15 @@ def cola_evaluate(
     from cola_nbdev.packing import predict_splits
     from cola_nbdev.prediction import Judge, check_output, known_of, versions
     if out: check_output(out, None)
-    corpus, judge = source.load(dev_fraction=1), Judge(model, positive=_if_known(model, source))
+    trained = metrics_of(Path(model_folder(model)).parent)  # by which seeds are known as such
+    corpus = source.load(1, trained.get("fingerprint"))
+    judge = Judge(model, positive=_if_known(model, source))
     _in_precision(judge.to_gpu(), mixed_precision).check_names(corpus.names)
     splits = _chosen(corpus, split)
     predictions = predict_splits(judge.model, judge.tokenizer, splits, judge.max_length,
                                  progress=True)
     if "train" in corpus.splits and "train" not in splits:
         predictions["in_train"] = occurs_in(predictions.sentence, corpus.splits["train"].sentence)
-    trained = metrics_of(Path(model_folder(model)).parent)  # by which seeds are known as such
     trained["trained_on"] = trained.get("fingerprint")
     facts = {**{name: trained[name] for name in ("config", "base", "taught", "trained_on")
                 if trained.get(name)},
@@ -187,6 +192,7 @@ def verdicts_at_once(model: str,                # a folder, with onnx/ as `cola 
                      sentences: Sequence[str],  # to judge
                     ) -> list[dict]:  # a row each; none if that can't be
     "Judge by the ONNX file alone, before anything imports PyTorch"
+    if model in ("bert", "minilm", "mpnet", "tiny"): return []  # no folder, though there be one
     folder = Path(model)
     if not (folder/"config.json").exists(): folder = folder/"model"
     if not (file := folder/"onnx"/ONNX_FILES["fp32"]).is_file(): return []

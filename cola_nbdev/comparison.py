@@ -309,6 +309,8 @@ def compare(first: pd.DataFrame | list[pd.DataFrame],   # of one run, or of seve
                         "choose two other names")
     if paired: _check_pairs(both[0], both[1], names)
     whole = both[0][0]
+    learned = [run.in_train.astype(bool) for runs in both for run in runs if "in_train" in run]
+    if learned: whole = whole.assign(in_train=np.any(learned, axis=0))  # what any run has seen
     labels = whole.label.to_numpy()
     predicted = [np.array([run.predicted for run in runs]) for runs in both]
     parts = split_masks(whole, together or whole.attrs.get("together", "all_dev"))
@@ -390,7 +392,8 @@ def plan(difference: float,                # the smallest one that is worth seei
     for count in seeds:
         needed = np.nan
         if chance(count, 1e9) > power:
-            log: Any = brentq(lambda log, k=count: chance(k, 10 ** log) - power, 0, 9)
+            log: Any = chance(count, 1) < power and brentq(
+                lambda log, k=count: chance(k, 10 ** log) - power, 0, 9)
             needed = 10 ** log
         rows.append({"sentences": np.ceil(needed), "power on 1,043": chance(count, 1043)})
     return pd.DataFrame(rows, index=pd.Index(seeds, name="seeds"))

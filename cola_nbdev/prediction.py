@@ -112,10 +112,6 @@ class Classifier:
                       sentences: Iterable[str],  # or a single one; `ColaError` if one is
                      ) -> np.ndarray:            # empty or not text; shape (sentences, 2)
         "The probabilities of unacceptable and acceptable"
-        if isinstance(sentences, pd.DataFrame):
-            raise ColaError("a table was given where a list of sentences is expected; give one of "
-                            f"its columns ({', '.join(map(str, sentences.columns))})")
-        if isinstance(sentences, str): sentences = [sentences]
         probability, _ = self.predict_probability(sentences)
         return np.stack([1 - probability, probability], 1)
 
@@ -253,7 +249,10 @@ class Judge(Classifier):
                             done: Callable | None = None,  # called with the size of each batch
                            ) -> tuple[np.ndarray, np.ndarray]:  # both of shape (sentences,)
         "The probability of *acceptable* of each sentence, and whether it was cut"
-        sentences = list(sentences)
+        if isinstance(sentences, pd.DataFrame):
+            raise ColaError("a table was given where a list of sentences is expected; give one of "
+                            f"its columns ({', '.join(map(str, sentences.columns))})")
+        sentences = [sentences] if isinstance(sentences, str) else list(sentences)
         examples, cut = self._encode(sentences)
         for number, sentence in enumerate(sentences, 1):
             if is_blank(sentence):

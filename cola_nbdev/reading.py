@@ -202,7 +202,7 @@ WORDS = (("0", "1"), ("unacceptable", "acceptable"), ("false", "true"), ("no", "
          ("negative", "positive"), ("ham", "spam"), ("neg", "pos"), ("bad", "good"),
          ("incorrect", "correct"), ("ungrammatical", "grammatical"))  # label 0, label 1
 FAULTY = re.compile(r"(.*[ _])?(un(accept|gramm)\w+|(incorrect|invalid)\w*|bad|errors?|wrong|"
-                    r"faulty?|mistakes?|not)([ _].*)?")  # such a column counts what is wrong
+                    r"violations?|faulty?|mistakes?|not)([ _].*)?")  # counts what is wrong
 _KNOWN = {name for names in (*TEXT, *LABEL, *PAIR.values()) for name in names}
 
 def _plain(name): return str(name).strip().lower()
@@ -313,11 +313,15 @@ def is_cola(lines: Any, # of a table
 def _layout(lines, format, name, wanted, delimiter, first):
     "How a table is written, from its first lines"
     if format == "cola" or is_cola(lines):
-        return _Layout("\t", False, COLUMNS[:4], False)
+        return _Layout("\t", format != "cola" and _tab_quotes(lines), COLUMNS[:4], False)
     delimiter = delimiter or _delimiter(lines[:1000], format, name)
     is_tab = delimiter == "\t"
     quotes = not is_tab or _tab_quotes(lines)
     rows = _fields(lines, delimiter, quotes)
+    columns = [*zip(*rows[1:], strict=False)]
+    if not quotes and any(all(re.fullmatch('".+"', each) for each in column) for column in columns):
+        raise ColaError(f"{name}: quotes stand around its fields, but those within aren't doubled; "
+                        "save it as CSV")
     if format == "table" and rows and len(rows[0]) == 1:  # text, not a table
         return _Layout("\n", False, ["sentence"], False)
     if not rows: return _Layout(delimiter, quotes, ["sentence"], True)
@@ -697,7 +701,11 @@ def refuse_other_text(chosen: str,    # the column with the sentences, by its na
                       where: str,     # what an error calls the table
                       option: str,    # how to say which it is
                      ):
-    "A column called *comment* may be one on another column"
+    "A column called *comment* may be one on another column, and *sentences* a count"
+    values = [str(each).strip() for each in columns[chosen]]
+    if values and all(re.fullmatch(_NUMBER, each) for each in values):
+        raise ColaError(f"{where}: the column {chosen!r} holds numbers; say which one holds the "
+                        f"sentences, with {option}")
     known = {*chain(TEXT[0][:5], *OTHERS.values(), *LABEL), *ABOUT}
     if _plain(chosen) in known: return
     for name, values in columns.items():
@@ -759,7 +767,8 @@ def _labels(labels, told, where, positive, guessed):
         labels = labels.map(lambda label: known.get(_key(label), label))
         if positive is None and {*map(_key, told)} not in map(set, WORDS): positive = told[1]
     found, names = map_labels(labels, where, positive)
-    if (guessed or FAULTY.fullmatch(_plain(labels.name))) and positive is None \
+    words = re.sub("(?<=[a-z])(?=[A-Z])", "_", str(labels.name))  # of hasError
+    if (guessed or FAULTY.fullmatch(_plain(words))) and positive is None \
             and (names[0].lower(), names[1].lower()) in (WORDS[0], *WORDS[2:4]):
         raise ColaError(f"{where}: does {names[1]!r} in {labels.name!r} mean that a sentence is "
                         f"bad? Add --positive {names[0]}, or else --positive {names[1]}")
@@ -776,6 +785,11 @@ def take_columns(table: pd.DataFrame,  # as it was read
     header = attrs.get("header", True)
     table = table.rename(columns=str)
     text, label = _text_and_label(table, where, columns or {})
+    for name in {"answer", "status"} & {*table} - {text, label}:  # of Prodigy, of Argilla
+        left_out = {"reject", "ignore", "discarded", "draft", "pending"}
+        if found := left_out & {*map(_key, table[name])}:
+            raise ColaError(f"{where}: the column {name} says {min(found)!r}; leave such rows out, "
+                            "or give them the right label, and remove the column")
     if len(table) and {*map(_word, table[label])} <= {"", "-1"}:
         raise Unlabeled(f"{where}: there are no labels in the column {label!r}")
     told = attrs.get("names", {}).get(label, ())

@@ -152,6 +152,11 @@ def _open_journal(path):
         if not b'{"op_code"'.startswith(file.read(10)): raise ValueError("not a journal of Optuna")
     return JournalStorage(JournalFileBackend(path))
 
+def _tables(file):
+    tables = {name for name, in file.execute("SELECT name FROM sqlite_master")}
+    if tables and not tables & {"studies", "version_info"}: raise ValueError("not Optuna's")
+    return tables
+
 def _open_database(address, heartbeat):
     from optuna.exceptions import StorageInternalError
     from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
@@ -160,14 +165,15 @@ def _open_database(address, heartbeat):
         def record_heartbeat(self, trial_id):  # in a thread, which an error would end
             with suppress(StorageInternalError): super().record_heartbeat(trial_id)
 
-    if isinstance(address, Path):  # in an address, its ? and % would mean something
+    is_file = isinstance(address, Path)  # in an address, its ? and % would mean something
+    if not is_file and address.startswith("sqlite:///"):
+        with closing(sqlite3.connect(address[10:].split("?")[0])) as file: _tables(file)
+    if is_file:
         from sqlalchemy.pool import QueuePool  # comes with Optuna
         connect = partial(sqlite3.connect, address, timeout=60, check_same_thread=False)
         with closing(connect()) as file:
-            tables = {name for name, in file.execute("SELECT name FROM sqlite_master")}
-            there = "studies" in tables
+            there = "studies" in _tables(file)
             names = {*(file.execute("SELECT study_name FROM studies") if there else ())}
-        if tables and not tables & {"studies", "version_info"}: raise ValueError("not Optuna's")
         if names - {("cola",)}: raise ValueError("it holds studies of others")
         options = {"creator": connect, "poolclass": QueuePool}
         address = "sqlite://"

@@ -168,6 +168,14 @@ AGAIN = "get the model again"
 
 def _record(path, **shape): return read_record(path, AGAIN, **shape) if path.exists() else {}
 
+def _check_tokenizer(path):
+    settings = _record(path, vocab=dict, merges=list)
+    if named := re.search('"(gguf_file|model_file)": ', json.dumps(settings)):
+        raise ColaError(f"{path} names a {named[1]}; remove it")
+    for name in settings.get("fast_tokenizer_files") or []:
+        if not re.fullmatch(r"[^/\\]+\.json", str(name)):
+            raise ColaError(f"{path} names {name!r}; a tokenizer must be JSON in its folder")
+
 def _check_references(folder):
     "Refuse what leads elsewhere, or to something that runs code or waits when it is opened"
     for path in chain(folder.iterdir(), folder.glob("onnx/*")):
@@ -177,10 +185,7 @@ def _check_references(folder):
         for name in read_record(path, AGAIN, weight_map=dict).get("weight_map", {}).values():
             if not re.fullmatch(r"[^/\\]+\.safetensors", str(name)):
                 raise ColaError(f"{path} names {name!r}; weights must be safetensors in {folder}")
-    path = folder/"tokenizer_config.json"
-    for name in _record(path, vocab=dict, merges=list).get("fast_tokenizer_files") or []:
-        if not re.fullmatch(r"[^/\\]+\.json", str(name)):
-            raise ColaError(f"{path} names {name!r}; a tokenizer must be JSON in {folder}")
+    _check_tokenizer(folder/"tokenizer_config.json")
     config = _record(folder/"config.json")
     numbers, names = (found if isinstance(found := config.get(name), dict) else {}
                       for name in ("label2id", "id2label"))

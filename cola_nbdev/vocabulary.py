@@ -16,7 +16,7 @@ from .basics import ColaError
 from .tokenization import encode
 
 # %% auto #0
-__all__ = ['split_word', 'word_table', 'rarest_tokens']
+__all__ = ['split_word', 'word_table']
 
 # %% ../nbs/06_vocabulary.ipynb #split-word
 def split_word(word: str,                    # in lower case if the vocabulary is
@@ -58,14 +58,3 @@ def word_table(sentences: Iterable[str],  # a list, or a column of a frame
             if unknown or any(map(str.isalnum, word)):
                 rows.append((row, word, tokens, len(tokens), unknown))
     return pd.DataFrame(rows, columns=["sentence", "word", "tokens", "count", "unknown"])
-
-# %% ../nbs/06_vocabulary.ipynb #rarest-pieces
-def rarest_tokens(sentences: Iterable[str],  # a list, or a column of a frame
-                  tokenizer: Tokenizer,      # from `load_tokenizer`
-                 ) -> pd.Series:  # one count per sentence; 0 if it has no word
-    "How often the rarest token of each sentence occurs in all of them"
-    sentences = list(sentences)
-    each = word_table(sentences, tokenizer).explode("tokens")
-    times = each.tokens.map(each.tokens.value_counts())
-    rarest = times.groupby(each.sentence).min().reindex(range(len(sentences)), fill_value=0)
-    return rarest.astype(int).rename("rarest")

@@ -2292,3 +2292,100 @@ def test_names_of_labels_under_colas_columns(tmp_path):
             enumerate(["ham", "spam"] * 5)]
     (tmp_path/"a.tsv").write_text("sentence_source\tlabel\tlabel_notes\tsentence\n" + "".join(rows))
     assert read_sentences(tmp_path/"a.tsv").names == ("ham", "spam")
+
+# What an eighth attack found
+
+def test_a_file_that_was_learned_is_scored_where_it_was_held_out(cola, tmp_path):
+    rows = load_corpus("demo").train[:100][["sentence", "label"]]
+    rows.to_csv(tmp_path/"own.csv", index=False)
+    assert cola("train", "--data", "own.csv", *TRAIN, "--out", "run")[2] == 0
+    trained = json.loads((tmp_path/"run/metrics.json").read_text())
+    done = cola("evaluate", "run", "--data", "own.csv", "--out", "again")
+    assert done[2] == 0 and "held out" in done[0]
+    again = json.loads((tmp_path/"again/metrics.json").read_text())
+    assert again["fingerprint"] == trained["fingerprint"]
+    assert again["splits"]["dev"]["n"] == trained["splits"]["dev"]["n"] == 20
+    rows[:60].to_csv(tmp_path/"other.csv", index=False)  # of this file all is scored
+    assert "dev  60" in cola("evaluate", "run", "--data", "other.csv")[0]
+
+@pytest.mark.parametrize("name, value", [("answer", "reject"), ("answer", "ignore"),
+                                         ("status", "discarded"), ("status", "draft")])
+def test_what_an_annotator_refused_is_no_label(cola, tmp_path, name, value):
+    rows = [{"text": f"Sentence {number}.", "label": "POSITIVE" if number % 2 else "NEGATIVE",
+             name: "accept" if number < 9 else value} for number in range(10)]
+    (tmp_path/"a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    refused(cola("data", "a.jsonl"), f"the column {name} says '{value}'; leave such rows out")
+    (tmp_path/"a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[:9]))
+    assert cola("data", "a.jsonl")[2] == 0
+
+@pytest.mark.parametrize("header", ["id,essay,sentences", "item,stimulus,sentence"])
+def test_a_number_is_no_sentence(cola, model, tmp_path, header):
+    rows = [f"{number},The cat sat on mat {number}.,{number + 2}\n" for number in range(1, 9)]
+    (tmp_path/"a.csv").write_text(f"{header}\n{''.join(rows)}")
+    refused(cola("score", model, "a.csv", "b.csv"), "holds numbers; say which one holds the")
+    text = header.split(",")[1]
+    assert cola("score", model, "a.csv", "b.csv", "--column", text)[2] == 0
+    labeled = [f"{row.rstrip()},{number % 2}\n" for number, row in enumerate(rows)]
+    (tmp_path/"c.csv").write_text(f"{header},acceptable\n{''.join(labeled)}")
+    refused(cola("data", "c.csv"), "holds numbers; say which one holds the sentences, with --text")
+    assert f"taken: {text} → sentence" in cola("data", "c.csv", "--text", text)[0]
+
+def test_quotes_in_colas_four_columns(tmp_path):
+    sentences = ['He said "hi" to me.', "Him said hi to I.", "He left early today."]
+    plain = pd.DataFrame({"a": "bk", "b": [1, 0, 1], "c": ["", "*", ""], "d": sentences})
+    plain.to_csv(tmp_path/"pandas.tsv", sep="\t", header=False, index=False)
+    by_r = [f'"bk"\t{label}\t"{note}"\t"{sentence}"\n' for _, label, note, sentence in
+            plain[1:].itertuples(index=False)]
+    (tmp_path/"r.tsv").write_text("".join(by_r))
+    raw = "".join("\t".join(map(str, row)) + "\n" for row in plain.itertuples(index=False))
+    (tmp_path/"raw.tsv").write_text(raw)  # as CoLA's own files
+    for name, expected in {"pandas": sentences, "r": sentences[1:], "raw": sentences}.items():
+        assert read_sentences(tmp_path/f"{name}.tsv").sentences.sentence.tolist() == expected, name
+
+def test_quotes_around_fields_and_within_one(cola, model, tmp_path):
+    lines = ['"He left early today."\t1', '"He said \\"no\\" to me."\t1', '"Him left early."\t0']
+    (tmp_path/"a.tsv").write_text("\n".join(lines) + "\n")
+    refused(cola("score", model, "a.tsv", "b.csv"), "quotes stand around its fields")
+
+def test_whoever_has_learned_a_sentence_has_not_to_judge_it():
+    rng, frame = np.random.default_rng(0), load_corpus("demo").dev["in_domain_dev"][:200]
+    frame = frame.assign(split="dev", predicted=rng.integers(0, 2, 200))
+    learned = frame.assign(in_train=[True] * 100 + [False] * 100,
+                           predicted=np.where(np.arange(200) < 100, frame.label, frame.predicted))
+    for both in ((frame, learned), (learned, frame)):
+        found = compare(*both, draws=200).table
+        assert found.n.to_dict() == {"dev": 200, "dev, unseen": 100}
+        assert found.difference["dev, unseen"] == 0
+
+@pytest.mark.parametrize("settings", [
+    {"sp_model_kwargs": {"model_file": "/etc/hostname"}}, {"gguf_file": "/etc/hostname"}])
+def test_a_tokenizer_lies_in_its_folder(copied, settings):
+    edit(copied/"tokenizer_config.json", **settings)
+    with pytest.raises(ColaError, match="names a (model|gguf)_file; remove it"): Judge(copied)
+
+@needs("optuna")
+@pytest.mark.parametrize("tables", [["customers"], ["customers", "alembic_version"]])
+def test_a_database_of_yours_is_no_study(cola, tmp_path, tables):
+    import sqlite3
+    with contextlib.closing(sqlite3.connect(tmp_path/"user.db")) as file, file:
+        for name in tables: file.execute(f"CREATE TABLE {name} (version_num TEXT)")
+    before = (tmp_path/"user.db").read_bytes()
+    refused(cola("search", "--data", "demo", *TRAIN, "--out", "s", "--trials", "1",
+                 "--storage", f"sqlite:///{tmp_path}/user.db"), "not Optuna's")
+    assert (tmp_path/"user.db").read_bytes() == before
+
+@pytest.mark.parametrize("name", ["hasError", "violation"])
+def test_a_column_of_errors_whatever_its_spelling(cola, model, tmp_path, name):
+    (tmp_path/"a.csv").write_text(f"text,{name}\n" + "".join(
+        f"Sentence number {number}.,{number % 2}\n" for number in range(10)))
+    refused(cola("evaluate", model, "--data", "a.csv", "--label", name), "--positive")
+
+def test_a_table_or_a_text_is_no_list_of_sentences(judge):
+    frame = pd.DataFrame({"sentence": ["He left.", "Him left."]})
+    with pytest.raises(ColaError, match="give one of its columns .sentence."):
+        judge.predict_probability(frame)
+    assert judge.predict_probability("He left.")[0].shape == (1,)
+
+def test_a_difference_that_one_sentence_shows():
+    from cola_nbdev.comparison import plan
+    assert plan(1.9).sentences.eq(1).all()
