@@ -29,6 +29,8 @@ __all__ = ['reliability', 'calibration_error', 'Miscalibration', 'miscalibration
 def _bins(labels, probability, bins):
     "The sums of every bin: sentences, their probabilities, how many are acceptable"
     labels, probability = np.asarray(labels), np.asarray(probability, dtype=float)
+    if not np.isin(labels, (0, 1)).all() or ((probability < 0) | (probability > 1)).any():
+        raise ColaError("labels must be 0 or 1, and probabilities lie between")
     edges = np.quantile(probability, np.arange(1, bins) / bins)
     number = np.searchsorted(edges, probability)  # equal probabilities, equal bins
     sums = [np.bincount(number, weights, minlength=bins) for weights in

@@ -76,6 +76,8 @@ class Source:
         if learned and "train" not in corpus.splits:
             own = load_corpus(self.data, columns=columns, positive=self.positive)
             if own.fingerprint == learned: corpus = own  # only what was held out is new to it
+        if not corpus.format and Path(self.data).exists():
+            _say(f"{self.data} is ours; for what is here, say ./{self.data}")
         if title: _say(f"corpus {corpus.name}, fingerprint {corpus.fingerprint}")
         if corpus.format: _say("\n".join([f"taken: {corpus.format}", *corpus.notes]))
         return corpus

@@ -33,6 +33,7 @@ from test_bad_input import refused
 
 from cola_nbdev import app, cli, engine, export, prediction
 from cola_nbdev.basics import ColaError, explain, is_blank, path_within, without_password
+from cola_nbdev.calibration import calibration_error
 from cola_nbdev.checkpoints import (
     checkpoints,
     find_corruption,
@@ -2389,3 +2390,14 @@ def test_a_table_or_a_text_is_no_list_of_sentences(judge):
 def test_a_difference_that_one_sentence_shows():
     from cola_nbdev.comparison import plan
     assert plan(1.9).sentences.eq(1).all()
+
+def test_a_folder_called_like_a_corpus_of_ours(cola, tmp_path):
+    assert "is ours" not in cola("data", "demo")[0]
+    small().export(tmp_path/"demo")
+    assert "demo is ours; for what is here, say ./demo" in cola("data", "demo")[0]
+    assert "is ours" not in cola("data", "./demo")[0]
+
+@pytest.mark.parametrize("labels, probability", [([-1, 1], [.2, .7]), ([0, 1], [20, 70])])
+def test_calibration_is_of_probabilities(labels, probability):
+    with pytest.raises(ColaError, match="labels must be 0 or 1, and probabilities lie between"):
+        calibration_error(labels, probability)
