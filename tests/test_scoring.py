@@ -68,13 +68,14 @@ def job(model, source, out, die_at=0, most_bytes=0):
         def call(*arguments, **options):
             nonlocal calls
             calls += 1
-            mine = calls  # one call may make others
+            mine = calls  # one call may make others, and it may fail
             if mine == die_at and die_at % 2:
                 os.kill(os.getpid(), signal.SIGKILL)
-            result = function(*arguments, **options)
-            if mine == die_at:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return result
+            try:
+                return function(*arguments, **options)
+            finally:
+                if mine == die_at:
+                    os.kill(os.getpid(), signal.SIGKILL)
 
         return call
 
