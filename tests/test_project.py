@@ -52,6 +52,12 @@ def test_the_map_has_every_room():
     missing = sorted(room for room in rooms if f"`{room}" not in read(ROOT/"CONTRIBUTING.md"))
     assert not missing, f"the map in CONTRIBUTING.md lacks {missing}: add a row, or name it in one"
 
+def test_a_clone_hides_the_package_from_nobody():
+    "Beside a folder cola_nbdev without __init__.py, only a path in site-packages is found"
+    makefile = read(ROOT/"Makefile")
+    assert "here := --config-settings editable_mode=compat -e" in makefile
+    assert makefile.count("$(install) $(here)") == 4 and "$(install) -e" not in makefile
+
 def test_every_make_target_that_is_named_exists():
     named = {(path.name, target) for path in [*TEXTS, GITHUB/"pull_request_template.md"]
              for target in re.findall(r"(?:`|^)make ([a-z][\w-]*)", read(path), re.MULTILINE)}
