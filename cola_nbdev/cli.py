@@ -43,7 +43,7 @@ from cola_nbdev.basics import (
     read_record,
     without_password,
 )
-from .settings import Config, with_recipe
+from .settings import RATES, Config, with_recipe
 
 # %% auto #0
 __all__ = ['OF_A_FILE', 'OF_A_FOLDER', 'VARIED', 'COMMANDS', 'Source', 'cola_train', 'cola_distill', 'cola_evaluate',
@@ -155,10 +155,9 @@ def cola_evaluate(
                                  progress=True)
     if "train" in corpus.splits and "train" not in splits:
         predictions["in_train"] = occurs_in(predictions.sentence, corpus.splits["train"].sentence)
-    trained["trained_on"] = trained.get("fingerprint")
-    facts = {**{name: trained[name] for name in ("config", "base", "taught", "trained_on")
-                if trained.get(name)},
-             "corpus": corpus.name, "fingerprint": corpus.fingerprint, "model": model,
+    recipe = {name: trained[name] for name in ("config", "base", "taught") if name in trained}
+    facts = {**recipe, "trained_on": trained.get("fingerprint"), "corpus": corpus.name,
+             "fingerprint": corpus.fingerprint, "model": model,
              "mixed_precision": judge.mixed_precision, "versions": versions(),
              **known_of(splits, corpus.names, judge.tokenizer, judge.max_length)}
     report = Report(predictions, facts, corpus.together)
@@ -194,7 +193,7 @@ def verdicts_at_once(model: str,                # a folder, with onnx/ as `cola 
                      sentences: Sequence[str],  # to judge
                     ) -> list[dict]:  # a row each; none if that can't be
     "Judge by the ONNX file alone, before anything imports PyTorch"
-    if model in ("bert", "minilm", "mpnet", "tiny"): return []  # no folder, though there be one
+    if model in ("bert", *RATES): return []  # even if a folder is called so
     folder = Path(model)
     if not (folder/"config.json").exists(): folder = folder/"model"
     if not (file := folder/"onnx"/ONNX_FILES["fp32"]).is_file(): return []

@@ -100,8 +100,8 @@ def _run_of(file, facts):
 def _check_recipes(path, files, facts):
     for file, known in zip(files, facts, strict=True):
         if known.get("config"): continue
-        raise ColaError(f"{file.parent} has no metrics.json that says its recipe, so it may be of "
-                        "another one; move it away, or compare such runs one by one")
+        raise ColaError(f"{file.parent} has no metrics.json that says its recipe; compare such "
+                        "runs one by one")
     learned = ("fingerprint", "trained_on", "base", "taught", "names")
     recipes = [{name: known.get(name) for name in learned}
                | {name: value for name, value in (known.get("config") or {}).items()
@@ -292,6 +292,15 @@ def _check_pairs(first, second, names):
                         "need the same seeds")
 
 # %% ../nbs/17_comparison.ipynb #compare-function
+def _check_both(both, names):
+    "Refuse what can't be compared, or shown in one table"
+    for runs, name in zip(both, names, strict=True):
+        if not runs: raise ColaError(f"{name} holds no predictions; give at least one run")
+        for run in runs: check_same(both[0][0], run, names[0], name)
+    if names[0] == names[1] or {"split", "phenomenon", "sentence", "label"} & set(names):
+        raise ColaError(f"{names[0]} and {names[1]} cannot both be columns of one table; "
+                        "choose two other names")
+
 def compare(first: pd.DataFrame | list[pd.DataFrame],   # of one run, or of several seeds
             second: pd.DataFrame | list[pd.DataFrame],  # the same sentences, or `ColaError`
             names: tuple = ("A", "B"),                  # what to call the two
@@ -301,12 +310,7 @@ def compare(first: pd.DataFrame | list[pd.DataFrame],   # of one run, or of seve
            ) -> Comparison:
     "Is the second better than the first, or is it luck?"
     both = [[runs] if isinstance(runs, pd.DataFrame) else list(runs) for runs in (first, second)]
-    for runs, name in zip(both, names, strict=True):
-        if not runs: raise ColaError(f"{name} holds no predictions; give at least one run")
-        for run in runs: check_same(both[0][0], run, names[0], name)
-    if names[0] == names[1] or {"split", "phenomenon", "sentence", "label"} & set(names):
-        raise ColaError(f"{names[0]} and {names[1]} cannot both be columns of one table; "
-                        "choose two other names")
+    _check_both(both, names)
     if paired: _check_pairs(both[0], both[1], names)
     whole = both[0][0]
     learned = [run.in_train.astype(bool) for runs in both for run in runs if "in_train" in run]

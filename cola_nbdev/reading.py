@@ -232,6 +232,11 @@ def _goes_on(name, values):
     words, word = {*map(_key, values)}, _key(name)
     return bool(word) and word in words or any(words | {word} <= {*pair} for pair in WORDS)
 
+def _is_over_numbers(name, values):
+    "As Timestamp over dates"
+    digit = re.compile(r"[-+]?\d").match
+    return name and not digit(name) and len(values) > 1 and all(map(digit, values))
+
 def _is_header(first, rows, wanted):
     "Are these the names of the columns? None: it can't be told"
     columns, names = [*zip(*rows, strict=False)], {*map(_plain, first)}
@@ -242,10 +247,7 @@ def _is_header(first, rows, wanted):
     if names & wanted: return True
     if names & _KNOWN: return None if ends else True
     if any(re.fullmatch(_NUMBER, name) for name in first): return False
-    if labels: return True
-    if any(name and not re.search(r"\d", name) and len(values) > 1 and
-           all(re.search(r"\d", value) for value in values)  # Timestamp over dates
-           for name, values in zip(first, columns, strict=False)): return True
+    if labels or any(map(_is_over_numbers, first, columns)): return True
     most = max(len(name.split()) for name in first)
     if ends or most > 3: return False
     return True if most == 1 < len(first) and any(map(_is_text, columns)) else None
@@ -789,7 +791,7 @@ def take_columns(table: pd.DataFrame,  # as it was read
         left_out = {"reject", "ignore", "discarded", "draft", "pending"}
         if found := left_out & {*map(_key, table[name])}:
             raise ColaError(f"{where}: the column {name} says {min(found)!r}; leave such rows out, "
-                            "or give them the right label, and remove the column")
+                            "or correct them and remove the column")
     if len(table) and {*map(_word, table[label])} <= {"", "-1"}:
         raise Unlabeled(f"{where}: there are no labels in the column {label!r}")
     told = attrs.get("names", {}).get(label, ())

@@ -119,7 +119,8 @@ def stage_cells(cells, module, words):
             staged.append(nbformat.v4.new_markdown_cell(text, id=cell.id))
         elif cell.cell_type == "code" and (new := stage_code(cell, words)):
             is_folded = new.metadata.tags == ["hide-input"] and not new.outputs
-            if is_folded and staged and staged[-1].metadata == new.metadata:
+            if is_folded and staged and staged[-1].metadata == new.metadata \
+                    and not staged[-1].outputs:
                 staged[-1].source += f"\n\n{new.source}"
             else: staged.append(new)
     return staged

@@ -50,7 +50,7 @@ from cola_nbdev.prediction import Judge, fine_tune
 from cola_nbdev.reading import check_columns, check_sentences, read_sentences, read_table
 from cola_nbdev.scoring import score_file, sentence_column, work_folder
 from cola_nbdev.settings import Config, with_recipe
-from cola_nbdev.tokenization import find_model, model_identity
+from cola_nbdev.tokenization import MODELS, find_model, model_identity
 from cola_nbdev.training import Run, train
 
 LONG = bool(os.environ.get("COLA_NBDEV_LONG"))
@@ -1036,7 +1036,7 @@ def test_metrics_of_the_wrong_shape(cola, finished, tmp_path, shape, judge):
     with contextlib.suppress(ColaError): run_seeds(small(), TINY, [1, 2], tmp_path, False)
     out, error, code = cola("compare", run, finished)
     assert code in (0, 2) and "Traceback" not in error
-    assert about_scores(run)
+    assert all(about_scores(run))  # a line of text, and a table or why there is none
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_recipes_and_records_of_the_wrong_shape(tmp_path, shape, model):
@@ -2401,3 +2401,20 @@ def test_a_folder_called_like_a_corpus_of_ours(cola, tmp_path):
 def test_calibration_is_of_probabilities(labels, probability):
     with pytest.raises(ColaError, match="labels must be 0 or 1, and probabilities lie between"):
         calibration_error(labels, probability)
+
+def test_a_short_name_is_no_folder_for_predict_either(copied, monkeypatch):
+    seen = []
+    monkeypatch.chdir(copied.parent)
+    monkeypatch.setattr(cli, "read_record", lambda path, *_: seen.append(path) or {})
+    for name in ("bert", *MODELS, "mpnet", "tiny"):
+        shutil.copytree(copied, name, dirs_exist_ok=True)
+        (Path(name)/"onnx").mkdir(exist_ok=True)
+        (Path(name)/"onnx"/cli.ONNX_FILES["fp32"]).touch()
+        cli.verdicts_at_once(name, ["He left."])
+        assert not seen
+        cli.verdicts_at_once(f"./{name}", ["He left."])
+        assert seen and not seen.clear()
+
+def test_a_row_whose_neighbors_begin_with_numbers_by_chance(tmp_path):
+    (tmp_path/"a.csv").write_text("He left early.,x y\nI saw 2 dogs.,x z\nThose 3 cats sat.,y z\n")
+    assert len(read_table(tmp_path/"a.csv")) == 3

@@ -34,9 +34,10 @@ def test_machinery_and_tests_are_folded(staged):
     cells = staged(code("#| export\n#| fold\ndef read_it(): pass"),
                    code("#| export\ndef lesson(): assert True"), code("x = 1\ntest_eq(x, 1)"),
                    code("with a:\n    assert x"), code("test_eq(x, 1)\nx", outputs=shown),
-                   code("#| fold\ndef helper(): pass\nhelper()", outputs=shown))[1:]
+                   code("#| fold\ndef helper(): pass\nhelper()", outputs=shown),
+                   code("#| fold\nx = 1"))[1:]  # after what is shown, not into it
     said = [cell.metadata.get("mystnb", {}).get("code_prompt_show") for cell in cells]
-    assert said == ["read_it", None, "Tests", None, "Code"]
+    assert said == ["read_it", None, "Tests", None, "Code", "Code"]
     assert cells[2].source.endswith("1)\n\nwith a:\n    assert x")  # the next one is in it
     assert [cell.metadata.tags == ["hide-input"] for cell in cells] == [*map(bool, said)]
 
