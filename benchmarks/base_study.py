@@ -27,7 +27,7 @@ from cola_nbdev.settings import Config
 from cola_nbdev.training import train
 
 RESULTS = Path(__file__).parent/"results"/"base_study.jsonl"
-SEEDS = (1, 2, 3)
+SEEDS = (1, 2, 3, 4, 5)
 CANDIDATES = {  # name → what differs from the recipe of mpnet: rate 3e-5, 4 epochs, batches of 32
     "the recipe": {},
     "rate 1e-5": {"learning_rate": 1e-5},
@@ -38,7 +38,15 @@ CANDIDATES = {  # name → what differs from the recipe of mpnet: rate 3e-5, 4 e
     "layer decay .9, rate 5e-5": {"layer_decay": .9, "learning_rate": 5e-5},
     "frozen embeddings": {"frozen_embeddings": True},
     "top layer reinitialized": {"reinitialized_layers": 1},
-    "first an epoch of exercises": {"epochs": 5, "corrupted_epochs": 1}}
+    "first an epoch of exercises": {"epochs": 5, "corrupted_epochs": 1},
+    "exercises in place of the first epoch": {"corrupted_epochs": 1},
+    "first two epochs of exercises": {"epochs": 6, "corrupted_epochs": 2},
+    "exercises, top layer reinitialized": {"epochs": 5, "corrupted_epochs": 1,
+                                           "reinitialized_layers": 1},
+    "exercises, batches of 16, rate 2e-5": {"epochs": 5, "corrupted_epochs": 1, "batch_size": 16,
+                                            "learning_rate": 2e-5},
+    "exercises, then 10 epochs, rate 2e-5": {"epochs": 11, "corrupted_epochs": 1,
+                                             "learning_rate": 2e-5}}
 
 def score(run, scored, outside):
     "What the slice says about a model: at its own line, and whatever the line"

@@ -44,7 +44,7 @@ def rules(label, logit, rng):
 
 def facts_of(folder, metrics):
     "What the held-out tenth says about a run, and how it was made"
-    config = metrics["config"]
+    config, machine = metrics["config"], side_by_side.machine()
     model, tokenizer = load_model(folder/"model"), load_tokenizer(folder/"model")
     held_out = split_sentences(load_corpus("cola").train, config["validation_fraction"],
                                config["split_seed"] or config["seed"])[1]
@@ -52,7 +52,7 @@ def facts_of(folder, metrics):
     found = rules(held_out.label.to_numpy(), logit, np.random.default_rng(config["seed"]))
     return {"shift": match_label_prior(model, tokenizer, held_out), "rules": found,
             "best_epoch": metrics["best_epoch"], "minutes": metrics["seconds"] / 60,
-            "processor": side_by_side.machine()["processor"], "versions": metrics["versions"],
+            "processor": machine["gpu"] or machine["processor"], "versions": metrics["versions"],
             "config": config}
 
 def main():
