@@ -9,18 +9,17 @@ import contextlib
 import html
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from .basics import ColaError, in_one_line, translate
+from .basics import ColaError, in_one_line
 from .model import part_of
 
 # %% auto #0
-__all__ = ['COLORS', 'Block', 'blocks', 'first_tensor', 'hooked', 'run_batch', 'Trace', 'trace_forward', 'stages']
+__all__ = ['Block', 'blocks', 'first_tensor', 'hooked', 'run_batch', 'Trace', 'trace_forward']
 
 # %% ../nbs/09_anatomy.ipynb #blocks
 class Block(NamedTuple):
@@ -78,18 +77,8 @@ def run_batch(model: nn.Module,                     # any model of torch
         return model(moved[""]) if "" in moved else model(**moved)
 
 # %% ../nbs/09_anatomy.ipynb #trace-forward
-class _Measured:
-    "A table that displays itself, with a line above it"
-    table: pd.DataFrame
-    summary: str
-
-    def __repr__(self): return f"{self.summary}\n{self.table.round(3).to_string(index=False)}"
-    def _repr_html_(self):
-        table = self.table.round(3).to_html(border=0, index=False)
-        return f"<p>{html.escape(self.summary)}</p>{table}"
-
 @dataclass(repr=False)
-class Trace(_Measured):
+class Trace:
     "The shapes a batch takes on its way through a model"
     name: str            # the model's class
     table: pd.DataFrame  # by block: name, module, part, kind, calls, shape, parameters
@@ -98,6 +87,11 @@ class Trace(_Measured):
 
     @property
     def summary(self) -> str: return f"{self.name}, a batch of shape {self.shape}"
+
+    def __repr__(self): return f"{self.summary}\n{self.table.round(3).to_string(index=False)}"
+    def _repr_html_(self):
+        table = self.table.round(3).to_html(border=0, index=False)
+        return f"<p>{html.escape(self.summary)}</p>{table}"
 
 def _shape(output):
     if isinstance(output, Mapping): output = output.get("input_ids", output)
@@ -126,25 +120,3 @@ def trace_forward(model: nn.Module,                      # any model of torch
                         "give a model with some")
     return Trace(type(model).__name__, pd.DataFrame(rows.values()), _shape(batch),
                  _shape(getattr(output, "logits", output)))
-
-# %% ../nbs/09_anatomy.ipynb #stages
-# kind of work: its color
-COLORS = {"embeddings": "#0173b2", "attention": "#de8f05", "feed-forward": "#029e73",
-          "head": "#cc78bc", "other": "#949494"}
-
-def _title(parts):
-    numbers = [part.removeprefix("layer ") for part in parts]
-    if numbers == parts: return translate(parts[0])
-    if len(parts) == 1: return translate("layer {number}", number=numbers[0])
-    return translate("layers {first} to {last}, each", first=numbers[0], last=numbers[-1])
-
-def stages(trace: Trace,  # from `trace_forward`
-          ) -> list[tuple[str, pd.DataFrame]]:  # title and rows of the table, in the order of work
-    "The parts of a model; equal layers next to each other are one stage"
-    parts = list(trace.table.groupby("part", sort=False))
-    def looks(item):
-        part, rows = item
-        if not part.startswith("layer "): return part
-        return [(row.name.split(".")[-1], row.shape, row.calls) for row in rows.itertuples()]
-    groups = [list(group) for _, group in groupby(parts, key=looks)]
-    return [(_title([part for part, _ in group]), group[0][1]) for group in groups]

@@ -214,7 +214,9 @@ def state_of(path: Path) -> str:  # empty if there is nothing
     "What tells a file or folder from another one of its name"
     try: found = path.stat()
     except OSError: return ""
-    return f"{found.st_dev} {found.st_ino} {'' if path.is_dir() else found.st_mtime_ns}"
+    what = found.st_mtime_ns
+    if path.is_dir(): what = (path/"metrics.json").exists() and file_sha256(path/"metrics.json")
+    return f"{found.st_dev} {found.st_ino} {what}"
 
 def write_again(folder: Path,    # where they are written
                 contents: dict,  # name → as for `write_atomic`

@@ -66,16 +66,12 @@ class Source:
 
     def load(self,
              dev_fraction: float = .2,  # of a single file, to hold out; 1: all of it
-             learned: str | None = None,  # fingerprint of what a model has learned from
              title: bool = False,       # print the name and the fingerprint, too
             ):                          # a `Corpus`
         "The corpus; what was taken from its files is printed"
         from cola_nbdev.data import load_corpus
         columns = {name: column for name in ("text", "label") if (column := getattr(self, name))}
         corpus = load_corpus(self.data, dev_fraction, columns, self.positive)
-        if learned and "train" not in corpus.splits:
-            own = load_corpus(self.data, columns=columns, positive=self.positive)
-            if own.fingerprint == learned: corpus = own  # only what was held out is new to it
         if not corpus.format and Path(self.data).exists():
             _say(f"{self.data} is ours; for what is here, say ./{self.data}")
         if title: _say(f"corpus {corpus.name}, fingerprint {corpus.fingerprint}")
@@ -139,6 +135,7 @@ def cola_evaluate(
     mixed_precision: str = "no",  # no, bf16 (turns a few verdicts); auto: where that is faster
 ) -> None:
     "Score a saved model on a corpus, with intervals"
+    from cola_nbdev.checkpoints import one_writer
     from cola_nbdev.comparison import metrics_of
     from cola_nbdev.data import occurs_in
     from cola_nbdev.evaluation import Report, write_predictions
@@ -147,14 +144,19 @@ def cola_evaluate(
     from cola_nbdev.prediction import Judge, check_output, known_of, versions
     if out: check_output(out, None)
     trained = metrics_of(Path(model_folder(model)).parent)  # by which seeds are known as such
-    corpus = source.load(1, trained.get("fingerprint"))
+    corpus = source.load(1)
     judge = Judge(model, positive=_if_known(model, source))
     _in_precision(judge.to_gpu(), mixed_precision).check_names(corpus.names)
     splits = _chosen(corpus, split)
     predictions = predict_splits(judge.model, judge.tokenizer, splits, judge.max_length,
                                  progress=True)
-    if "train" in corpus.splits and "train" not in splits:
-        predictions["in_train"] = occurs_in(predictions.sentence, corpus.splits["train"].sentence)
+    train = [] if "train" not in corpus.splits or "train" in splits else corpus.train.sentence
+    learned = judge.has_learned(predictions.sentence)
+    known = [*map(max, learned or [False] * len(predictions),
+                  occurs_in(predictions.sentence, train))]
+    if any(known): _say(f"{sum(known):,} of {len(known):,} sentences occur in the training set")
+    elif not learned: _say("it is not known which sentences the model has learned from")
+    predictions["in_train"] = known
     recipe = {name: trained[name] for name in ("config", "base", "taught") if name in trained}
     facts = {**recipe, "trained_on": trained.get("fingerprint"), "corpus": corpus.name,
              "fingerprint": corpus.fingerprint, "model": model,
@@ -162,7 +164,8 @@ def cola_evaluate(
              **known_of(splits, corpus.names, judge.tokenizer, judge.max_length)}
     report = Report(predictions, facts, corpus.together)
     _say(report)
-    if out:
+    if not out: return
+    with one_writer(out.absolute()):
         check_output(out, None)  # it may have been made meanwhile
         _say(f"\nsaved in {out}: open {report.save(out)}")
         write_predictions(predictions, out/"predictions.csv")
@@ -396,8 +399,10 @@ def cola_pairs(
     "How often is the better sentence of a minimal pair preferred?"
     from cola_nbdev.pairs import evaluate_pairs, load_pairs
     judge = _of_acceptability(model, positive).to_gpu()
-    table = evaluate_pairs(judge, load_pairs(pairs), progress=True)
-    _say("\n".join([table.round(3).to_string(), *table.attrs["lost"]]))
+    found = load_pairs(pairs)
+    table = evaluate_pairs(judge, found, progress=True)
+    left_out = [f"left out: {name}" for name in found.attrs["left_out"]]
+    _say("\n".join([table.round(3).to_string(), *table.attrs["lost"], *left_out]))
 
 def cola_glue(
     model: Positional[str],  # a folder made by cola train, or a Hub id

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import html
+import io
 import os
 import tempfile
 import unicodedata
@@ -37,9 +38,9 @@ from cola_nbdev.reading import (
     Taken,
     Unlabeled,
     check_names,
-    is_cola,
     read_cola_tsv,
     read_corpus_folder,
+    read_rows,
     read_sentences,
     split_name,
     take_columns,
@@ -137,24 +138,30 @@ class Corpus:
     def export(self,
                folder: str | Path,  # gets one TSV per split; `ColaError` if one exists
               ) -> list[Path]:      # the files written
-        "Write every split as a TSV in CoLA's four columns"
+        "Write every split as a TSV in CoLA's four columns; labels with other names get a header"
         files = {path_within(folder, COLA_FILES.get(split, (f"{split}.tsv",))[0]): frame
                  for split, frame in self.splits.items()}
         if len(files) < len(self.splits):
             raise ColaError(f"two of the splits {', '.join(self.splits)} would be one file")
         for path in filter(os.path.lexists, files):  # even a link that leads nowhere
             raise ColaError(f"{path} exists already; choose another folder or remove it")
-        texts = {file: frame[COLUMNS[:4]].astype(str) for file, frame in files.items()}
-        for file, text in texts.items():
+        texts, is_plain = {}, self.names == (LABELS[0], LABELS[1])
+        for file, frame in files.items():
+            text = frame[COLUMNS[:4]].astype(str)
             if text.agg("".join, axis=1).str.contains("[\t\r\n]").any():
                 raise ColaError(f"{file.name}: CoLA's lines can't hold a sentence with a tab or a "
                                 "line break; replace them in your file")
-            if not is_cola([*text.agg("\t".join, axis=1)]):
-                raise ColaError(f"{file.name}: its sentences could not be told from its sources or "
-                                "notes when they are read again; change those columns")
+            if not is_plain: text["label"] = frame.label.map(dict(enumerate(self.names)))
+            head = "" if is_plain else "sentence_source\tlabel\tlabel_notes\ttext\n"
+            texts[file] = head + "".join(text.agg("\t".join, axis=1) + "\n")
+            rows = read_rows(io.BytesIO(texts[file].encode()), "tsv", file.name)[1]
+            again = [row.get("sentence" if is_plain else "text") for _, row in rows]
+            if again != [*frame.sentence]:
+                raise ColaError(f"{file.name}: its sentences would be read back as others; change "
+                                "the quotes around them, or its sources or notes")
         for file, text in texts.items():
             file.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(file, "".join(text.agg("\t".join, axis=1) + "\n"))
+            write_atomic(file, text)
         return list(files)
 
 # %% ../nbs/03_data.ipynb #split-sentences

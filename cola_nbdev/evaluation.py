@@ -40,9 +40,9 @@ from cola_nbdev.basics import (
 
 # %% auto #0
 __all__ = ['PRIOR', 'SMALL', 'LENGTHS', 'PAGE', 'FONTS', 'mcc', 'mcc_of_counts', 'mcc_of_runs', 'check_labels', 'draw_mcc',
-           'Interval', 'interval_of', 'bootstrap_mcc', 'mcc_by', 'split_masks', 'split_metrics', 'split_difference',
-           'plot_confusion', 'batch_mcc', 'plot_batch_mcc', 'holm', 'shrink', 'mcc_of_groups', 'plot_mcc', 'mcc_beyond',
-           'length_of', 'error_map', 'worst_mistakes', 'Report', 'write_predictions', 'read_predictions']
+           'Interval', 'interval_of', 'bootstrap_mcc', 'mcc_by', 'split_masks', 'split_metrics', 'plot_confusion',
+           'batch_mcc', 'plot_batch_mcc', 'holm', 'shrink', 'mcc_of_groups', 'plot_mcc', 'mcc_beyond', 'length_of',
+           'error_map', 'worst_mistakes', 'Report', 'write_predictions', 'read_predictions']
 
 # %% ../nbs/15_evaluation.ipynb #mcc
 def mcc(labels: ArrayLike,     # true labels, 0 or 1, shape (n,)
@@ -169,15 +169,6 @@ def split_metrics(predictions: pd.DataFrame,  # with the columns `split`, `label
     masks = split_masks(predictions, together)
     return _mcc_table({name: predictions[mask] for name, mask in masks.items()})
 
-def split_difference(predictions: pd.DataFrame,  # with the columns `split`, `label`, `predicted`
-                     first: str,                 # name of a split
-                     second: str,                # another one, of other sentences
-                    ) -> Interval:               # MCC of the first minus that of the second
-    "How much harder is one split than another?"
-    parts = [predictions[predictions.split == split] for split in (first, second)]
-    one, other = [mcc(part.label, part.predicted) for part in parts]
-    drawn = [draw_mcc(part.label, part.predicted, seed=seed) for seed, part in enumerate(parts)]
-    return interval_of(one - other, drawn[0] - drawn[1])
 
 # %% ../nbs/15_evaluation.ipynb #plot-confusion
 def plot_confusion(predictions: pd.DataFrame,  # with `label` and `predicted`

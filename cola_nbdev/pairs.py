@@ -65,16 +65,18 @@ def _pairs_of_file(file):
 def load_pairs(path: str | Path,  # a file with two sentences in a row, or in two; or a folder
               ) -> pd.DataFrame:  # [field, phenomenon, good, bad]; `ColaError` if one lacks a side
     "Read minimal pairs"
-    path, files = Path(path), [Path(path)]
+    path, files, left_out = Path(path), [Path(path)], []
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if not file.name.startswith("."))
-        files = [file for file in files if file.is_file() and file.suffix not in (".md", ".txt")]
+        left_out = [file.name for file in files if file.is_dir() or file.suffix in (".md", ".txt")]
+        files = [file for file in files if file.name not in left_out]
         if other := [file.name for file in files if not file.name.lower().endswith(KINDS)]:
             raise ColaError(f"{path} holds {other[0]}, which is no table of pairs; move it away")
     pairs = [_pairs_of_file(file) for file in files]
     if not sum(map(len, pairs)):
         raise ColaError(f"there are no pairs in {path}; .jsonl or .csv files of pairs are needed")
     found = pd.concat(pairs, ignore_index=True)
+    found.attrs["left_out"] = left_out  # notes and folders
     if taken := {*found.phenomenon} & {*TOTALS}:
         raise ColaError(f"{path} has a phenomenon called {min(taken)!r}; give it another name")
     return found

@@ -5,6 +5,7 @@
 # %% ../nbs/18_prediction.ipynb #run-from-future-import-annotations
 from __future__ import annotations
 
+import errno
 import glob
 import hashlib
 import json
@@ -27,6 +28,7 @@ import numpy as np
 import pandas as pd
 import torch
 from huggingface_hub import EvalResult, ModelCardData
+from safetensors import SafetensorError
 from scipy.special import expit
 from transformers import AutoConfig, PreTrainedTokenizerBase
 
@@ -61,6 +63,7 @@ from cola_nbdev.model import (
     read_labels,
 )
 from .packing import PADDED, example_logits, predict_splits
+from .reading import FAULTY, WORDS
 from .settings import CHECKPOINT_SETTINGS, RENAMED, Config, fastest_precision
 from cola_nbdev.tokenization import (
     encode,
@@ -77,8 +80,8 @@ if TYPE_CHECKING:  # a judge starts fast; these are imported where they are used
     from cola_nbdev.training import Run
 
 # %% auto #0
-__all__ = ['HELD_OUT', 'DONT_KNOW', 'NO_ONNX', 'CARD', 'TASK', 'LIMITS', 'OWN_TASK', 'OWN_LIMITS', 'BASE_MODELS', 'MARK',
-           'OVERWRITES', 'RUN_FILES', 'save_judge', 'Classifier', 'abstention_limit', 'Judge', 'OnnxModel',
+__all__ = ['HELD_OUT', 'LEARNED', 'DONT_KNOW', 'NO_ONNX', 'CARD', 'TASK', 'LIMITS', 'OWN_TASK', 'OWN_LIMITS', 'BASE_MODELS',
+           'MARK', 'OVERWRITES', 'RUN_FILES', 'save_judge', 'Classifier', 'abstention_limit', 'Judge', 'OnnxModel',
            'model_card', 'check_output', 'read_metrics', 'check_recipe', 'versions', 'sentence_digest', 'known_of',
            'write_results', 'fine_tune']
 
@@ -139,7 +142,7 @@ def _first_words(sentence, count):
     words = sentence.split(maxsplit=count) if isinstance(sentence, str) else []
     return sentence[:-len(words[-1])] if len(words) > count else sentence
 
-HELD_OUT, DONT_KNOW = "held_out.json", "don't know"
+HELD_OUT, LEARNED, DONT_KNOW = "held_out.json", "learned.json", "don't know"
 
 def abstention_limit(model: str | Path,  # a folder or Hub id, as for `Judge`
                      risk: float,        # the share of wrong verdicts to allow, as .1
@@ -153,6 +156,8 @@ def abstention_limit(model: str | Path,  # a folder or Hub id, as for `Judge`
     except (OSError, LookupError, TypeError, ValueError):
         raise ColaError(f"{model} has no readable {HELD_OUT}, so nothing says when to abstain; "
                         "train with a validation_fraction above 0") from None
+
+def _state(folder): return [state_of(path) for path in sorted(Path(folder).glob("**/*"))]
 
 class Judge(Classifier):
     "A fine-tuned model that judges sentences"
@@ -168,9 +173,9 @@ class Judge(Classifier):
                  abstain: float | None = None,  # the share of wrong verdicts to allow, as .1
                 ):
         folder = model_folder(model)
+        self.files, self.opened = (folder, ONNX_FILES.get(onnx or "", "")), _state(folder)
         if onnx: self.model = OnnxModel(find_model(folder), onnx, positive)
         else: self.model = load_model(folder, trained=True, positive=positive)
-        self.files = folder, ONNX_FILES[onnx] if onnx else ""
         self.tokenizer = load_tokenizer(folder)
         check_fit(self.model, self.tokenizer)
         match_tokenizer(self.model, self.tokenizer)
@@ -192,13 +197,23 @@ class Judge(Classifier):
         "Refuse what has other labels, or the other way round"
         ours, theirs, plain = ([name.lower() for name in both]
                                for both in (self.names, names, LABELS.values()))
-        if ours == theirs[::-1]:
+        is_bad = FAULTY.fullmatch(theirs[1]) and not FAULTY.fullmatch(theirs[0])
+        if ours == theirs[::-1] or ours == plain and is_bad:
+            right = self.names[1] if ours == theirs[::-1] else names[0]
             raise ColaError(f"the corpus counts {names[1]} as 1, and the model {self.names[1]}; "
-                            f"add --positive {self.names[1]}")
+                            f"add --positive {right}")
         is_same = ours == theirs or theirs == plain and tuple(ours) in NAMED
-        if ours != plain and not is_same:  # who has words of their own has said which one is 1
+        # who has words of their own has said which one is 1
+        if not is_same and (ours != plain or tuple(theirs) in WORDS[4:7]):  # feelings, spam
             raise ColaError(f"the model tells {self.names[0]} from {self.names[1]}, and not "
                             f"{names[0]} from {names[1]}; {advice}")
+
+    def has_learned(self, sentences: Iterable[str]) -> list[bool]:  # empty if that isn't known
+        "Which of these were in its training set, in upper or lower case"
+        path = Path(find_model(self.files[0]))/LEARNED
+        if not path.exists(): return []
+        known = {*read_record(path, sentences=list).get("sentences", [])}
+        return [sentence_digest(each.strip().lower()) in known for each in sentences]
 
     def to_gpu(self):
         "Itself, on the GPU if CUDA has one"
@@ -227,7 +242,10 @@ class Judge(Classifier):
     @cached_property
     def fingerprint(self) -> str:
         "16 digits that follow from its files, and from the order of its labels"
-        known = model_identity(*self.files), self.names, self.model.labels_swapped
+        if _state(self.files[0]) != self.opened:
+            raise ColaError(f"{self.files[0]} has changed since it was opened; open it anew")
+        known = (model_identity(*self.files), self.names, self.model.labels_swapped,
+                 self.max_length)
         if self.mixed_precision == "bf16": known += ("bf16",)
         return hashlib.sha256(repr(known).encode()).hexdigest()[:16]
 
@@ -402,7 +420,7 @@ OVERWRITES = "overwrites"  # in an unfinished run that replaces one
 RUN_FILES = (  # all that may be in a run
     r"metrics\.json|(history|predictions)\.csv|report\.html|overwrites|\.cola-run|"
     r"(confusion|history|batch_mcc|mcc(_by_(length|phenomenon|sentence_source))?)\.png|"
-    r"model(/(config|tokenizer(_config)?|special_tokens_map|added_tokens|vocab|held_out|"
+    r"model(/(config|tokenizer(_config)?|special_tokens_map|added_tokens|vocab|held_out|learned|"
     r"model\.safetensors\.index)\.json|/model(-\d{5}-of-\d{5})?\.safetensors|/README\.md|"
     r"/(vocab|merges)\.txt|/(spiece|spm|tokenizer|sentencepiece\.bpe)\.model|/chat_template\.jinja|"
     r"/onnx(/model(_int8)?\.onnx|/cola_nbdev\.json)?)?|"
@@ -569,6 +587,8 @@ def write_results(run: Run,               # a finished run
     save_judge(run, folder/"model", model_card(report, run.config))
     if held_out["right"]:
         write_atomic(folder/"model"/HELD_OUT, json.dumps(held_out) + "\n")
+    learned = [sentence_digest(each.strip().lower()) for each in corpus.splits["train"].sentence]
+    write_atomic(folder/"model"/LEARNED, json.dumps({"sentences": learned}) + "\n")
     write_atomic(folder/"history.csv", run.table().to_csv())
     write_predictions(predictions, folder/"predictions.csv")
     figure = plot_history(run.history)[0].figure
@@ -581,10 +601,15 @@ def _aside(out): return out.with_name(f".{out.name}-replaced-{os.getpid()}")
 
 def _check_rename(out):
     "A mount point can't be renamed: better known before a training than after it"
-    try: out.rename(_aside(out)).rename(out)
+    probe = _aside(out)
+    probe.mkdir(exist_ok=True)
+    (probe/MARK).touch()  # no folder takes the place of one that isn't empty
+    try: out.rename(probe)
     except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST): return
         raise ColaError(f"{out} can't be replaced ({explain(error).lower()}); is it a mount "
                         f"point? choose a folder in it: --out {out/'run'}") from None
+    finally: _remove(probe)
 
 def _tidy(out):
     "Remove what a finished run no longer needs"
@@ -675,6 +700,6 @@ def fine_tune(corpus: Corpus,                 # `train` to learn from, others to
                 return report
             finally:  # without checkpoints, there is nothing to resume
                 if rank() == 0 and not checkpoints(work/"checkpoints"): _remove(work)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise ColaError(f"{out} cannot be written ({explain(error).lower()}); choose another "
                         "--out, or make room") from None

@@ -112,10 +112,13 @@ def _start_of(file):
 
 def _refuse_table(file, name):
     "The rows of a table are no sentences"
-    cells = [line.split("\t") for line in _start_of(file)[1].splitlines()[:20]]
-    names = {*map(_plain, chain(*cells[:1]))}
-    if len({*map(len, cells[:-1])}) < 2 < len(names) + 1 and names & {*TEXT[0]}:
-        raise ColaError(f"{name} is a table ({', '.join(cells[0])}); add --format tsv")
+    lines = _start_of(file)[1].splitlines()[:20]
+    for mark, kind in {**dict.fromkeys(DELIMITERS, "csv"), "\t": "tsv"}.items():
+        cells = _fields(lines[:-1] or lines, mark, mark != "\t")
+        names = {*map(_plain, chain(*cells[:1]))}
+        if len({*map(len, cells)}) == 1 < len(names) and names & {*TEXT[0], *LABEL[0]}:
+            raise ColaError(f"{name} is a table ({', '.join(cells[0])}); let its name end in "
+                            f".{kind}, or add --format {kind}")
 
 def _text_lines(file, name):
     "The lines of a file, with their ends; bytes that can't be decoded become surrogates"
@@ -160,10 +163,11 @@ def _tab_quotes(lines):
     text = "".join(_bare(line) + "\n" for line in lines)
     if not re.fullmatch(rf'(?:(?:{_QUOTED}|[^"\t\n]*+)[\t\n])*+', text): return False
     quoted = re.findall(_QUOTED, text)
-    if len({line.count("\t") for line in lines}) == 1 and "\n" in "".join(quoted): return False
+    tabs = {line.count("\t") for line in lines}
+    if len(tabs) == 1 and tabs != {0} and "\n" in "".join(quoted): return False
     bare = re.split(r"[\t\n]", re.sub(_QUOTED, "", text))
     return bool(quoted) and (
-        all(re.search(r'[\t\n]|""', field[1:-1]) for field in quoted)  # only where needed
+        all(re.search(r'^$|[\t\r\n]|""', field[1:-1]) for field in quoted)  # only where needed
         or all("," in field or '""' in field[1:-1] for field in quoted)  # as Excel needs it
         and not any("," in field for field in bare)
         or all(re.fullmatch(rf"|NA|TRUE|FALSE|{_NUMBER}", field) for field in bare))
@@ -243,12 +247,13 @@ def _is_header(first, rows, wanted):
     labels = [each for each in zip(first, columns, strict=False) if _is_label(each[1])]
     ends = any(re.search(r"[.!?。！？]\W*$", name[-99:]) for name in first)
     if names & {*wanted, *chain(*TEXT)} and not ends: return True
-    if any(_goes_on(*each) for each in labels): return False
+    most = max(len(name.split()) for name in first)
+    if any(_goes_on(*each) for each in labels):  # email, spam
+        return None if names & _KNOWN and most < 3 and not ends else False
     if names & wanted: return True
     if names & _KNOWN: return None if ends else True
     if any(re.fullmatch(_NUMBER, name) for name in first): return False
     if labels or any(map(_is_over_numbers, first, columns)): return True
-    most = max(len(name.split()) for name in first)
     if ends or most > 3: return False
     return True if most == 1 < len(first) and any(map(_is_text, columns)) else None
 
@@ -299,7 +304,10 @@ class _Layout(NamedTuple):
 
     def row(self, fields):
         "A row by the names of its columns, or what is wrong with it"
-        if fault := _text_fault("".join(fields)): return fault
+        # no end of a line is left in a row, unless lines end in two ways
+        if fault := _text_fault("".join(fields) + "\r\n", not self.quotes): return fault
+        if self.delimiter != "\t" and any(re.match(r' +".*"\s*$', each) for each in fields):
+            return "there is a blank before a quote; remove it"
         if len(fields) != len(self.columns): return self.fault(fields)
         return dict(zip(self.columns, fields, strict=True))
 
@@ -361,7 +369,7 @@ def _table_rows(lines, format, name, wanted, most):
     start = next((number for number, line in enumerate(head) if line.strip()), len(head))
     said = re.fullmatch(r'"?sep=(.)"?\s*', "".join(head[start:start + 1]))
     if said: start += 1
-    if start >= len(head): return ["sentence"], iter(()), True, False
+    if start >= len(head): return ["sentence"], iter(()), True, False, False
     if fault := _text_fault(head[start]): raise ColaError(f"{name} line {start + 1}: {fault}")
     layout = _layout(head[start:], format, name, wanted, said and said[1], start + 1)
     if layout.delimiter == "\t" and not layout.quotes and '"' not in "".join(head):
@@ -370,7 +378,9 @@ def _table_rows(lines, format, name, wanted, most):
     if layout.header: next(table, None)
     rows = ((line, layout.row(fields or [""])) for line, fields in table
             if len(layout.columns) == 1 or fields not in ([], [""]))  # else an empty line
-    return layout.columns, rows, layout.header, layout.quotes
+    by_r = layout.quotes and layout.header and \
+        re.fullmatch(rf"{_QUOTED}([,;\t]{_QUOTED})*\s*", head[start])
+    return layout.columns, rows, layout.header, layout.quotes, bool(by_r)
 
 # %% ../nbs/01_reading.ipynb #json-rows
 class JsonRow(dict):
@@ -542,6 +552,7 @@ class Rows:
     unit: str = "line"             # what the numbers count
     header: bool = True            # are the names of the columns in the file?
     quotes: bool = False           # are there quotes around fields? Else they are text
+    by_r: bool = False             # around every name, as R writes them? Then NA says: missing
 
     def __iter__(self) -> Iterator[tuple[int, dict]]:
         for number, row in self.pairs:
@@ -558,7 +569,7 @@ def read_rows(file: BinaryIO,                 # open for reading
     "The columns (None: every row has its own), and pairs of line number and row"
     file, names = _unpacked(file, name), {*map(_plain, wanted)}
     with _damaged(name): start = _peek(file, 8)
-    columns, header, unit, quotes = ["sentence"], True, "row", False
+    columns, header, unit, written = ["sentence"], True, "row", ()
     if format == "parquet" or start.startswith(b"PAR1"): columns, rows = _parquet_rows(file, name)
     elif format == "xlsx" or start.startswith(b"PK\3\4"):
         columns, rows, header = _excel_rows(file, name, names)
@@ -575,8 +586,8 @@ def read_rows(file: BinaryIO,                 # open for reading
         if format == "text": _refuse_table(file, name)
         else:
             most = 20_000 if file.seekable() else 1000
-            columns, rows, header, quotes = _table_rows(lines, format, name, names, most)
-    return columns, Rows(rows, name, aside, unit, header, quotes)
+            columns, rows, header, *written = _table_rows(lines, format, name, names, most)
+    return columns, Rows(rows, name, aside, unit, header, *written)
 
 # %% ../nbs/01_reading.ipynb #read-table
 def read_table(path: str | Path,            # a file in any of the formats
@@ -596,6 +607,7 @@ def read_table(path: str | Path,            # a file in any of the formats
     if not found and len(columns) < 2: raise ColaError(f"{path.name} is empty")
     index = pd.Index([*found], name=rows.unit, dtype=int)
     table = pd.DataFrame([*found.values()], index, columns, dtype=object)
+    if rows.by_r: table = table.mask(table == "NA", "")
     table.attrs |= {"header": rows.header, "names": _class_names(file)}
     return table
 
@@ -698,20 +710,23 @@ def choose_column(columns: Iterable[str],   # of a table
                             f"choose with {options}")
         if found: return found[0]
 
+def _are_numbers(values):
+    return len(values) > 0 and all(re.fullmatch(_NUMBER, str(each)) for each in values)
+
 def refuse_other_text(chosen: str,    # the column with the sentences, by its name
                       columns: dict,  # name → values
                       where: str,     # what an error calls the table
                       option: str,    # how to say which it is
                      ):
     "A column called *comment* may be one on another column, and *sentences* a count"
-    values = [str(each).strip() for each in columns[chosen]]
-    if values and all(re.fullmatch(_NUMBER, each) for each in values):
+    if _are_numbers(columns[chosen]):
         raise ColaError(f"{where}: the column {chosen!r} holds numbers; say which one holds the "
                         f"sentences, with {option}")
-    known = {*chain(TEXT[0][:5], *OTHERS.values(), *LABEL), *ABOUT}
-    if _plain(chosen) in known: return
+    if _plain(chosen) in TEXT[0][:5] and _is_text([*map(str, columns[chosen])]): return
     for name, values in columns.items():
-        if name != chosen and _plain(name) not in known and _is_text([*map(str, values)]):
+        values = [*map(str, values)]
+        if name != chosen and _plain(name) not in {*OTHERS, *ABOUT} and _is_text(values) and \
+                len({*values}) > len(values) / 2:
             raise ColaError(f"{where}: the sentences could be in {chosen!r} or {name!r}; choose "
                             f"with {option} {shlex.quote(chosen)} or {option} {shlex.quote(name)}")
 
@@ -838,11 +853,11 @@ def read_cola_tsv(path: str | Path,  # source, label, note, sentence; tabs, no h
 def _of_cola(table, name):
     return check_sentences(table.assign(label=map_labels(table.label, name)[0]), name)
 
-def pair_columns(columns: Iterable[str]) -> list[str]:  # good and bad; empty if it has no pairs
-    "The columns of a table of minimal pairs"
-    columns = [*columns]
-    found = [_first_of(names, columns) for names in PAIR.values()]
-    return [name for name in found if name] if all(found) else []
+def pair_columns(table: pd.DataFrame) -> list[str]:  # good and bad; empty if it has no pairs
+    "The columns of a table of minimal pairs; numbers are votes, and no sentences"
+    found = [_first_of(names, [*table]) for names in PAIR.values()]
+    sides = [name for name in found if name]
+    return [] if len(sides) < 2 or all(_are_numbers(table[name]) for name in sides) else sides
 
 def _pair_rows(table, sides, source):
     "Two rows for each minimal pair"
@@ -897,7 +912,7 @@ def _split_files(folder):
             raise ColaError(f"{folder} has {' and '.join(names)}: one file for {split}, or all of "
                             "its parts, are expected")
     inside = [folder/name for name in ("raw", "data") if (folder/name).is_dir()]
-    return _split_files(inside[0]) if inside and not files else (files, others)
+    return _split_files(inside[0]) if len(inside) == 1 and not files else (files, others)
 
 def check_names(splits: dict[str, Taken],  # with train
                 where: str | Path,         # what an error calls them
@@ -923,6 +938,10 @@ def read_corpus_folder(folder: str | Path,           # with a file per split
             except Unlabeled:
                 if split != "test": raise
                 left_out.append(f"{path.name} (without labels)")
+                continue
+            if told := {*parts[-1].sentences.get("split", ())} - {split, split[-3:]}:
+                raise ColaError(f"{path.name}: its column split says {min(told)}; give the file "
+                                "itself instead of the folder, or remove the column")
         if not parts: continue
         if len({part.names for part in parts}) > 1:
             raise ColaError(f"{folder}: the parts of {split} don't call their labels alike")

@@ -186,6 +186,8 @@ def _row_fault(row, column, formats):
     sentence = row.get(column)
     if sentence is not None and not isinstance(sentence, str):
         return f"{column!r} is {type(sentence).__name__}, not text"
+    if source == "R" and sentence == "NA":
+        return "NA is a missing sentence in a table of R; remove the row"
     if taken := [name for name in ADDED if name in row]:
         return f"it has a column {taken[0]!r} already, which scoring would add; rename it"
     if format != "jsonl" and getattr(row, "inexact", ""):
@@ -212,7 +214,8 @@ class _Table:
 
 def _open_rows(file, formats, column, name, aside):
     columns, rows = read_rows(file, formats[0], name, aside, [column] if column else [])
-    unit, formats = rows.unit, ("csv" if rows.quotes else formats[0], formats[1])
+    kind = "R" if rows.by_r else "csv" if rows.quotes else formats[0]
+    unit, formats = rows.unit, (kind, formats[1])
     if columns is None:  # every row has its own
         first = list(islice(rows, 256))
         columns, rows = [*dict.fromkeys(key for _, row in first for key in row)], chain(first, rows)

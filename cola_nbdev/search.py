@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sqlite3
 import time
 import warnings
@@ -154,7 +155,7 @@ def _open_journal(path):
 
 def _tables(file):
     tables = {name for name, in file.execute("SELECT name FROM sqlite_master")}
-    if tables and not tables & {"studies", "version_info"}: raise ValueError("not Optuna's")
+    if tables and not tables >= {"studies", "version_info"}: raise ValueError("not Optuna's")
     return tables
 
 def _open_database(address, heartbeat):
@@ -165,9 +166,11 @@ def _open_database(address, heartbeat):
         def record_heartbeat(self, trial_id):  # in a thread, which an error would end
             with suppress(StorageInternalError): super().record_heartbeat(trial_id)
 
+    from sqlalchemy.engine import make_url  # comes with Optuna
+
     is_file = isinstance(address, Path)  # in an address, its ? and % would mean something
-    if not is_file and address.startswith("sqlite:///"):
-        with closing(sqlite3.connect(address[10:].split("?")[0])) as file: _tables(file)
+    if not is_file and re.match(r"sqlite\b", address) and (name := make_url(address).database):
+        with closing(sqlite3.connect(name, uri=name.startswith("file:"))) as file: _tables(file)
     if is_file:
         from sqlalchemy.pool import QueuePool  # comes with Optuna
         connect = partial(sqlite3.connect, address, timeout=60, check_same_thread=False)

@@ -181,6 +181,9 @@ def _check_references(folder):
     for path in chain(folder.iterdir(), folder.glob("onnx/*")):
         if path.exists() and not (path.is_file() or path.is_dir()):
             raise ColaError(f"{path} is no ordinary file; remove it")
+        homes = path.parent.resolve(), folder.resolve().parent.parent/"blobs"  # of the Hub's cache
+        if path.is_symlink() and path.resolve().parent not in homes:
+            raise ColaError(f"{path} is a link to another folder; put the file itself there")
     for path in folder.glob("*.safetensors.index.json"):
         for name in read_record(path, AGAIN, weight_map=dict).get("weight_map", {}).values():
             if not re.fullmatch(r"[^/\\]+\.safetensors", str(name)):

@@ -157,6 +157,9 @@ class TrainingData:
                  taught: pd.DataFrame | None = None, # as for `train`
                 ):
         self.config, self.processes = config, processes
+        if other := {*sentences.label} - {0, 1}:
+            raise ColaError(f"a label is 0 or 1, and not {min(map(repr, other)):.40}")
+        sentences = sentences.astype({"label": int})
         self.train, self.held_out = sentences, None
         if config.validation_fraction:
             self.train, self.held_out = split_sentences(sentences, config.validation_fraction,

@@ -2043,7 +2043,8 @@ def test_what_export_could_not_read_back_it_does_not_write(tmp_path):
     frame = pd.DataFrame({"sentence": ["Go.", "Goed."] * 4, "label": [1, 0] * 4,
                           "sentence_source": "my own book"})
     corpus = Corpus("mine", {"train": check_sentences(frame), "dev": check_sentences(frame)})
-    with pytest.raises(ColaError, match="could not be told from"): corpus.export(tmp_path/"out")
+    with pytest.raises(ColaError, match="would be read back as others"):
+        corpus.export(tmp_path/"out")
     assert not (tmp_path/"out").exists()
     rows = load_corpus("demo").train[20:40]  # whatever its rows are numbered
     assert len(Corpus("mine", {"train": rows}).export(tmp_path/"out")) == 1
@@ -2255,7 +2256,7 @@ def test_a_corpus_is_not_exported_to_an_address(cola, tmp_path, address):
 def test_a_table_is_not_judged_by_the_line(cola, model, tmp_path, encoding):
     rows = "id\tsentence\tlabel\r\n1\tHe left.\t1\r\n2\tHim left.\t0\r\n"
     (tmp_path/"a.txt").write_text(rows, encoding=encoding, newline="")
-    refused(cola("score", model, "a.txt", "b.csv"), "a.txt is a table (id, sentence, label); add")
+    refused(cola("score", model, "a.txt", "b.csv"), "a.txt is a table (id, sentence, label); let")
     assert cola("score", model, "a.txt", "b.csv", "--format", "tsv")[2] == 0
     assert pd.read_csv(tmp_path/"b.csv").sentence.tolist() == ["He left.", "Him left."]
     (tmp_path/"c.txt").write_text("Tab\there.\nThe sentence\tis split.\n", encoding=encoding)
@@ -2307,7 +2308,8 @@ def test_a_file_that_was_learned_is_scored_where_it_was_held_out(cola, tmp_path)
     assert again["fingerprint"] == trained["fingerprint"]
     assert again["splits"]["dev"]["n"] == trained["splits"]["dev"]["n"] == 20
     rows[:60].to_csv(tmp_path/"other.csv", index=False)  # of this file all is scored
-    assert "dev  60" in cola("evaluate", "run", "--data", "other.csv")[0]
+    assert " of 60 sentences occur in the training set" in \
+        cola("evaluate", "run", "--data", "other.csv")[0]
 
 @pytest.mark.parametrize("name, value", [("answer", "reject"), ("answer", "ignore"),
                                          ("status", "discarded"), ("status", "draft")])
@@ -2418,3 +2420,263 @@ def test_a_short_name_is_no_folder_for_predict_either(copied, monkeypatch):
 def test_a_row_whose_neighbors_begin_with_numbers_by_chance(tmp_path):
     (tmp_path/"a.csv").write_text("He left early.,x y\nI saw 2 dogs.,x z\nThose 3 cats sat.,y z\n")
     assert len(read_table(tmp_path/"a.csv")) == 3
+
+# What a ninth attack found
+
+def read(path): return read_table(path).sentence.tolist()
+
+def test_the_worse_label_is_not_the_acceptable_one(cola, model, tmp_path):
+    pairs = [("The farmers sleep.", "The farmers sleeps."), ("He left.", "Him left.")] * 4
+    for good, bad in (("grammatical", "ungrammatical"), ("right", "wrong")):
+        rows = [f"{text},{label}\n" for pair in pairs
+                for text, label in zip(pair, (good, bad), strict=True)]
+        (tmp_path/"a.csv").write_text("text,label\n" + "".join(rows))
+        refused(cola("evaluate", model, "--data", "a.csv", "--positive", bad),
+                f"counts {bad} as 1, and the model acceptable; add --positive {good}")
+        assert cola("evaluate", model, "--data", "a.csv", "--positive", good)[2] == 0
+    (tmp_path/"a.csv").write_text((tmp_path/"a.csv").read_text().replace("wrong", "spam")
+                                  .replace("right", "ham"))
+    refused(cola("evaluate", model, "--data", "a.csv"), "and not ham from spam")
+
+def test_what_a_model_has_learned_is_told_from_what_is_new_to_it(cola, tmp_path):
+    rows = load_corpus("demo").train[:100][["sentence", "label"]]
+    rows.to_csv(tmp_path/"own.csv", index=False)
+    assert cola("train", "--data", "own.csv", *TRAIN, "--out", "run")[2] == 0
+    shutil.copytree(tmp_path/"run/model", tmp_path/"alone")
+    new = pd.DataFrame({"sentence": ["It is new here.", "Here new it is."], "label": [1, 0]})
+    changed = pd.concat([rows.sample(frac=1, random_state=0), new])
+    changed.assign(sentence=changed.sentence.str.upper()).to_csv(tmp_path/"more.csv", index=False)
+    for run, data, size, unseen in (("run", "more", 102, 22), ("alone", "own", 100, 20)):
+        out, _, code = cola("evaluate", run, "--data", f"{data}.csv", "--out", f"{run}-{data}")
+        assert code == 0 and f"80 of {size} sentences occur in the training set" in out
+        sets = json.loads((tmp_path/f"{run}-{data}/metrics.json").read_text())["splits"]
+        assert (sets["dev"]["n"], sets["dev, unseen"]["n"]) == (size, unseen)
+    new.to_csv(tmp_path/"new.csv", index=False)
+    assert "occur in" not in cola("evaluate", "alone", "--data", "new.csv")[0]
+
+@pytest.mark.parametrize("sentences", [
+    ["He left\rthe house.", 'He said "no".', "Him left."],
+    ["He left\nthe house.", "", "She left."]])
+@pytest.mark.parametrize("columns", [["sentence", "label"], ["sentence"]])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_quotes_of_pandas_around_line_ends(tmp_path, sentences, columns, end):
+    frame = pd.DataFrame({"sentence": sentences, "label": [1, 0, 1]})[columns]
+    frame.to_csv(tmp_path/"a.tsv", sep="\t", index=False, lineterminator=end)
+    if "\r" in sentences[0] and end == "\n":  # pandas has put no quotes around it
+        with pytest.raises(ColaError, match="line 2: "): read(tmp_path/"a.tsv")
+    else: assert read(tmp_path/"a.tsv") == sentences
+
+@pytest.mark.parametrize("row", ["He left.\rHim left.", "He left.\r"])
+def test_a_line_with_two_ends_is_no_row(cola, model, tmp_path, row):
+    (tmp_path/"a.tsv").write_bytes(f"sentence\n{row}\r\nShe left.\r\n".encode())
+    refused(cola("score", model, "a.tsv", "b.csv"), "line 2: lines end in two ways")
+
+@pytest.mark.parametrize("table", [
+    "email,spam\nBuy this now,spam\nHow are you today,ham\nCheap pills here,spam\n",
+    "item,acceptable\nHe left,acceptable\nHim left,unacceptable\nShe left,acceptable\n",
+    "Satz,good\nEr ging,good\nIhn ging,bad\nSie ging,good\n"])
+def test_a_column_called_like_one_of_its_labels(cola, model, tmp_path, table):
+    (tmp_path/"a.csv").write_text(table)
+    refused(cola("score", model, "a.csv", "b.csv"), "names of columns, or a row?")
+    rows = table.split("\n", 1)[1]
+    (tmp_path/"a.csv").write_text(f"This is a sentence,{rows.split(',')[1].split()[0]}\n{rows}")
+    assert len(read_table(tmp_path/"a.csv")) == 4  # without a header, as before
+
+@pytest.mark.parametrize("names", [("ham", "spam"), ("0", "1"), ("1", "2")])
+def test_labels_keep_their_names_in_an_export(cola, tmp_path, names):
+    rows = [f"Message number {number} came.,{names[number % 2]}\n" for number in range(40)]
+    (tmp_path/"a.csv").write_text("text,label\n" + "".join(rows))
+    say = ["--positive", "2"] if "2" in names else []
+    assert cola("data", "a.csv", *say, "--export", "ex")[2] == 0
+    if say: refused(cola("data", "ex"), "label '2' is neither 0 nor 1")
+    again = load_corpus(tmp_path/"ex", positive="2" if say else None)
+    assert again.names == names
+    assert again.fingerprint == load_corpus(tmp_path/"a.csv", positive=say[-1] if say else None
+                                            ).fingerprint
+
+def test_an_export_is_read_again_as_it_was(tmp_path):
+    train = small().train
+    dev = pd.DataFrame({"sentence": ['"Yes, it goes."', "Goes it not so."], "label": [1, 0]})
+    quoted = dataclasses.replace(small(), splits={"train": train, "dev": check_sentences(dev)})
+    with pytest.raises(ColaError, match="would be read back as others"):
+        quoted.export(tmp_path/"ex")
+    assert not (tmp_path/"ex").exists()
+
+@pytest.mark.parametrize("table", [
+    "source,target,comment\nEr ging.,He left.,very good translation\nSie sah.,It saw.,a bad one\n",
+    "sentence,stimulus\ns1,He left.\ns2,Saw she it.\n", "text,line\nA01,He left.\nA02,Him left.\n"])
+def test_other_text_than_in_the_column_of_that_name(cola, model, tmp_path, table):
+    (tmp_path/"a.csv").write_text(table)
+    refused(cola("score", model, "a.csv", "b.csv"), "the sentences could be in")
+    assert cola("score", model, "a.csv", "b.csv", "--column", table.split("\n")[0].split(",")[1]
+                )[2] == 0
+
+@pytest.mark.parametrize("table, kind", [
+    ("id,sentence,label\n1,He left.,1\n2,Him left.,0\n", "csv"), ("text;n\nHe left.;1\n", "csv"),
+    ("id\tsatz\tlabel\n1\tEr ging.\t1\n2\tIhn ging.\t0\n", "tsv")])
+def test_a_table_is_no_text(cola, model, tmp_path, table, kind):
+    (tmp_path/"a.txt").write_text(table)
+    refused(cola("score", model, "a.txt", "b.csv"), f"add --format {kind}")
+    refused(cola("distill", "--teacher", model, "--unlabelled", "a.txt", "--out", "o"),
+            "is a table")
+    (tmp_path/"a.txt").write_text("No text, please.\nHe left, and she stayed.\n")
+    assert cola("score", model, "a.txt", "b.csv")[2] == 0
+
+def test_votes_are_no_pairs(cola, model, tmp_path):
+    (tmp_path/"a.csv").write_text("sentence,good,bad\nHe left.,7,3\nHim left.,2,8\n")
+    refused(cola("pairs", model, "a.csv"), "no column is known to hold the labels")
+    (tmp_path/"b.csv").write_text("stimulus,good,bad\n" + "".join(
+        f"The cat sat {number}.,0.{number}1,0.{number}3\n" for number in range(9)))
+    refused(cola("data", "b.csv"), "say which with --text and --label")
+
+def test_what_r_has_not(cola, model, tmp_path):
+    (tmp_path/"a.csv").write_text('"","sentence","note"\n"1","He left.",NA\n"2",NA,"x"\n')
+    refused(cola("score", model, "a.csv", "b.csv"), "line 3: NA is a missing sentence")
+    (tmp_path/"a.csv").write_text('"sentence","label","note"\n"He left.",1,NA\n"Him left.",0,"x"\n')
+    assert cola("score", model, "a.csv", "b.csv")[2] == 0
+    assert (tmp_path/"b.csv").read_text().splitlines()[1].startswith("He left.,1,NA,")
+    (tmp_path/"a.csv").write_text('"sentence","label"\n"He left.",1\nNA,0\n"Him left.",0\n')
+    refused(cola("data", "a.csv"), "line 3: the sentence is empty")
+    (tmp_path/"a.csv").write_text("sentence,label\nHe left.,1\nNA,0\nHim left.,0\n")
+    assert read(tmp_path/"a.csv") == ["He left.", "NA", "Him left."]  # who quotes nothing means it
+
+def test_a_split_in_a_file_of_a_split(cola, tmp_path):
+    small().export(tmp_path/"c")
+    train = small().train.assign(split="train")
+    train[["sentence", "label", "split"]].to_csv(tmp_path/"c/train.csv", index=False)
+    (tmp_path/"c/in_domain_train.tsv").unlink()
+    assert cola("data", "c")[2] == 0
+    train.loc[train.index[-4:], "split"] = "test"
+    train[["sentence", "label", "split"]].to_csv(tmp_path/"c/train.csv", index=False)
+    refused(cola("data", "c"), "its column split says test")
+
+def test_what_is_left_out_of_a_folder_of_pairs_is_said(cola, model, tmp_path):
+    (tmp_path/"p/sub").mkdir(parents=True)
+    (tmp_path/"p/a.csv").write_text("good,bad\nHe left.,Him left.\n")
+    (tmp_path/"p/notes.txt").write_text("of 2026\n")
+    out = cola("pairs", model, "p")[0]
+    assert "left out: notes.txt" in out and "left out: sub" in out
+
+def test_two_folders_that_could_hold_the_corpus(cola, tmp_path):
+    for name in ("raw", "data"): small().export(tmp_path/f"c/{name}")
+    refused(cola("data", "c"), "holds no corpus")
+
+def test_a_blank_before_a_quote(cola, model, tmp_path):
+    (tmp_path/"a.csv").write_text('label, sentence\n1, "He left."\n')
+    refused(cola("score", model, "a.csv", "b.csv"), "line 2: there is a blank before a quote")
+
+def test_a_judge_is_what_it_was_when_it_was_opened(copied, monkeypatch):
+    changed = Judge(copied)
+    edit(copied/"config.json", hidden_act="relu")
+    with pytest.raises(ColaError, match="has changed since it was opened; open it anew"):
+        str(changed.fingerprint)
+    fresh = Judge(copied)
+    assert fresh.fingerprint == Judge(copied).fingerprint
+    shorter = Judge(copied)
+    shorter.tokenizer.model_max_length = 16
+    assert shorter.fingerprint != fresh.fingerprint
+    monkeypatch.chdir(copied.parent)
+    relative = Judge(copied.name)
+    (copied.parent/"b").mkdir()
+    shutil.copytree(copied, copied.parent/"b"/copied.name)
+    monkeypatch.chdir(copied.parent/"b")
+    with pytest.raises(ColaError, match="has changed since"): str(relative.fingerprint)
+
+@needs("onnxruntime")
+def test_onnx_that_says_something_else_is_not_kept(copied, monkeypatch):
+    real = export.predict_splits
+
+    def other(model, *rest):
+        found = real(model, *rest)
+        return found.assign(logit=found.logit + .02 * isinstance(model, prediction.OnnxModel))
+
+    monkeypatch.setattr(export, "predict_splits", other)
+    with pytest.raises(ColaError, match=r"logits differ by up to 0\.02; nothing is kept"):
+        export.export_onnx(copied, small(), int8=False, progress=False)
+    assert not [*copied.glob("onnx/*.onnx")]
+
+def test_trying_to_rename_moves_nothing(tmp_path, monkeypatch):
+    (tmp_path/"run").mkdir()
+    (tmp_path/"run/mine").touch()
+    seen = []
+    real = Path.rename
+
+    def rename(path, target):
+        with contextlib.suppress(OSError): real(path, target)
+        seen.append((tmp_path/"run/mine").exists())
+        raise OSError(errno.ENOTEMPTY, "not empty")
+
+    monkeypatch.setattr(Path, "rename", rename)
+    prediction._check_rename(tmp_path/"run")
+    assert seen == [True]  # whoever dies here has lost nothing
+    monkeypatch.setattr(Path, "rename", lambda path, target: os.mkdir("/proc/none"))
+    with pytest.raises(ColaError, match="can't be replaced"):
+        prediction._check_rename(tmp_path/"run")
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+def test_another_run_under_the_same_inode(finished, tmp_path):
+    from cola_nbdev.basics import state_of
+    run = Path(shutil.copytree(finished, tmp_path/"run"))
+    before = state_of(run)
+    assert before == state_of(run)
+    edit(run/"metrics.json", corpus="other")
+    assert before != state_of(run)
+
+@pytest.mark.parametrize("name", ["vocab.txt", "README.md", "tokenizer.json", "model.safetensors",
+                                  "onnx"])
+def test_a_link_in_a_model_leads_nowhere_else(copied, tmp_path, name):
+    (tmp_path/"private").mkdir()
+    (tmp_path/"private/file").write_text("private")
+    if (copied/name).exists(): (copied/name).unlink()
+    (copied/name).symlink_to(tmp_path/"private"/("" if name == "onnx" else "file"))
+    with pytest.raises(ColaError, match=f"{name} is a link to another folder"): Judge(copied)
+
+def test_a_link_in_the_cache_of_the_hub(copied, tmp_path):
+    snapshot, blobs = tmp_path/"models--a--b/snapshots/1", tmp_path/"models--a--b/blobs"
+    shutil.copytree(copied, snapshot)
+    blobs.mkdir()
+    for number, path in enumerate(sorted(snapshot.iterdir())):
+        shutil.move(path, blobs/str(number))
+        path.symlink_to(f"../../blobs/{number}")
+    assert Judge(snapshot).fingerprint == Judge(copied).fingerprint
+
+def test_a_long_path_is_refused_at_once(tmp_path):
+    body = json.dumps({"path": "/a" * 120_000}).encode()
+    with within(5), pytest.raises(app.Refused): app.check_paths(body, tmp_path)
+    dots = json.dumps({"path": f"{tmp_path}/{'./' * 2100}../secret"}).encode()
+    with pytest.raises(app.Refused): app.check_paths(dots, tmp_path)
+
+def test_two_visitors_may_send_the_same_file(judge, tmp_path):
+    (tmp_path/"a.txt").write_text("He left.\n")
+    answers = app.Answers(judge)
+    for _ in range(2): assert "He left." in answers.file(tmp_path/"a.txt")
+
+@needs("optuna")
+@pytest.mark.parametrize("driver, tables", [
+    ("sqlite+pysqlite:///{}", ["customers"]), ("sqlite:///file:{}?uri=true", ["customers"]),
+    ("sqlite:///{}", ["studies"]), ("sqlite:///{}", ["version_info"])])
+def test_a_database_of_yours_by_any_address(cola, tmp_path, driver, tables):
+    import sqlite3
+    with contextlib.closing(sqlite3.connect(tmp_path/"user.db")) as file, file:
+        for name in tables: file.execute(f"CREATE TABLE {name} (version_num TEXT)")
+    before = (tmp_path/"user.db").read_bytes()
+    refused(cola("search", "--data", "demo", *TRAIN, "--out", "s", "--trials", "1",
+                 "--storage", driver.format(tmp_path/"user.db")), "not Optuna's")
+    assert (tmp_path/"user.db").read_bytes() == before
+
+@pytest.mark.parametrize("kind", [bool, float, object, "category", "int8", "uint64"])
+def test_labels_of_any_kind_that_are_0_or_1(kind):
+    rows = small().train
+    run = train(rows.assign(label=rows.label.astype(kind)), TINY, progress=False)
+    assert run.step == 2
+    for other in ("1", 2, -100, None):
+        with pytest.raises(ColaError, match="a label is 0 or 1, and not"):
+            train(rows.assign(label=[other, *rows.label[1:]]), TINY, progress=False)
+
+def test_a_disk_that_is_full_when_the_weights_are_saved(tmp_path, monkeypatch):
+    from safetensors import SafetensorError
+
+    def save(*_, **__): raise SafetensorError("I/O error: File too large (os error 27)")
+    monkeypatch.setattr("transformers.modeling_utils.safe_save_file", save)
+    with pytest.raises(ColaError, match="cannot be written .*file too large"):
+        fine_tune(small(), TINY, tmp_path/"run", progress=False)

@@ -70,7 +70,6 @@ from cola_nbdev.evaluation import (
     mcc_of_groups,
     read_predictions,
     shrink,
-    split_difference,
     split_masks,
     split_metrics,
     worst_mistakes,
@@ -188,15 +187,6 @@ def frame_of(rng, n=600, right=.8, groups=20):
                          "sentence": [f"Sentence {number}." for number in range(n)],
                          "predicted": np.where(rng.random(n) < right, labels, 1 - labels),
                          "group": rng.integers(0, groups, n)})
-
-def test_a_difference_of_splits():
-    frame = pd.concat([pd.DataFrame(dict(zip(("label", "predicted"), sentences_of(*cells))))
-                       .assign(split=split) for split, cells in (
-                           ("in_domain", (64, 98, 32, 333)),
-                           ("out_of_domain", (43, 119, 38, 316)))])
-    found = split_difference(frame, "in_domain", "out_of_domain")
-    assert found == near((.165766, .039, .293), abs=.006)
-    assert split_difference(frame, "out_of_domain", "in_domain").mcc == near(-found.mcc)
 
 def test_the_parts_of_predictions():
     frame = frame_of(np.random.default_rng(0)).assign(in_train=False)

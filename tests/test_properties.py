@@ -42,7 +42,6 @@ from cola_nbdev.reading import (
 )
 from cola_nbdev.settings import Config
 from cola_nbdev.tokenization import LengthSampler, encode, load_tokenizer, show_tokens
-from cola_nbdev.vocabulary import split_word, word_table
 
 LONG = bool(os.environ.get("COLA_NBDEV_LONG"))
 pytestmark = pytest.mark.usefixtures("counted")
@@ -125,8 +124,9 @@ def test_what_is_written_is_read_again(sentences):
     with tempfile.TemporaryDirectory() as folder:
         try: file, = Corpus("any", {"train": table}).export(folder)
         except ColaError as error:  # of single words nobody could say that they are the sentences
-            assert "could not be told" in str(error)
-            assert not any(" " in sentence.strip() for sentence in sentences)
+            assert "would be read back as others" in str(error)
+            is_quoted = any('"' in sentence for sentence in sentences)
+            assert is_quoted or not any(" " in sentence.strip() for sentence in sentences)
             return
         again, told = read_cola_tsv(file), read_table(file)
         assert [*told] == COLUMNS[:4] and told.sentence.tolist() == sentences
@@ -190,23 +190,6 @@ def test_any_text_is_shown_safely_or_refused(tokenizer, sentence, length):
     assert page.elements <= {"div", "span", "p", "br", "title", "style"}
     assert all(piece in page.text for piece in shown.frame.token)
     assert len(shown.frame) == (length or min(64, len(shown.frame)))
-
-@check(FREQUENT)
-@given(sentences=st.lists(text, max_size=4))
-def test_any_text_is_split_or_refused(tokenizer, sentences):
-    try: words = word_table(sentences, tokenizer)
-    except ColaError: return
-    assert set(words.sentence) <= set(range(len(sentences)))
-    assert words["count"].tolist() == [len(pieces) for pieces in words.tokens]
-    assert all(count > 0 for count in words["count"])
-
-@check(FREQUENT)
-@given(word=st.text("unplgedsé🙂", max_size=12))
-def test_a_word_is_split_as_the_tokenizer_splits_it(word):
-    tokenizer: Any = load_tokenizer("tiny")
-    known = tokenizer.backend_tokenizer.model
-    vocabulary = tokenizer.get_vocab()
-    assert split_word(word, vocabulary) == [token.value for token in known.tokenize(word)]
 
 lengths_of = st.lists(st.integers(1, 64), max_size=200)
 

@@ -93,6 +93,6 @@ def test_the_command_for_a_teacher():
 
 def test_a_borrowed_solution_is_refused(tmp_path):
     borrowed = tmp_path/"week1.py"
-    borrowed.write_text("from cola_nbdev.vocabulary import split_word\n")
+    borrowed.write_text("from cola_nbdev.grammar import demo_corpus\n")
     with pytest.raises(AssertionError, match="imports cola_nbdev: write it yourself"):
         load(borrowed)
