@@ -347,7 +347,7 @@ class Answers:
         except ColaError as error: return view("note", error), before
         return pair_view(table, before), (100 * table.probability).tolist()
 
-    def file(self, path: str | Path,  # what was uploaded
+    def file(self, path: str | Path,  # what was uploaded; it is removed
              progress: Callable | None = None,  # is called with the share that is done
             ) -> str:                 # HTML
         "The verdicts on a file"
@@ -355,6 +355,8 @@ class Answers:
         try: table = self.table(read_upload(path, self.limits), progress=progress)
         except ColaError as error: return view("note", error)
         except OSError: return view("note", f"{path.name} is no longer here; upload it again")
+        finally:
+            with contextlib.suppress(OSError): path.unlink()
         return results_view(table, path.name)
 
     def words(self, sentence: str,  # what was typed

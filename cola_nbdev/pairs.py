@@ -76,7 +76,7 @@ def load_pairs(path: str | Path,  # a file with two sentences in a row, or in tw
     if not sum(map(len, pairs)):
         raise ColaError(f"there are no pairs in {path}; .jsonl or .csv files of pairs are needed")
     found = pd.concat(pairs, ignore_index=True)
-    found.attrs["left_out"] = left_out  # notes and folders
+    found.attrs["left_out"] = left_out
     if taken := {*found.phenomenon} & {*TOTALS}:
         raise ColaError(f"{path} has a phenomenon called {min(taken)!r}; give it another name")
     return found

@@ -199,9 +199,8 @@ class Judge(Classifier):
                                for both in (self.names, names, LABELS.values()))
         is_bad = FAULTY.fullmatch(theirs[1]) and not FAULTY.fullmatch(theirs[0])
         if ours == theirs[::-1] or ours == plain and is_bad:
-            right = self.names[1] if ours == theirs[::-1] else names[0]
             raise ColaError(f"the corpus counts {names[1]} as 1, and the model {self.names[1]}; "
-                            f"add --positive {right}")
+                            f"add --positive {names[0]}")
         is_same = ours == theirs or theirs == plain and tuple(ours) in NAMED
         # who has words of their own has said which one is 1
         if not is_same and (ours != plain or tuple(theirs) in WORDS[4:7]):  # feelings, spam

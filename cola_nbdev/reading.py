@@ -552,7 +552,7 @@ class Rows:
     unit: str = "line"             # what the numbers count
     header: bool = True            # are the names of the columns in the file?
     quotes: bool = False           # are there quotes around fields? Else they are text
-    by_r: bool = False             # around every name, as R writes them? Then NA says: missing
+    by_r: bool = False             # around names, too, as R writes them? NA is missing then
 
     def __iter__(self) -> Iterator[tuple[int, dict]]:
         for number, row in self.pairs:

@@ -1657,7 +1657,7 @@ def test_an_export_replaces_no_record_of_others(cola, copied, tmp_path):
     (copied/"onnx").symlink_to(tmp_path/"theirs")
     with unchanged(tmp_path):
         refused(cola("export", copied, "--data", "demo", "--no-int8"),
-                "onnx was not made by cola export")
+                "onnx is a link to another folder")
 
 @needs("onnxruntime")
 def test_an_onnx_file_of_another_model_judges_nothing(cola, copied, tmp_path):
@@ -2301,12 +2301,11 @@ def test_a_file_that_was_learned_is_scored_where_it_was_held_out(cola, tmp_path)
     rows = load_corpus("demo").train[:100][["sentence", "label"]]
     rows.to_csv(tmp_path/"own.csv", index=False)
     assert cola("train", "--data", "own.csv", *TRAIN, "--out", "run")[2] == 0
-    trained = json.loads((tmp_path/"run/metrics.json").read_text())
-    done = cola("evaluate", "run", "--data", "own.csv", "--out", "again")
-    assert done[2] == 0 and "held out" in done[0]
-    again = json.loads((tmp_path/"again/metrics.json").read_text())
-    assert again["fingerprint"] == trained["fingerprint"]
-    assert again["splits"]["dev"]["n"] == trained["splits"]["dev"]["n"] == 20
+    trained = json.loads((tmp_path/"run/metrics.json").read_text())["splits"]["dev"]
+    assert cola("evaluate", "run", "--data", "own.csv", "--out", "again")[2] == 0
+    again = json.loads((tmp_path/"again/metrics.json").read_text())["splits"]["dev, unseen"]
+    assert trained["n"] == again["n"] == 20
+    assert {**again} == pytest.approx(trained, nan_ok=True)
     rows[:60].to_csv(tmp_path/"other.csv", index=False)  # of this file all is scored
     assert " of 60 sentences occur in the training set" in \
         cola("evaluate", "run", "--data", "other.csv")[0]
@@ -2645,11 +2644,6 @@ def test_a_long_path_is_refused_at_once(tmp_path):
     with within(5), pytest.raises(app.Refused): app.check_paths(body, tmp_path)
     dots = json.dumps({"path": f"{tmp_path}/{'./' * 2100}../secret"}).encode()
     with pytest.raises(app.Refused): app.check_paths(dots, tmp_path)
-
-def test_two_visitors_may_send_the_same_file(judge, tmp_path):
-    (tmp_path/"a.txt").write_text("He left.\n")
-    answers = app.Answers(judge)
-    for _ in range(2): assert "He left." in answers.file(tmp_path/"a.txt")
 
 @needs("optuna")
 @pytest.mark.parametrize("driver, tables", [
