@@ -31,7 +31,7 @@ from .attribution import attribution, colored, page
 from .basics import LABELS, ColaError, csv_line, is_blank, path_within
 from .grammar import demo_corpus
 from .prediction import Judge, read_metrics
-from .reading import TEXT, choose_column, read_rows, read_table
+from .reading import TEXT, choose_column, read_rows, read_table, refuse_other_text
 
 # %% auto #0
 __all__ = ['POLICY', 'ADDRESSES', 'WANTED', 'SHOWN', 'QUIET', 'TRY', 'CLOSED', 'Limits', 'Refused', 'read_body', 'check_paths',
@@ -265,7 +265,9 @@ def _text_rows(path):
 def _table_rows(path):
     table = read_table(path)
     name = choose_column(table, None, TEXT, "sentences", "another name for", path.name)
-    if name: return zip(table.index, table[name].tolist(), strict=True)
+    if name:
+        refuse_other_text(name, table, path.name, "another name for")
+        return zip(table.index, table[name].tolist(), strict=True)
     columns = ", ".join(map(str, table.columns))[:200]
     raise ColaError(f"{path.name}: no column sentence; it has {columns}")
 
@@ -287,7 +289,8 @@ def about_scores(model: str | Path = "",  # what the judge was loaded from
     name = folder.name or "a model"
     unknown = ("Its score is not known here: there is no metrics.json beside the model. "
                "Measure it with cola evaluate.")
-    found = [path for path in (folder, folder.parent) if (path/"metrics.json").is_file()]
+    places = [folder, folder.parent][:1 + (folder.name == "model")]
+    found = [path for path in places if (path/"metrics.json").is_file()]
     try:
         facts = read_metrics(found[0]) if model and folder.is_dir() and found else {}
         if facts: name = f"{facts['model']}, fine-tuned on {facts['corpus']}"
@@ -303,7 +306,7 @@ def model_card(model: str | Path = "",  # what the judge was loaded from
               ) -> str:                 # Markdown, without its head, pictures and HTML
     "The card in a model's folder"
     readmes = [Path(model)/"README.md", Path(model)/"model"/"README.md"]
-    found = [path for path in readmes if model and path.is_file()]
+    found = [path for path in readmes if model and path.is_file() and not path.is_symlink()]
     if not found: return "The model has no card."
     card = found[0].read_text(encoding="utf-8", errors="replace")
     card = re.sub(r"\A---\n.*?\n---\n", "", card, flags=re.DOTALL)

@@ -143,7 +143,8 @@ def cola_evaluate(
     from cola_nbdev.packing import predict_splits
     from cola_nbdev.prediction import Judge, check_output, known_of, versions
     if out: check_output(out, None)
-    trained = metrics_of(Path(model_folder(model)).parent)  # by which seeds are known as such
+    folder = Path(model_folder(model))  # by its run, seeds are known as such
+    trained = metrics_of(folder.parent) if folder.name == "model" else {}
     corpus = source.load(1)
     judge = Judge(model, positive=_if_known(model, source))
     _in_precision(judge.to_gpu(), mixed_precision).check_names(corpus.names)
@@ -181,8 +182,9 @@ def _if_known(model, source):
     from transformers import AutoConfig
 
     from cola_nbdev.tokenization import find_model, from_pretrained
-    labels = from_pretrained(AutoConfig, find_model(model)).id2label.values()
-    return source.positive if source.positive.lower() in map(str.lower, labels) else None
+    config = from_pretrained(AutoConfig, find_model(model))
+    known = () if hasattr(config, "positive_label") else map(str.lower, config.id2label.values())
+    return source.positive if source.positive.lower() in known else None
 
 def _chosen(corpus, split):
     "What to evaluate on: all splits but the training set, or the one that was asked for"

@@ -35,6 +35,7 @@ from cola_nbdev.basics import (
 from .grammar import demo_corpus
 from cola_nbdev.reading import (
     DAMAGED,
+    WORDS,
     Taken,
     Unlabeled,
     check_names,
@@ -146,12 +147,15 @@ class Corpus:
         for path in filter(os.path.lexists, files):  # even a link that leads nowhere
             raise ColaError(f"{path} exists already; choose another folder or remove it")
         texts, is_plain = {}, self.names == (LABELS[0], LABELS[1])
+        if tuple(name.lower() for name in self.names[::-1]) in WORDS:
+            raise ColaError(f"{self.names[1]} is 1 here, and would be 0 when it is read again; "
+                            "rename the labels in your file")
         for file, frame in files.items():
             text = frame[COLUMNS[:4]].astype(str)
+            if not is_plain: text["label"] = frame.label.map(dict(enumerate(self.names)))
             if text.agg("".join, axis=1).str.contains("[\t\r\n]").any():
                 raise ColaError(f"{file.name}: CoLA's lines can't hold a sentence with a tab or a "
                                 "line break; replace them in your file")
-            if not is_plain: text["label"] = frame.label.map(dict(enumerate(self.names)))
             head = "" if is_plain else "sentence_source\tlabel\tlabel_notes\ttext\n"
             texts[file] = head + "".join(text.agg("\t".join, axis=1) + "\n")
             rows = read_rows(io.BytesIO(texts[file].encode()), "tsv", file.name)[1]

@@ -53,6 +53,7 @@ from cola_nbdev.basics import (
 from .checkpoints import Stopped, checkpoints, commit, one_writer
 from cola_nbdev.model import (
     NAMED,
+    NAMELESS,
     check_fit,
     load_model,
     match_tokenizer,
@@ -198,10 +199,11 @@ class Judge(Classifier):
         ours, theirs, plain = ([name.lower() for name in both]
                                for both in (self.names, names, LABELS.values()))
         is_bad = FAULTY.fullmatch(theirs[1]) and not FAULTY.fullmatch(theirs[0])
-        if ours == theirs[::-1] or ours == plain and is_bad:
+        nameless = ours == theirs[::-1] and {*ours} & {*NAMELESS}  # whoever said --positive knows
+        if (ours == theirs[::-1] or ours == plain and is_bad) and not nameless:
             raise ColaError(f"the corpus counts {names[1]} as 1, and the model {self.names[1]}; "
                             f"add --positive {names[0]}")
-        is_same = ours == theirs or theirs == plain and tuple(ours) in NAMED
+        is_same = ours == theirs or nameless or theirs == plain and tuple(ours) in NAMED
         # who has words of their own has said which one is 1
         if not is_same and (ours != plain or tuple(theirs) in WORDS[4:7]):  # feelings, spam
             raise ColaError(f"the model tells {self.names[0]} from {self.names[1]}, and not "
@@ -211,7 +213,7 @@ class Judge(Classifier):
         "Which of these were in its training set, in upper or lower case"
         path = Path(find_model(self.files[0]))/LEARNED
         if not path.exists(): return []
-        known = {*read_record(path, sentences=list).get("sentences", [])}
+        known = {*map(str, read_record(path, sentences=list).get("sentences", []))}
         return [sentence_digest(each.strip().lower()) in known for each in sentences]
 
     def to_gpu(self):
@@ -586,7 +588,9 @@ def write_results(run: Run,               # a finished run
     save_judge(run, folder/"model", model_card(report, run.config))
     if held_out["right"]:
         write_atomic(folder/"model"/HELD_OUT, json.dumps(held_out) + "\n")
-    learned = [sentence_digest(each.strip().lower()) for each in corpus.splits["train"].sentence]
+    base = Path(model_folder(run.config.model))/LEARNED
+    learned = read_record(base, sentences=list).get("sentences", []) if base.exists() else []
+    learned += [sentence_digest(each.strip().lower()) for each in corpus.splits["train"].sentence]
     write_atomic(folder/"model"/LEARNED, json.dumps({"sentences": learned}) + "\n")
     write_atomic(folder/"history.csv", run.table().to_csv())
     write_predictions(predictions, folder/"predictions.csv")

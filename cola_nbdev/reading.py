@@ -112,11 +112,18 @@ def _start_of(file):
 
 def _refuse_table(file, name):
     "The rows of a table are no sentences"
-    lines = _start_of(file)[1].splitlines()[:20]
+    text = _start_of(file)[1]
+    lines = text.splitlines() if len(text) < 2**12 else text.splitlines()[:-1]  # may be cut
+    lines = [line for line in lines if line.strip()][:20]
+    if lines and re.match(r'\s*[{[]+"', lines[0]):
+        raise ColaError(f"{name} is JSON; let its name end in .jsonl, or add --format jsonl")
+    if lines and re.fullmatch(r'"[^"]*"( "[^"]*")+', lines[0]):
+        raise ColaError(f"{name} is a table of R; write it with write.csv")
     for mark, kind in {**dict.fromkeys(DELIMITERS, "csv"), "\t": "tsv"}.items():
-        cells = _fields(lines[:-1] or lines, mark, mark != "\t")
+        cells = _fields(lines, mark, mark != "\t")
         names = {*map(_plain, chain(*cells[:1]))}
-        if len({*map(len, cells)}) == 1 < len(names) and names & {*TEXT[0], *LABEL[0]}:
+        even = len({*map(len, cells)}) == 1 < len(cells[0])
+        if even and (mark == "\t" and len(cells) > 1 or names & {*TEXT[0], *LABEL[0]}):
             raise ColaError(f"{name} is a table ({', '.join(cells[0])}); let its name end in "
                             f".{kind}, or add --format {kind}")
 
@@ -163,7 +170,7 @@ def _tab_quotes(lines):
     text = "".join(_bare(line) + "\n" for line in lines)
     if not re.fullmatch(rf'(?:(?:{_QUOTED}|[^"\t\n]*+)[\t\n])*+', text): return False
     quoted = re.findall(_QUOTED, text)
-    tabs = {line.count("\t") for line in lines}
+    tabs = {line.count("\t") for line in lines if line.strip()}
     if len(tabs) == 1 and tabs != {0} and "\n" in "".join(quoted): return False
     bare = re.split(r"[\t\n]", re.sub(_QUOTED, "", text))
     return bool(quoted) and (
@@ -710,18 +717,21 @@ def choose_column(columns: Iterable[str],   # of a table
                             f"choose with {options}")
         if found: return found[0]
 
-def _are_numbers(values):
-    return len(values) > 0 and all(re.fullmatch(_NUMBER, str(each)) for each in values)
+def _are_votes(values):
+    "Numbers, or labels"
+    words = {*chain(*WORDS)}
+    return len(values) > 0 and all(_key(each) in words or re.fullmatch(_NUMBER, str(each))
+                                   for each in values)
 
 def refuse_other_text(chosen: str,    # the column with the sentences, by its name
-                      columns: dict,  # name → values
+                      columns: Any,   # name → values
                       where: str,     # what an error calls the table
                       option: str,    # how to say which it is
                      ):
     "A column called *comment* may be one on another column, and *sentences* a count"
-    if _are_numbers(columns[chosen]):
-        raise ColaError(f"{where}: the column {chosen!r} holds numbers; say which one holds the "
-                        f"sentences, with {option}")
+    if _are_votes(columns[chosen]):
+        raise ColaError(f"{where}: the column {chosen!r} holds numbers or labels; say which one "
+                        f"holds the sentences, with {option}")
     if _plain(chosen) in TEXT[0][:5] and _is_text([*map(str, columns[chosen])]): return
     for name, values in columns.items():
         values = [*map(str, values)]
@@ -857,7 +867,7 @@ def pair_columns(table: pd.DataFrame) -> list[str]:  # good and bad; empty if it
     "The columns of a table of minimal pairs; numbers are votes, and no sentences"
     found = [_first_of(names, [*table]) for names in PAIR.values()]
     sides = [name for name in found if name]
-    return [] if len(sides) < 2 or all(_are_numbers(table[name]) for name in sides) else sides
+    return [] if len(sides) < 2 or all(_are_votes(table[name]) for name in sides) else sides
 
 def _pair_rows(table, sides, source):
     "Two rows for each minimal pair"

@@ -178,7 +178,7 @@ def _check_tokenizer(path):
 
 def _check_references(folder):
     "Refuse what leads elsewhere, or to something that runs code or waits when it is opened"
-    for path in chain(folder.iterdir(), folder.glob("onnx/*")):
+    for path in folder.rglob("*"):
         if path.exists() and not (path.is_file() or path.is_dir()):
             raise ColaError(f"{path} is no ordinary file; remove it")
         homes = path.parent.resolve(), folder.resolve().parent.parent/"blobs"  # of the Hub's cache

@@ -2674,3 +2674,99 @@ def test_a_disk_that_is_full_when_the_weights_are_saved(tmp_path, monkeypatch):
     monkeypatch.setattr("transformers.modeling_utils.safe_save_file", save)
     with pytest.raises(ColaError, match="cannot be written .*file too large"):
         fine_tune(small(), TINY, tmp_path/"run", progress=False)
+
+# What a tenth attack found
+
+def test_a_link_in_a_run_shows_nothing(finished, tmp_path):
+    run = Path(shutil.copytree(finished, tmp_path/"run"))
+    (tmp_path/"private").write_text("secret")
+    (run/"README.md").symlink_to(tmp_path/"private")
+    assert "secret" not in app.model_card(run) and "tiny" in app.model_card(run)
+
+def test_a_link_in_a_folder_of_a_model(copied, tmp_path):
+    (tmp_path/"private").write_text("private")
+    (copied/"additional_chat_templates").mkdir()
+    (copied/"additional_chat_templates/x.jinja").symlink_to(tmp_path/"private")
+    with pytest.raises(ColaError, match="x.jinja is a link to another folder"): Judge(copied)
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n\r\n"])
+def test_quotes_of_a_dialogue_and_an_empty_line(tmp_path, end):
+    rows = ['1\t"I went home.', '2\tIt was late."', "3\tYes I do."]
+    (tmp_path/"a.tsv").write_text("id\tsentence\n" + "\n".join(rows) + "\n" + end, newline="")
+    assert read(tmp_path/"a.tsv") == ['"I went home.', 'It was late."', "Yes I do."]
+
+@pytest.mark.parametrize("names", [("0", "1"), ("no", "yes"), ("ham", "spam"), ("bad", "good")])
+def test_an_export_does_not_turn_labels_round(cola, tmp_path, names):
+    (tmp_path/"a.csv").write_text("text,error\n" + "".join(
+        f"Sentence number {number}.,{names[number % 2]}\n" for number in range(40)))
+    refused(cola("data", "a.csv", "--positive", names[0], "--export", "ex"),
+            f"{names[0]} is 1 here, and would be 0 when it is read again")
+    assert not (tmp_path/"ex").exists()
+    assert cola("data", "a.csv", "--positive", names[1], "--export", "ex")[2] == 0
+    assert load_corpus(tmp_path/"ex").names == names
+
+@pytest.mark.parametrize("names", [("0", "1"), ("no", "yes")])
+def test_the_same_words_for_errors_turn_no_model_round(cola, tmp_path, names):
+    rows = load_corpus("demo").train[:60]
+    good = pd.DataFrame({"text": rows.sentence, "label": rows.label.map(dict(enumerate(names)))})
+    good.to_csv(tmp_path/"good.csv", index=False)
+    bad = pd.DataFrame({"text": rows.sentence,
+                        "error": rows.label.map(dict(enumerate(names[::-1])))})
+    bad.to_csv(tmp_path/"bad.csv", index=False)
+    assert cola("train", "--data", "good.csv", *TRAIN, "--out", "run")[2] == 0
+    edit(tmp_path/"run/model/config.json", id2label=dict(enumerate(names)),
+         label2id={name: number for number, name in enumerate(names)}, positive_label=names[1])
+    tensors_of(tmp_path/"run/model", lambda weights: weights["classifier.weight"].mul_(50))
+    for data, say in (("good", ()), ("bad", ("--positive", names[0]))):
+        assert cola("evaluate", "run", "--data", f"{data}.csv", *say, "--out", data)[2] == 0
+    one, other = (read_predictions(tmp_path/f"{data}/predictions.csv") for data in ("good", "bad"))
+    assert one.label.equals(other.label) and one.logit.equals(other.logit)
+
+@pytest.mark.parametrize("text, words", [
+    ("1\tHe left.\n2\tHim left.\n", "is a table (1, He left.)"),
+    ("id\tphrase\n1\tHe left.\n2\tHim left.\n", "is a table (id, phrase)"),
+    ("gj04\t1\t\tHe left.\ngj04\t0\t*\tHim left.\n", "is a table (gj04, 1, , He left.)"),
+    ('"sentence" "label"\n"1" "He left." 1\n"2" "Him left." 0\n', "is a table of R"),
+    ('{"sentence": "He left."}\n{"sentence": "Him."}\n', "is JSON; let its name end in .jsonl"),
+    ('[{"sentence": "He left."}]', "is JSON; let its name end in .jsonl")])
+def test_what_is_no_text_for_all_its_name(cola, model, judge, tmp_path, text, words):
+    (tmp_path/"a.txt").write_text(text)
+    refused(cola("score", model, "a.txt", "b.csv"), words)
+    assert words.split(";")[0].split("(")[0] in app.Answers(judge).file(tmp_path/"a.txt")
+
+@pytest.mark.parametrize("votes", [("TRUE", "FALSE"), ("yes", "no"), ("1", "0")])
+def test_words_of_labels_are_no_pairs(cola, model, tmp_path, votes):
+    (tmp_path/"a.csv").write_text("sentence,grammatical,ungrammatical\n" + "".join(
+        f"He left {number}.,{votes[number // 2 % 2]},{votes[1 - number // 2 % 2]}\n"
+        for number in range(6)))
+    refused(cola("pairs", model, "a.csv"), "rows 0 and 1 are no pair")
+
+def test_what_was_learned_before_is_not_forgotten(tmp_path):
+    fine_tune(small(), TINY, tmp_path/"one", progress=False)
+    other = small(7).splits | {"train": load_corpus("demo").train[100:140]}
+    again = dataclasses.replace(TINY, model=str(tmp_path/"one/model"))
+    fine_tune(Corpus("other", other), again, tmp_path/"two", progress=False)
+    for sentences in (small().train, other["train"]):
+        assert all(Judge(tmp_path/"two/model").has_learned(sentences.sentence))
+    assert not any(Judge(tmp_path/"one/model").has_learned(other["train"].sentence))
+    edit(tmp_path/"two/model/learned.json", sentences=[{}])
+    assert Judge(tmp_path/"two/model").has_learned(["He left."]) == [False]
+
+def test_the_scores_of_a_run_are_not_those_of_what_lies_in_it(cola, finished, tmp_path):
+    run = Path(shutil.copytree(finished, tmp_path/"run"))
+    shutil.copytree(run/"model", run/"candidate")
+    assert "not known here" in app.about_scores(run/"candidate")[0]
+    assert "not known here" not in app.about_scores(run/"model")[0]
+    small().dev["dev"][["sentence", "label"]].to_csv(tmp_path/"a.csv", index=False)
+    assert cola("evaluate", run/"candidate", "--data", "a.csv", "--out", "e")[2] == 0
+    assert "config" not in json.loads((tmp_path/"e/metrics.json").read_text())
+
+def test_the_page_asks_for_the_column_as_the_command_does(judge, tmp_path):
+    (tmp_path/"a.csv").write_text("satz,comment\nEr ging.,very good\nIhn ging.,a bad one\n")
+    assert "the sentences could be in" in app.Answers(judge).file(tmp_path/"a.csv")
+
+def test_a_name_of_a_label_that_no_line_can_hold(cola, tmp_path):
+    frame = pd.DataFrame({"text": [f"Sentence number {number}." for number in range(40)],
+                          "label": ["a\tb", "c"] * 20})
+    frame.to_json(tmp_path/"a.jsonl", orient="records", lines=True)
+    refused(cola("data", "a.jsonl", "--positive", "c", "--export", "ex"), "a tab or a line break")

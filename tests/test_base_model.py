@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from cola_nbdev import anatomy, attribution, inspection, tokenization
+from cola_nbdev import attribution, inspection, tokenization
 from cola_nbdev.basics import LABELS, ColaError
 from cola_nbdev.data import load_corpus
 from cola_nbdev.tokenization import MPNET_FILES, MPNET_PARTS
@@ -129,12 +129,6 @@ SENTENCE, OTHER = "The keys to the cabinet are heavy.", "The keys to the cabinet
 def test_its_tokens_are_shown(judge):
     shown = tokenization.show_tokens(SENTENCE, judge.tokenizer)
     assert "cabinet" in shown._repr_html_()
-
-def test_its_shapes_are_shown(judge):
-    encoded = tokenization.encode([SENTENCE, OTHER], judge.tokenizer)
-    batch = next(iter(tokenization.make_batches(encoded, [[0, 1]], [1, 0])))
-    trace = anatomy.trace_forward(judge.model, batch)
-    assert {"embeddings", "layer 1", "layer 2", "head"} <= set(trace.table.part)
 
 def test_its_verdict_is_divided_among_words(judge):
     assert attribution.what_if(judge, SENTENCE).table.word.nunique() == 7
