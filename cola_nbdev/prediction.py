@@ -158,7 +158,10 @@ def abstention_limit(model: str | Path,  # a folder or Hub id, as for `Judge`
         raise ColaError(f"{model} has no readable {HELD_OUT}, so nothing says when to abstain; "
                         "train with a validation_fraction above 0") from None
 
-def _state(folder): return [state_of(path) for path in sorted(Path(folder).glob("**/*"))]
+def _state(folder, onnx):
+    "Of its files, but for the card and what `cola export` adds"
+    paths = [*Path(folder).glob("*.*[!d]"), *Path(folder).glob("onnx/*" if onnx else "-")]
+    return [state_of(path) for path in sorted(paths)]
 
 class Judge(Classifier):
     "A fine-tuned model that judges sentences"
@@ -174,7 +177,8 @@ class Judge(Classifier):
                  abstain: float | None = None,  # the share of wrong verdicts to allow, as .1
                 ):
         folder = model_folder(model)
-        self.files, self.opened = (folder, ONNX_FILES.get(onnx or "", "")), _state(folder)
+        self.files = folder, ONNX_FILES.get(onnx or "", "")
+        self.opened = _state(*self.files)
         if onnx: self.model = OnnxModel(find_model(folder), onnx, positive)
         else: self.model = load_model(folder, trained=True, positive=positive)
         self.tokenizer = load_tokenizer(folder)
@@ -243,7 +247,7 @@ class Judge(Classifier):
     @cached_property
     def fingerprint(self) -> str:
         "16 digits that follow from its files, and from the order of its labels"
-        if _state(self.files[0]) != self.opened:
+        if _state(*self.files) != self.opened:
             raise ColaError(f"{self.files[0]} has changed since it was opened; open it anew")
         known = (model_identity(*self.files), self.names, self.model.labels_swapped,
                  self.max_length)

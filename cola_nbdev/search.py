@@ -177,7 +177,7 @@ def _open_database(address, heartbeat):
         with closing(connect()) as file:
             there = "studies" in _tables(file)
             names = {*(file.execute("SELECT study_name FROM studies") if there else ())}
-        if names - {("cola",)}: raise ValueError("it holds studies of others")
+        if names and ("cola",) not in names: raise ValueError("it holds studies of others")
         options = {"creator": connect, "poolclass": QueuePool}
         address = "sqlite://"
     else: options = {"connect_args": {"timeout": 60}} if address.startswith("sqlite") else None

@@ -2770,3 +2770,21 @@ def test_a_name_of_a_label_that_no_line_can_hold(cola, tmp_path):
                           "label": ["a\tb", "c"] * 20})
     frame.to_json(tmp_path/"a.jsonl", orient="records", lines=True)
     refused(cola("data", "a.jsonl", "--positive", "c", "--export", "ex"), "a tab or a line break")
+
+@needs("onnxruntime")
+def test_an_export_changes_no_judge(cola, copied):
+    opened = Judge(copied)
+    assert cola("export", copied, "--data", "demo", "--no-int8")[2] == 0
+    assert opened.fingerprint == Judge(copied).fingerprint
+    exported = Judge(copied, onnx="fp32")
+    (copied/"onnx/model.onnx").write_bytes(b"")
+    with pytest.raises(ColaError, match="has changed since it was opened"):
+        str(exported.fingerprint)
+
+@needs("optuna")
+def test_two_searches_in_one_database(cola, tmp_path):
+    options = ("--data", "demo", *TRAIN, "--trials", "1", "--out")
+    assert cola("search", *options, "one")[2] == 0
+    storage = f"sqlite:///{tmp_path}/one/search.db"
+    assert cola("search", *options, "two", "--storage", storage)[2] == 0
+    assert cola("search", *options, "one")[2] == 0
