@@ -183,8 +183,11 @@ def _if_known(model, source):
 
     from cola_nbdev.tokenization import find_model, from_pretrained
     config = from_pretrained(AutoConfig, find_model(model))
-    known = () if hasattr(config, "positive_label") else map(str.lower, config.id2label.values())
-    return source.positive if source.positive.lower() in known else None
+    positive, labels = source.positive.lower(), map(str.lower, config.id2label.values())
+    # the same word is another label where it means nothing: 0 of `error`, 0 of `label`
+    if hasattr(config, "positive_label") and positive in ("0", "1", "no", "yes", "false", "true"):
+        return None
+    return source.positive if positive in labels else None
 
 def _chosen(corpus, split):
     "What to evaluate on: all splits but the training set, or the one that was asked for"

@@ -123,7 +123,7 @@ def _refuse_table(file, name):
         cells = _fields(lines, mark, mark != "\t")
         names = {*map(_plain, chain(*cells[:1]))}
         even = len({*map(len, cells)}) == 1 < len(cells[0])
-        if even and (mark == "\t" and len(cells) > 1 or names & {*TEXT[0], *LABEL[0]}):
+        if even and (mark == "\t" and len(cells) > 2 or names & {*TEXT[0], *LABEL[0]}):
             raise ColaError(f"{name} is a table ({', '.join(cells[0])}); let its name end in "
                             f".{kind}, or add --format {kind}")
 

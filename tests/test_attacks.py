@@ -2324,12 +2324,12 @@ def test_what_an_annotator_refused_is_no_label(cola, tmp_path, name, value):
 def test_a_number_is_no_sentence(cola, model, tmp_path, header):
     rows = [f"{number},The cat sat on mat {number}.,{number + 2}\n" for number in range(1, 9)]
     (tmp_path/"a.csv").write_text(f"{header}\n{''.join(rows)}")
-    refused(cola("score", model, "a.csv", "b.csv"), "holds numbers; say which one holds the")
+    refused(cola("score", model, "a.csv", "b.csv"), "holds numbers or labels; say which one")
     text = header.split(",")[1]
     assert cola("score", model, "a.csv", "b.csv", "--column", text)[2] == 0
     labeled = [f"{row.rstrip()},{number % 2}\n" for number, row in enumerate(rows)]
     (tmp_path/"c.csv").write_text(f"{header},acceptable\n{''.join(labeled)}")
-    refused(cola("data", "c.csv"), "holds numbers; say which one holds the sentences, with --text")
+    refused(cola("data", "c.csv"), "say which one holds the sentences, with --text")
     assert f"taken: {text} → sentence" in cola("data", "c.csv", "--text", text)[0]
 
 def test_quotes_in_colas_four_columns(tmp_path):
@@ -2723,9 +2723,9 @@ def test_the_same_words_for_errors_turn_no_model_round(cola, tmp_path, names):
     assert one.label.equals(other.label) and one.logit.equals(other.logit)
 
 @pytest.mark.parametrize("text, words", [
-    ("1\tHe left.\n2\tHim left.\n", "is a table (1, He left.)"),
+    ("1\tHe left.\n2\tHim left.\n3\tIt is.\n", "is a table (1, He left.)"),
     ("id\tphrase\n1\tHe left.\n2\tHim left.\n", "is a table (id, phrase)"),
-    ("gj04\t1\t\tHe left.\ngj04\t0\t*\tHim left.\n", "is a table (gj04, 1, , He left.)"),
+    ("gj04\t1\t\tHe left.\ngj04\t0\t*\tHim left.\n" * 2, "is a table (gj04, 1, , He left.)"),
     ('"sentence" "label"\n"1" "He left." 1\n"2" "Him left." 0\n', "is a table of R"),
     ('{"sentence": "He left."}\n{"sentence": "Him."}\n', "is JSON; let its name end in .jsonl"),
     ('[{"sentence": "He left."}]', "is JSON; let its name end in .jsonl")])
