@@ -28,10 +28,17 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined, UndefinedError
 
 from .attribution import attribution, colored, page
-from .basics import LABELS, ColaError, csv_line, is_blank, path_within
+from .basics import LABELS, ColaError, csv_line, explain, is_blank, path_within
 from .grammar import demo_corpus
 from .prediction import Judge, read_metrics
-from .reading import TEXT, choose_column, read_rows, read_table, refuse_other_text
+from cola_nbdev.reading import (
+    TEXT,
+    choose_column,
+    how_taken,
+    read_rows,
+    read_table,
+    refuse_other_text,
+)
 
 # %% auto #0
 __all__ = ['POLICY', 'ADDRESSES', 'WANTED', 'SHOWN', 'QUIET', 'TRY', 'CLOSED', 'Limits', 'Refused', 'read_body', 'check_paths',
@@ -240,8 +247,8 @@ def twin(judge: Judge,  # any
 # %% ../nbs/27_app.ipynb #read-upload
 def read_upload(path: str | Path,  # a .txt, .csv or .tsv file
                 limits: Limits,    # how much is accepted
-               ) -> list[str]:     # `ColaError` with the line of what can't be judged
-    "The sentences of a file"
+               ) -> tuple[list[str], str]: # `ColaError` with the line of what can't be judged
+    "The sentences of a file, and how they were found in it"
     path = Path(path)
     size, kind = path.stat().st_size, path.suffix.lower()
     if size > limits.upload:
@@ -250,36 +257,39 @@ def read_upload(path: str | Path,  # a .txt, .csv or .tsv file
     if kind not in (".txt", ".csv", ".tsv") or packed:
         raise ColaError(f"{path.name} is not a .txt, .csv or .tsv file; send text with a sentence "
                         "on each line, or a table with a column sentence")
-    rows = _text_rows(path) if kind == ".txt" else [*_table_rows(path)]
+    rows, taken = (_text_rows if kind == ".txt" else _table_rows)(path)
     if not rows: raise ColaError(f"{path.name} holds no sentences")
     for line, sentence in rows:
         try: limits.check([sentence])
         except ColaError as error: raise ColaError(f"{path.name} line {line}: {error}") from None
-    return limits.check([sentence for _, sentence in rows])
+    return limits.check([sentence for _, sentence in rows]), taken
 
 def _text_rows(path):
     with open(path, "rb") as file:
         _, rows = read_rows(file, "text", path.name)
-        return [(line, row["sentence"].strip()) for line, row in rows if row["sentence"].strip()]
+        found = [(line, row["sentence"].strip()) for line, row in rows]
+    return [row for row in found if row[1]], ""
 
 def _table_rows(path):
     table = read_table(path)
     name = choose_column(table, None, TEXT, "sentences", "another name for", path.name)
     if name:
         refuse_other_text(name, table, path.name, "another name for")
-        return zip(table.index, table[name].tolist(), strict=True)
+        taken = how_taken(table, table.attrs["header"], table.attrs["guess"], sentence=name)
+        return [*table[name].items()], taken
     columns = ", ".join(map(str, table.columns))[:200]
     raise ColaError(f"{path.name}: no column sentence; it has {columns}")
 
 # %% ../nbs/27_app.ipynb #results-view
 def results_view(table: pd.DataFrame,  # what a judge says of the sentences of a file
                  name: str,            # the file's name
+                 taken: str = "",      # how its sentences were found
                 ) -> str:              # HTML
     "The first verdicts, and a link to all of them as CSV"
     lines = [list(table.columns), *table.itertuples(index=False, name=None)]
     data = base64.b64encode("".join(map(csv_line, lines)).encode()).decode()
     return view("results", name, Path(name).stem, list(table.itertuples()), data,
-                table.attrs.get("positive", LABELS[1]))
+                table.attrs.get("positive", LABELS[1]), taken)
 
 # %% ../nbs/27_app.ipynb #about-model
 def about_scores(model: str | Path = "",  # what the judge was loaded from
@@ -355,12 +365,14 @@ class Answers:
             ) -> str:                 # HTML
         "The verdicts on a file"
         path = Path(path)
-        try: table = self.table(read_upload(path, self.limits), progress=progress)
+        try:
+            sentences, taken = read_upload(path, self.limits)
+            table = self.table(sentences, progress=progress)
         except ColaError as error: return view("note", error)
         except OSError: return view("note", f"{path.name} is no longer here; upload it again")
         finally:
             with contextlib.suppress(OSError): path.unlink()
-        return results_view(table, path.name)
+        return results_view(table, path.name, taken)
 
     def words(self, sentence: str,  # what was typed
               most: int = 400,      # steps at most; the page should not be busy for minutes
@@ -481,7 +493,7 @@ def find_port(port: int = 7860,  # 0 takes any that is free
     try:
         with socket.create_server(("127.0.0.1", port)) as server: return server.getsockname()[1]
     except OverflowError: reason = "it must be between 0 and 65535"
-    except OSError as error: reason = (error.strerror or str(error)).lower()
+    except OSError as error: reason = explain(error)
     if "in use" in reason: reason = "in use, perhaps by another cola serve"
     raise ColaError(f"port {port} can't be used ({reason}); choose another with --port "
                     "(0 takes any that is free)")

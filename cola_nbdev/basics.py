@@ -71,7 +71,7 @@ def explain(error: BaseException,     # of any store or database
             address: str | Path = "", # which it may quote
            ) -> str:
     "The first line of an error, without secrets"
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    text = (getattr(error, "strerror", "") or "").lower() or str(error) or type(error).__name__
     line = ADDRESS.sub(lambda found: without_password(found[0]), text.strip().split("\n")[0])
     words, address = re.compile("[/:@?&=#;%+]+"), str(address)
     hidden = {*words.split(address), *words.split(unquote(address))}
@@ -182,7 +182,7 @@ def read_bytes(path: str | Path,  # `ColaError` if it is a pipe, a device or a f
             if stat.S_ISREG(os.fstat(file.fileno()).st_mode): return file.read()
         reason = "no ordinary file"
     except (OSError, ValueError) as error:
-        reason = (getattr(error, "strerror", None) or str(error)).lower()
+        reason = explain(error)
     raise ColaError(f"{path}: {reason}; check the path")
 
 def read_record(path: str | Path,  # of a JSON object

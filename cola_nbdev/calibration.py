@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -18,7 +17,7 @@ from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss
 
-from .basics import ColaError, localize_axes, translate
+from .basics import ColaError, localize_axes, new_axes, translate
 from .evaluation import mcc, mcc_of_counts
 
 # %% auto #0
@@ -167,7 +166,7 @@ class Calibration:
              ax: Axes | None = None,  # axes to draw on
             ) -> Axes:
         "How often acceptable, over how confident, before and after"
-        if ax is None: _, ax = plt.subplots(figsize=(4.5, 4), layout="constrained")
+        ax = new_axes(ax, 4.5, 4)
         ax.plot([0, 1], [0, 1], color="grey", linewidth=1)
         logit = self.reported.logit
         for name, probability, style, color in (

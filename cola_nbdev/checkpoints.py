@@ -24,6 +24,7 @@ from safetensors.torch import load_file, save_file
 
 from cola_nbdev.basics import (
     ColaError,
+    explain,
     file_sha256,
     fsync,
     path_within,
@@ -120,9 +121,8 @@ def save_checkpoint(folder: str | Path,  # gets one folder per checkpoint
         if wrong: raise OSError(f"{wrong}, just after it was written")
         for old in checkpoints(folder)[keep:]: remove_checkpoint(old)
     except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
         raise ColaError(f"the checkpoint of step {step} can't be written to {folder} "
-                        f"({reason.lower()})") from None
+                        f"({explain(error)})") from None
     finally:
         if staging: shutil.rmtree(staging, ignore_errors=True)
     return target

@@ -46,10 +46,10 @@ from cola_nbdev.basics import (
 from .settings import RATES, Config, with_recipe
 
 # %% auto #0
-__all__ = ['OF_A_FILE', 'OF_A_FOLDER', 'VARIED', 'COMMANDS', 'Source', 'cola_train', 'cola_distill', 'cola_evaluate',
-           'verdicts_at_once', 'cola_predict', 'cola_score', 'cola_data', 'cola_seeds', 'cola_search', 'cola_compare',
-           'cola_plan', 'cola_pairs', 'cola_glue', 'cola_controls', 'cola_export', 'cola_push', 'cola_serve',
-           'with_help', 'explain_error', 'print_error', 'parse', 'main']
+__all__ = ['COUNTED', 'VARIED', 'COMMANDS', 'Source', 'cola_train', 'cola_distill', 'cola_evaluate', 'verdicts_at_once',
+           'cola_predict', 'cola_score', 'cola_data', 'cola_seeds', 'cola_search', 'cola_compare', 'cola_plan',
+           'cola_pairs', 'cola_glue', 'cola_controls', 'cola_export', 'cola_push', 'cola_serve', 'with_help',
+           'explain_error', 'print_error', 'parse', 'main']
 
 # %% ../nbs/28_cli.ipynb #cola-train
 def _say(text): print(printable(str(text)))  # a corpus may hold what moves the cursor
@@ -121,8 +121,8 @@ def cola_distill(
     check_output(out, overwrite, resume)
     corpus, more = source.load(), []
     if unlabelled:
-        more, passed_over = unlabelled_sentences(unlabelled)
-        _say(f"{len(more):,} sentences from {unlabelled}, {passed_over:,} rows passed over")
+        more, said = unlabelled_sentences(unlabelled)
+        _say(f"{len(more):,} sentences from {unlabelled}; {said}")
     report = distill(corpus, teacher, config, out, more, corrupted, overwrite, resume=resume)
     _say(_trained(report, out))
 
@@ -251,13 +251,10 @@ def cola_predict(
         _say(f"{row['probability']:5.1%}  {row['label']:<12}  {row['sentence']}{cut}")
 
 # %% ../nbs/28_cli.ipynb #cola-score
-# What `cola score` says of the counts it is given, in this order
-OF_A_FILE = {"rows": "{:,} rows", "earlier": "{:,} of them earlier",
-             "empty": "{:,} without a sentence", "truncated": "{:,} too long and cut"}
-OF_A_FOLDER = {"shards": "{:,} shards", "rows": "{:,} rows", "empty": OF_A_FILE["empty"],
-               "truncated": OF_A_FILE["truncated"],
-               "aside": "{:,} set aside, with their reasons in _cola/aside.jsonl",
-               "earlier": "{:,} of the shards earlier"}
+# What `cola score` says of the counts it is given
+COUNTED = {"shards": "{:,} shards", "rows": "{:,} rows", "earlier": "{:,} of them earlier",
+           "empty": "{:,} without a sentence", "truncated": "{:,} too long and cut",
+           "aside": "{:,} set aside, with their reasons in _cola/aside.jsonl"}
 
 def cola_score(
     model: Positional[str],  # a folder made by cola train, or a Hub id
@@ -283,7 +280,7 @@ def cola_score(
         from cola_nbdev.engine import score_folder, without_password
         done = score_folder(model, source, out, engine, column, format, overwrite, workers, cluster,
                             positive=positive, mixed_precision=mixed_precision)
-        _say(f"scored in {without_password(out)}: {_counts(done, OF_A_FOLDER)}")
+        _say(f"scored in {without_password(out)}: {_counts(done)}")
         return
     if workers or cluster:
         raise ColaError("--workers and --cluster are for the engine ray; add --engine ray, which "
@@ -293,11 +290,13 @@ def cola_score(
     check_files(source, out, format, overwrite)  # before the model is loaded
     judge = _in_precision(Judge(model, onnx, positive).to_gpu(), mixed_precision)
     done = score_file(judge, source, out, column, format, overwrite)
-    if out != "-": _say(f"scored in {out}: {_counts(done, OF_A_FILE)}")
+    counts = _counts(done)
+    if out != "-": _say(f"scored in {out}: {counts}")
 
-def _counts(done, words):
-    return ", ".join(text.format(done[name]) for name, text in words.items()
-                     if done[name] or name in ("shards", "rows"))
+def _counts(done):
+    for said in done["taken"]: print(printable(f"taken: {said}"), file=sys.stderr)
+    return ", ".join(COUNTED[name].format(count) for name, count in done.items()
+                     if name in COUNTED and (count or name in ("shards", "rows")))
 
 # %% ../nbs/28_cli.ipynb #cola-data
 def cola_data(
@@ -407,7 +406,8 @@ def cola_pairs(
     found = load_pairs(pairs)
     table = evaluate_pairs(judge, found, progress=True)
     left_out = [f"left out: {name}" for name in found.attrs["left_out"]]
-    _say("\n".join([table.round(3).to_string(), *table.attrs["lost"], *left_out]))
+    taken = [f"taken: {said}" for said in found.attrs["taken"]]
+    _say("\n".join([*taken, table.round(3).to_string(), *table.attrs["lost"], *left_out]))
 
 def cola_glue(
     model: Positional[str],  # a folder made by cola train, or a Hub id

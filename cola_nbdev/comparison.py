@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -20,7 +19,7 @@ from scipy.optimize import brentq
 from scipy.stats import binom, binomtest, norm
 from scipy.stats import t as student
 
-from .basics import ColaError, localize_axes, read_record, translate
+from .basics import ColaError, localize_axes, new_axes, read_record, translate
 from cola_nbdev.evaluation import (
     Interval,
     draw_mcc,
@@ -233,7 +232,7 @@ class Comparison:
     def plot(self, ax: Axes | None = None,  # axes to draw on
             ) -> Axes:
         "The draws of the difference, with its 95% interval"
-        if ax is None: _, ax = plt.subplots(figsize=(6, 2.8), layout="constrained")
+        ax = new_axes(ax, 6, 2.8)
         first, second = self.names
         ax.hist(self.draws, bins=60, color="#0173b2")
         ax.axvspan(*np.quantile(self.draws, [.025, .975]), color="#de8f05", alpha=.2,

@@ -114,7 +114,7 @@ class Folder(DirFileSystem):
 OURS = "_cola"  # the folder for what is no result
 
 RECORD = {"shard": str, "source": str, "out": str, "rows": int, "empty": int, "truncated": int,
-          "aside": int}  # what a record must hold to be believed
+          "aside": int, "taken": list}  # what a record must hold to be believed
 
 def _lines(rows):
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
@@ -256,7 +256,7 @@ def start_ray(workers: int | None = None,  # how many are wanted
         # Ray itself would try for minutes, and then end this process
         try: socket.create_connection((host[1], int(host[2])), timeout=10).close()
         except OSError as error:
-            raise ColaError(f"no Ray cluster answers at {cluster} ({error.strerror or error}); "
+            raise ColaError(f"no Ray cluster answers at {cluster} ({explain(error)}); "
                             "check the address") from None
     if ray.is_initialized(): return ray
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -322,6 +322,9 @@ def _finish(out, found):
     failed = [one for one in found if "failed" in one]
     total = {what: sum(one[what] for one in done)
              for what in ("rows", "empty", "truncated", "aside")}
+    taken = {}
+    for one in done:
+        for said in one["taken"]: taken.setdefault(str(said), []).append(one["shard"])
     aside = _lines({"shard": one["shard"], "row": None, "reason": one["failed"]} for one in failed)
     for one in done:
         with out.reaching():
@@ -335,7 +338,8 @@ def _finish(out, found):
             f"{len(failed)} of {len(found)} shards could not be scored ({failed[0]['shard']}: "
             f"{failed[0]['failed']}); the others, {total['rows']:,} rows, are in {out.shown}; see "
             f"{OURS}/aside.jsonl there, fix them and give the same command again")
-    return {"shards": len(done), "earlier": earlier, **total}
+    return {"shards": len(done), "earlier": earlier, **total, "taken": [
+        f"{said} ({len(names):,} shards: {names[0]} …)" for said, names in taken.items()]}
 
 def score_folder(model: str | Path,           # as for `Judge`
                  source: str | Path,          # a path or an address
@@ -351,7 +355,7 @@ def score_folder(model: str | Path,           # as for `Judge`
                  batch_size: int = 64,        # sentences per forward pass
                  positive: str | None = None, # as for `Judge`
                  mixed_precision: str = "no", # as for `Judge.to_precision`
-                ) -> dict[str, int]:          # shards, earlier, rows, empty, truncated, aside
+                ) -> dict[str, Any]:  # shards, earlier, rows, empty, truncated, aside, taken
     "Judge all files of a folder; the same call resumes what was interrupted"
     if engine not in ("process", "ray"):
         raise ColaError(f"there is no engine {engine!r}; choose from process, ray")

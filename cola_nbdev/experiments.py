@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +34,11 @@ from cola_nbdev.basics import (
     ColaError,
     check_written,
     differences,
+    in_one_line,
     is_blank,
     localize_axes,
     log_odds,
+    new_axes,
     progress_bar,
     read_record,
     translate,
@@ -65,8 +68,8 @@ from cola_nbdev.tokenization import (
 from .training import Progress, Run, TrainingData, TrainState, finish, fit
 
 # %% auto #0
-__all__ = ['Seeds', 'same_recipe', 'run_seeds', 'cls_vectors', 'first_half', 'baselines', 'unlabelled_sentences', 'ask_teachers',
-           'distill', 'train_with_dynamics', 'cartography']
+__all__ = ['Seeds', 'same_recipe', 'run_seeds', 'layer_vectors', 'first_half', 'baselines', 'unlabelled_sentences',
+           'ask_teachers', 'distill', 'train_with_dynamics', 'cartography']
 
 # %% ../nbs/23_experiments.ipynb #seeds
 @dataclass(repr=False)
@@ -113,7 +116,7 @@ class Seeds:
         "The MCC of every seed, and the mean of each split"
         table, summary = self.table(), self.summary()
         rows = np.arange(len(summary))
-        if ax is None: _, ax = plt.subplots(figsize=(7, 1 + .6 * len(rows)), layout="constrained")
+        ax = new_axes(ax, 7, 1 + .6 * len(rows))
         ax.scatter(table.mcc, table.split.map(dict(zip(summary.index, rows, strict=True))),
                    color="#0173b2", alpha=.7)
         label = translate("mean with 95% interval")
@@ -159,16 +162,13 @@ def same_recipe(corpus: Corpus,  # as for `run_seeds`
     recipe |= {"corpus": corpus.fingerprint, "base": model_identity(config.model), "varies": what,
                "version of cola_nbdev": __version__}
     path, known = out/"recipe.json", None
-    try:
+    with in_one_line(f"{out} cannot be written", "; choose another --out", OSError):
         out.mkdir(parents=True, exist_ok=True)
         while known is None:
             with contextlib.suppress(Busy), one_writer(path):  # or another process has it
                 check_written(out, "seeds.csv", "summary.json", "seeds.png")
                 if not path.exists(): write_atomic(path, json.dumps(recipe, indent=1) + "\n")
                 known = read_record(path)
-    except OSError as error:
-        raise ColaError(f"{out} cannot be written ({(error.strerror or str(error)).lower()}); "
-                        "choose another --out") from None
     if differ := differences(known, recipe):
         raise ColaError(f"{out} holds runs of another recipe: {', '.join(differ)}; "
                         "choose another --out")
@@ -225,25 +225,43 @@ def run_seeds(corpus: Corpus,                  # `train` to learn from, other sp
     return found
 
 # %% ../nbs/23_experiments.ipynb #features
-def cls_vectors(model: PreTrainedModel,      # an encoder, from `load_model`
-                tokenizer: PreTrainedTokenizerBase,  # the one that belongs to it
-                sentences: Iterable[str],  # any number
-                batch_size: int = 64,        # sentences per forward pass
-                max_length: int = 64,        # in tokens
-                progress: bool = False,      # show a progress bar
-               ) -> np.ndarray:              # shape (sentences, width), in their order
-    "What the last layer makes of the first token of every sentence"
+def _hidden_states(model, batch, first):  # shape (layers, sentences, tokens, width)
+    layers = getattr(model(**batch, output_hidden_states=True), "hidden_states", None) or ()
+    if not layers or any(layer.shape[:2] != batch["input_ids"].shape for layer in layers):
+        raise ColaError(f"a model of the kind {model.config.model_type} does not give a vector "
+                        "per token and layer; its layers cannot be compared")
+    return torch.stack(layers[first:]).float()
+
+def layer_vectors(model: PreTrainedModel,  # gives its hidden states
+                  tokenizer: PreTrainedTokenizerBase,  # that of the model
+                  sentences: Iterable[str],  # at least one
+                  batch_size: int = 64,    # sentences per forward pass
+                  max_length: int = 64,    # in tokens; longer sentences are cut
+                  progress: bool = False,  # show a progress bar
+                  first: int = 0,          # layer that is wanted: 0 is the embeddings, -1 the last
+                 ) -> dict[str, np.ndarray]:  # each of shape (layers, sentences, width)
+    "The vectors after every layer: `cls`, if the tokenizer adds [CLS], and `mean` of the tokens"
     examples = encode(sentences, tokenizer, max_length)
-    sampler = LengthSampler([len(ids) for ids in examples], batch_size, shuffle=False)
-    vectors = np.empty((len(examples), model.config.hidden_size), dtype=np.float32)
-    batches = make_batches(examples, sampler, collate=pad_batch)
-    bar = progress_bar(batches, description="reading", unit="batch", show=progress)
+    if not examples: raise ColaError("there are no sentences; nothing to read the layers from")
+    sampler = LengthSampler([*map(len, examples)], batch_size, shuffle=False)
+    pad_id: Any = tokenizer.pad_token_id or 0
+    batches = make_batches(examples, sampler, collate=partial(pad_batch, pad_id=pad_id))
+    has_cls = all(tokenizer.cls_token_id in ids for ids in examples)
+    found: dict[str, list] = {"cls": [], "mean": []} if has_cls else {"mean": []}
+    was_training = model.training
+    model.eval()
     with torch.inference_mode():
-        for rows, batch in zip(sampler, bar, strict=True):
-            inputs = {name: values.to(model.device) for name, values in batch.items()}
-            found = model.base_model(**inputs).last_hidden_state[:, 0]
-            vectors[rows] = found.float().cpu()
-    return vectors
+        for batch in progress_bar(batches, description="reading", unit="batch", show=progress):
+            batch = {name: values.to(model.device) for name, values in batch.items()}
+            layers = _hidden_states(model, batch, first)
+            mask = batch["attention_mask"][..., None]
+            found["mean"].append(((layers * mask).sum(dim=2) / mask.sum(dim=1)).cpu().numpy())
+            if has_cls:
+                place = (batch["input_ids"] == tokenizer.cls_token_id).int().argmax(dim=1)
+                found["cls"].append(layers[:, range(len(place)), place].cpu().numpy())
+    model.train(was_training)
+    order = np.argsort(np.concatenate(list(sampler)))  # back to that of the sentences
+    return {name: np.concatenate(parts, axis=1)[:, order] for name, parts in found.items()}
 
 def first_half(sentence: str,  # words separated by blanks
               ) -> str:        # the first half of its words, at least one
@@ -291,7 +309,10 @@ def baselines(corpus: Corpus,              # `train` to learn from, other splits
         for run in runs:
             check_same(dev.assign(predicted=dev.label), run, f"the corpus {corpus.name}", name)
     encoder, tokenizer = load_model(model), load_tokenizer(model)
-    def vectors(sentences): return cls_vectors(encoder, tokenizer, sentences, progress=progress)
+    def vectors(sentences):
+        found = layer_vectors(encoder, tokenizer, sentences, progress=progress, first=-1)
+        return found.get("cls", found["mean"])[0]
+
     answers = _answers(corpus.train, dev, vectors, seed, shuffles)
     mine = {name: np.array([run.predicted for run in runs]) for name, runs in given.items()}
     return _scores(answers, mine, dev, corpus.together)
@@ -316,7 +337,7 @@ def _lead(labels, baseline, model):
 
 # %% ../nbs/23_experiments.ipynb #distill
 def unlabelled_sentences(path: str | Path,  # a text with a sentence a line, or a table
-                        ) -> tuple[list[str], int]:  # and how many rows are empty or broken
+                        ) -> tuple[list[str], str]:  # and what was taken and passed over
     "The sentences of a file that nobody has labeled"
     passed_over = []
     if not Path(path).is_file(): raise ColaError(f"{path} is no ordinary file; check the path")
@@ -325,7 +346,8 @@ def unlabelled_sentences(path: str | Path,  # a text with a sentence a line, or 
                        lambda line, reason: passed_over.append(line))
         found = [row.get(table.column) for _, row in table.rows()]
     kept = [sentence for sentence in found if sentence and not is_blank(sentence)]
-    return kept, len(passed_over) + len(found) - len(kept)
+    said = f"{len(passed_over) + len(found) - len(kept):,} rows passed over"
+    return kept, "; ".join(filter(None, [table.taken, said]))
 
 def ask_teachers(judges: Sequence[Judge],        # the teachers
                  corpus: Corpus,                 # its `train` is asked about; no dev sentence is

@@ -133,7 +133,7 @@ def write_onnx(model: PreTrainedModel,              # from `load_model`
     except ColaError: raise
     except ImportError: raise ColaError(NO_ONNX) from None
     except OSError as error:
-        raise ColaError(f"{target} cannot be written ({explain(error).lower()})") from None
+        raise ColaError(f"{target} cannot be written ({explain(error)})") from None
     except Exception as error:  # exporters have errors of many kinds
         reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0]:.160}"
         raise ColaError(f"this model cannot be written as ONNX ({reason})") from None

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
-from functools import partial
 from itertools import zip_longest
 from typing import Any
 
@@ -36,15 +35,15 @@ from cola_nbdev.attribution import (
     signed,
     tokens_of,
 )
-from .basics import ColaError, localize_axes, progress_bar, translate
+from .basics import ColaError, localize_axes, new_axes, progress_bar, translate
 from .data import load_corpus
 from .evaluation import bootstrap_mcc
+from .experiments import layer_vectors
 from .prediction import Judge
-from .tokenization import LengthSampler, encode, make_batches, pad_batch
 
 # %% auto #0
-__all__ = ['eager', 'attentions_of', 'Attention', 'removal', 'attention_table', 'layer_vectors', 'align', 'stranger_distance',
-           'MinimalPair', 'minimal_pair', 'LayerProbe', 'layer_probe', 'plot_probes']
+__all__ = ['eager', 'attentions_of', 'Attention', 'removal', 'attention_table', 'align', 'stranger_distance', 'MinimalPair',
+           'minimal_pair', 'LayerProbe', 'layer_probe', 'plot_probes']
 
 # %% ../nbs/26_inspection.ipynb #attentions-of
 @contextmanager
@@ -105,7 +104,7 @@ class Attention:
     def plot(self, ax: Axes | None = None) -> Axes:  # where to draw; None: a new figure
         "The weights as a heat map"
         size = 2.4 + .32 * len(self.table)
-        if ax is None: _, ax = plt.subplots(figsize=(size + .6, size), layout="constrained")
+        ax = new_axes(ax, size + .6, size)
         sns.heatmap(self.table, cmap="Blues", vmin=0, vmax=1, square=True, linewidths=.5,
                     xticklabels=True, yticklabels=True, ax=ax,
                     cbar_kws={"label": translate("attention weight"), "shrink": .7})
@@ -159,43 +158,6 @@ def attention_table(judge: Judge,              # its model is asked
                            "removed": moved})
     table = pd.DataFrame(weights, index=read.names, columns=read.names)
     return Attention(sentence, layer, head, float(expit(logit)), table, tokens, read.notes)
-
-# %% ../nbs/26_inspection.ipynb #layer-vectors
-def _hidden_states(model, batch):  # shape (layers + 1, sentences, tokens, width)
-    layers = getattr(model(**batch, output_hidden_states=True), "hidden_states", None) or ()
-    if not layers or any(layer.shape[:2] != batch["input_ids"].shape for layer in layers):
-        raise ColaError(f"a model of the kind {model.config.model_type} does not give a vector "
-                        "per token and layer; its layers cannot be compared")
-    return torch.stack(layers).float()
-
-def layer_vectors(model: PreTrainedModel,  # gives its hidden states
-                  tokenizer: PreTrainedTokenizerBase,  # that of the model
-                  sentences: Iterable[str],  # at least one
-                  batch_size: int = 64,    # sentences per forward pass
-                  max_length: int = 64,    # in tokens; longer sentences are cut
-                  progress: bool = False,  # show a progress bar
-                 ) -> dict[str, np.ndarray]:  # each of shape (layers + 1, sentences, width)
-    "The vectors after every layer: `cls`, if the tokenizer adds [CLS], and `mean` of the tokens"
-    examples = encode(sentences, tokenizer, max_length)
-    if not examples: raise ColaError("there are no sentences; nothing to read the layers from")
-    sampler = LengthSampler([*map(len, examples)], batch_size, shuffle=False)
-    pad_id: Any = tokenizer.pad_token_id or 0
-    batches = make_batches(examples, sampler, collate=partial(pad_batch, pad_id=pad_id))
-    has_cls = all(tokenizer.cls_token_id in ids for ids in examples)
-    found: dict[str, list] = {"cls": [], "mean": []} if has_cls else {"mean": []}
-    was_training = model.training
-    model.eval()
-    with torch.inference_mode():
-        for batch in progress_bar(batches, description="reading", unit="batch", show=progress):
-            batch = {name: values.to(model.device) for name, values in batch.items()}
-            layers, mask = _hidden_states(model, batch), batch["attention_mask"][..., None]
-            found["mean"].append(((layers * mask).sum(dim=2) / mask.sum(dim=1)).cpu().numpy())
-            if has_cls:
-                place = (batch["input_ids"] == tokenizer.cls_token_id).int().argmax(dim=1)
-                found["cls"].append(layers[:, range(len(place)), place].cpu().numpy())
-    model.train(was_training)
-    order = np.argsort(np.concatenate(list(sampler)))  # back to that of the sentences
-    return {name: np.concatenate(parts, axis=1)[:, order] for name, parts in found.items()}
 
 # %% ../nbs/26_inspection.ipynb #align
 def align(first: Sequence[str],   # the words of a sentence
@@ -251,7 +213,7 @@ class MinimalPair:
 
     def plot(self, ax: Axes | None = None) -> Axes:  # where to draw; None: a new figure
         "The distance of the two, layer by layer"
-        if ax is None: _, ax = plt.subplots(figsize=(6, 3), layout="constrained")
+        ax = new_axes(ax, 6, 3)
         names = {"cls": "[CLS]", "mean": translate("mean of the tokens")}
         self.layers.rename(columns=names).plot(
             ax=ax, style=["o-", "s--"], color=["#0173b2", "#de8f05"], xticks=self.layers.index)

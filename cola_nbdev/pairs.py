@@ -15,7 +15,7 @@ from scipy.stats import t as student
 from .basics import ColaError, is_blank, log_odds, progress_bar
 from .packing import predict_logits
 from .prediction import Judge
-from .reading import pair_columns, read_sentences, read_table
+from .reading import how_taken, pair_columns, read_sentences, read_table
 from .tokenization import encode, lost_text
 
 # %% auto #0
@@ -49,7 +49,11 @@ def _pairs_of_file(file):
     table = read_table(file)
     sides = pair_columns(table)
     if table.empty: return pd.DataFrame(columns=["field", "phenomenon", "good", "bad"])
-    if not sides: return pairs_of(read_sentences(file).sentences, file.name)
+    if not sides:
+        sentences, _, taken = read_sentences(file)
+        found = pairs_of(sentences, file.name)
+        found.attrs["taken"] = f"{taken}; two rows are a pair"
+        return found
     for side in sides:
         for line, sentence in table[side].items():
             if not isinstance(sentence, str) or is_blank(sentence):
@@ -59,8 +63,10 @@ def _pairs_of_file(file):
                   if name in table), None)
     phenomena = table[named].fillna("").astype(str) if named else pd.Series("", table.index)
     field = table["field"].fillna("").astype(str) if "field" in table else ""
-    return pd.DataFrame({"field": field, "phenomenon": phenomena.replace("", file.stem),
-                         "good": table[sides[0]], "bad": table[sides[1]]})
+    found = pd.DataFrame({"field": field, "phenomenon": phenomena.replace("", file.stem),
+                          "good": table[sides[0]], "bad": table[sides[1]]})
+    found.attrs["taken"] = how_taken(table, True, table.attrs["guess"], good=sides[0], bad=sides[1])
+    return found
 
 def load_pairs(path: str | Path,  # a file with two sentences in a row, or in two; or a folder
               ) -> pd.DataFrame:  # [field, phenomenon, good, bad]; `ColaError` if one lacks a side
@@ -72,13 +78,14 @@ def load_pairs(path: str | Path,  # a file with two sentences in a row, or in tw
         files = [file for file in files if file.name not in left_out]
         if other := [file.name for file in files if not file.name.lower().endswith(KINDS)]:
             raise ColaError(f"{path} holds {other[0]}, which is no table of pairs; move it away")
-    pairs = [_pairs_of_file(file) for file in files]
+    pairs = [*map(_pairs_of_file, files)]
     if not sum(map(len, pairs)):
         raise ColaError(f"there are no pairs in {path}; .jsonl or .csv files of pairs are needed")
     found = pd.concat(pairs, ignore_index=True)
-    found.attrs["left_out"] = left_out
-    if taken := {*found.phenomenon} & {*TOTALS}:
-        raise ColaError(f"{path} has a phenomenon called {min(taken)!r}; give it another name")
+    taken = dict.fromkeys(each.attrs["taken"] for each in pairs if len(each))
+    found.attrs = {"left_out": left_out, "taken": [*taken]}
+    if twice := {*found.phenomenon} & {*TOTALS}:
+        raise ColaError(f"{path} has a phenomenon called {min(twice)!r}; give it another name")
     return found
 
 # %% ../nbs/21_pairs.ipynb #evaluate-pairs

@@ -65,7 +65,7 @@ from cola_nbdev.model import (
 )
 from .packing import PADDED, example_logits, predict_splits
 from .reading import FAULTY, WORDS
-from .settings import CHECKPOINT_SETTINGS, RENAMED, Config, fastest_precision
+from .settings import CHECKPOINT_SETTINGS, Config, fastest_precision
 from cola_nbdev.tokenization import (
     encode,
     find_model,
@@ -218,7 +218,7 @@ class Judge(Classifier):
         path = Path(find_model(self.files[0]))/LEARNED
         if not path.exists(): return []
         known = {*map(str, read_record(path, sentences=list).get("sentences", []))}
-        return [sentence_digest(each.strip().lower()) in known for each in sentences]
+        return [sentence_digest(each) in known for each in sentences]
 
     def to_gpu(self):
         "Itself, on the GPU if CUDA has one"
@@ -499,12 +499,9 @@ def check_output(out: str | Path,         # the folder of a run
 # %% ../nbs/18_prediction.ipynb #check-recipe
 def read_metrics(run: Path,  # the folder of a finished run
                 ) -> dict:   # `ColaError` if metrics.json is damaged
-    "What a finished run says of itself, its settings under today's names"
-    facts = read_record(run/"metrics.json", f"remove {run} and train again", config=dict,
-                        splits=dict, lost=list)
-    if settings := facts.get("config"):
-        facts["config"] = {RENAMED.get(name, name): value for name, value in settings.items()}
-    return facts
+    "What a finished run says of itself"
+    return read_record(run/"metrics.json", f"remove {run} and train again", config=dict,
+                       splits=dict, lost=list)
 
 def check_recipe(facts: dict,       # from `read_metrics`
                  corpus: Corpus,    # what it should have learned from
@@ -531,8 +528,9 @@ def versions() -> dict[str, str]:  # name → version
             "torch": version("torch"), "transformers": version("transformers")}
 
 def sentence_digest(sentence: str) -> str:  # 12 hexadecimal digits
-    "What a sentence is known by, without being told"
-    return hashlib.sha256(sentence.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+    "What a sentence is known by, in upper or lower case, without being told"
+    text = sentence.strip().lower().encode("utf-8", "surrogatepass")
+    return hashlib.sha256(text).hexdigest()[:12]
 
 def _held_out(run, corpus, progress):
     "What is kept of the held-out sentences; nothing if there are none"
@@ -594,7 +592,7 @@ def write_results(run: Run,               # a finished run
         write_atomic(folder/"model"/HELD_OUT, json.dumps(held_out) + "\n")
     base = Path(model_folder(run.config.model))/LEARNED
     learned = read_record(base, sentences=list).get("sentences", []) if base.exists() else []
-    learned += [sentence_digest(each.strip().lower()) for each in corpus.splits["train"].sentence]
+    learned += map(sentence_digest, corpus.splits["train"].sentence)
     write_atomic(folder/"model"/LEARNED, json.dumps({"sentences": learned}) + "\n")
     write_atomic(folder/"history.csv", run.table().to_csv())
     write_predictions(predictions, folder/"predictions.csv")
@@ -614,7 +612,7 @@ def _check_rename(out):
     try: out.rename(probe)
     except OSError as error:
         if error.errno in (errno.ENOTEMPTY, errno.EEXIST): return
-        raise ColaError(f"{out} can't be replaced ({explain(error).lower()}); is it a mount "
+        raise ColaError(f"{out} can't be replaced ({explain(error)}); is it a mount "
                         f"point? choose a folder in it: --out {out/'run'}") from None
     finally: _remove(probe)
 
@@ -708,5 +706,5 @@ def fine_tune(corpus: Corpus,                 # `train` to learn from, others to
             finally:  # without checkpoints, there is nothing to resume
                 if rank() == 0 and not checkpoints(work/"checkpoints"): _remove(work)
     except (OSError, SafetensorError) as error:
-        raise ColaError(f"{out} cannot be written ({explain(error).lower()}); choose another "
+        raise ColaError(f"{out} cannot be written ({explain(error)}); choose another "
                         "--out, or make room") from None

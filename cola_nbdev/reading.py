@@ -41,8 +41,8 @@ from cola_nbdev.basics import (
 __all__ = ['FORMATS', 'PIPED', 'LONGEST', 'DAMAGED', 'DELIMITERS', 'TEXT', 'ACCEPTABLE', 'LABEL', 'PAIR', 'OTHERS', 'WORDS',
            'FAULTY', 'ABOUT', 'SPLITS', 'format_of', 'is_cola', 'JsonRow', 'arrow', 'arrow_errors', 'Rows', 'read_rows',
            'read_table', 'check_columns', 'check_sentences', 'map_labels', 'choose_column', 'refuse_other_text',
-           'Taken', 'Unlabeled', 'take_columns', 'split_name', 'read_cola_tsv', 'pair_columns', 'read_sentences',
-           'check_names', 'read_corpus_folder']
+           'Taken', 'Unlabeled', 'how_taken', 'take_columns', 'split_name', 'read_cola_tsv', 'pair_columns',
+           'read_sentences', 'check_names', 'read_corpus_folder']
 
 # %% ../nbs/01_reading.ipynb #format-of
 FORMATS = {".txt": "text", ".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl",
@@ -123,7 +123,8 @@ def _refuse_table(file, name):
         cells = _fields(lines, mark, mark != "\t")
         names = {*map(_plain, chain(*cells[:1]))}
         even = len({*map(len, cells)}) == 1 < len(cells[0])
-        if even and (mark == "\t" and len(cells) > 2 or names & {*TEXT[0], *LABEL[0]}):
+        if even and (mark == "\t" and len(cells) > 2 or names & {*TEXT[0], *LABEL[0]}
+                     or any({*column} <= {"0", "1"} for column in zip(*cells, strict=True))):
             raise ColaError(f"{name} is a table ({', '.join(cells[0])}); let its name end in "
                             f".{kind}, or add --format {kind}")
 
@@ -376,7 +377,7 @@ def _table_rows(lines, format, name, wanted, most):
     start = next((number for number, line in enumerate(head) if line.strip()), len(head))
     said = re.fullmatch(r'"?sep=(.)"?\s*', "".join(head[start:start + 1]))
     if said: start += 1
-    if start >= len(head): return ["sentence"], iter(()), True, False, False
+    if start >= len(head): return ["sentence"], iter(()), True, format, ""
     if fault := _text_fault(head[start]): raise ColaError(f"{name} line {start + 1}: {fault}")
     layout = _layout(head[start:], format, name, wanted, said and said[1], start + 1)
     if layout.delimiter == "\t" and not layout.quotes and '"' not in "".join(head):
@@ -385,9 +386,12 @@ def _table_rows(lines, format, name, wanted, most):
     if layout.header: next(table, None)
     rows = ((line, layout.row(fields or [""])) for line, fields in table
             if len(layout.columns) == 1 or fields not in ([], [""]))  # else an empty line
-    by_r = layout.quotes and layout.header and \
-        re.fullmatch(rf"{_QUOTED}([,;\t]{_QUOTED})*\s*", head[start])
-    return layout.columns, rows, layout.header, layout.quotes, bool(by_r)
+    guess, kind = "", "csv" if layout.quotes else format
+    if layout.delimiter == "\t" and '"' in "".join(head):
+        guess = "quotes around fields" if layout.quotes else "quotes are text"
+    if layout.quotes and layout.header and \
+        re.fullmatch(rf"{_QUOTED}([,;\t]{_QUOTED})*\s*", head[start]): kind = "R"
+    return layout.columns, rows, layout.header, kind, guess
 
 # %% ../nbs/01_reading.ipynb #json-rows
 class JsonRow(dict):
@@ -558,8 +562,8 @@ class Rows:
     aside: Callable | None = None  # gets number and reason of a broken row
     unit: str = "line"             # what the numbers count
     header: bool = True            # are the names of the columns in the file?
-    quotes: bool = False           # are there quotes around fields? Else they are text
-    by_r: bool = False             # around names, too, as R writes them? NA is missing then
+    format: str = ""               # csv: with quotes around fields; R: around names, too
+    guess: str = ""                # what its quotes are, where that is not certain
 
     def __iter__(self) -> Iterator[tuple[int, dict]]:
         for number, row in self.pairs:
@@ -576,7 +580,7 @@ def read_rows(file: BinaryIO,                 # open for reading
     "The columns (None: every row has its own), and pairs of line number and row"
     file, names = _unpacked(file, name), {*map(_plain, wanted)}
     with _damaged(name): start = _peek(file, 8)
-    columns, header, unit, written = ["sentence"], True, "row", ()
+    columns, header, unit, guess = ["sentence"], True, "row", ""
     if format == "parquet" or start.startswith(b"PAR1"): columns, rows = _parquet_rows(file, name)
     elif format == "xlsx" or start.startswith(b"PK\3\4"):
         columns, rows, header = _excel_rows(file, name, names)
@@ -593,8 +597,8 @@ def read_rows(file: BinaryIO,                 # open for reading
         if format == "text": _refuse_table(file, name)
         else:
             most = 20_000 if file.seekable() else 1000
-            columns, rows, header, *written = _table_rows(lines, format, name, names, most)
-    return columns, Rows(rows, name, aside, unit, header, *written)
+            columns, rows, header, format, guess = _table_rows(lines, format, name, names, most)
+    return columns, Rows(rows, name, aside, unit, header, format, guess)
 
 # %% ../nbs/01_reading.ipynb #read-table
 def read_table(path: str | Path,            # a file in any of the formats
@@ -614,8 +618,8 @@ def read_table(path: str | Path,            # a file in any of the formats
     if not found and len(columns) < 2: raise ColaError(f"{path.name} is empty")
     index = pd.Index([*found], name=rows.unit, dtype=int)
     table = pd.DataFrame([*found.values()], index, columns, dtype=object)
-    if rows.by_r: table = table.mask(table == "NA", "")
-    table.attrs |= {"header": rows.header, "names": _class_names(file)}
+    if rows.format == "R": table = table.mask(table == "NA", "")
+    table.attrs |= {"header": rows.header, "guess": rows.guess, "names": _class_names(file)}
     return table
 
 def check_columns(columns: Iterable,  # of a table
@@ -757,6 +761,18 @@ class Taken(NamedTuple):
 class Unlabeled(ColaError):
     "A table without labels, such as a test set"
 
+def how_taken(columns: Iterable[str],  # of a table
+              header: bool,            # are their names in the file?
+              guess: str,              # as of `Rows`
+              **meant: str,            # what was looked for → the column that holds it
+             ) -> str:                # empty where nothing was to be decided
+    "How a table was understood, in one line"
+    columns = [*columns]
+    if header and not guess and meant == {"sentence": "sentence"}: return ""
+    places = ", ".join(f"{name if header else f'column {columns.index(name) + 1}'} → {what}"
+                       for what, name in meant.items())
+    return "; ".join(filter(None, ["" if header else "no header", guess, places]))
+
 ABOUT = {"", "id", "idx", "index", "uid", "guid", "row", "uniqueindexid", "unnamed: 0"}
 
 def _text_and_label(table, where, columns):
@@ -833,9 +849,7 @@ def take_columns(table: pd.DataFrame,  # as it was read
     judged = _plain(label) in ACCEPTABLE or (_plain(text), _plain(label)) == ("sentence", "label")
     if lower == WORDS[1] or judged and header and lower in WORDS[:4] and positive is None:
         names = LABELS[0], LABELS[1]
-    if not header: text, label = (f"column {[*table].index(name) + 1}" for name in (text, label))
-    said = "" if header else "no header; "
-    said += f"{text} → sentence, {label} → label"
+    said = how_taken(table, header, attrs.get("guess", ""), sentence=text, label=label)
     if names != ("0", "1"): said += f"; {names[1]} is 1, {names[0]} 0"
     return Taken(checked, names, said)
 

@@ -16,10 +16,10 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import closing, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -43,11 +43,11 @@ from .checkpoints import Stopped, StopSignals, one_writer
 from .prediction import Judge, versions
 from cola_nbdev.reading import (
     TEXT,
-    Rows,
     arrow,
     arrow_errors,
     choose_column,
     format_of,
+    how_taken,
     read_rows,
     read_table,
     refuse_other_text,
@@ -209,13 +209,13 @@ class _Table:
     name: str           # for errors
     columns: list[str]  # all of them
     column: str         # the one with the sentences
+    taken: str          # how that was found, if it had to be; else empty
     rows: Callable[[], Iterable[tuple[int, dict]]]  # line number and row; of a pipe only once
     total: int | None = None                        # how many rows; None: a pipe
 
 def _open_rows(file, formats, column, name, aside):
     columns, rows = read_rows(file, formats[0], name, aside, [column] if column else [])
-    kind = "R" if rows.by_r else "csv" if rows.quotes else formats[0]
-    unit, formats = rows.unit, (kind, formats[1])
+    formats, read = (rows.format, formats[1]), rows
     if columns is None:  # every row has its own
         first = list(islice(rows, 256))
         columns, rows = [*dict.fromkeys(key for _, row in first for key in row)], chain(first, rows)
@@ -228,7 +228,7 @@ def _open_rows(file, formats, column, name, aside):
     if fault := _row_fault({one: one for one in columns}, column, formats):
         raise ColaError(f"{name} line 1: {fault}")
     checked = ((line, _row_fault(row, column, formats) or row) for line, row in rows)
-    return columns or [column], column, Rows(checked, name, aside, unit)
+    return columns or [column], column, replace(read, pairs=checked)
 
 def survey(file: BinaryIO,                 # open for reading
            formats: tuple[str, str],       # of the source and of the output
@@ -245,14 +245,15 @@ def survey(file: BinaryIO,                 # open for reading
         count += 1
         seen |= row
     chosen = sentence_column([*seen], chosen, name)
-    if not whole: return _Table(name, [*seen], chosen, lambda: chain(first, rows))
+    taken = how_taken(seen, rows.header, rows.guess, sentence=chosen)
+    if not whole: return _Table(name, [*seen], chosen, taken, lambda: chain(first, rows))
 
     def again():
         file.seek(0)
         ignore = aside and (lambda *_: None)  # they have been reported
         return _open_rows(file, formats, column, name, ignore)[2]
 
-    return _Table(name, [*seen], chosen, again, count)
+    return _Table(name, [*seen], chosen, taken, again, count)
 
 # %% ../nbs/19_scoring.ipynb #score-rows
 def score_rows(judge: Judge,                  # or what has its `predict_probability`
@@ -391,7 +392,7 @@ def check_files(source: str | Path,         # a file, or - for standard input
         kind = 0 if str(source) == "-" else Path(source).stat().st_mode
         if stat.S_ISREG(kind): open(source, "rb").close()  # of a pipe that would be its only time
     except OSError as error:
-        raise ColaError(f"{source}: {explain(error).lower()}; check the path") from None
+        raise ColaError(f"{source}: {explain(error)}; check the path") from None
     if stat.S_ISFIFO(kind) and not os.path.realpath(source).startswith(("/dev/", "/proc/")):
         raise ColaError(f"{source} is a pipe, which might be waited for for ever; give it on "
                         f"standard input: cola score MODEL - OUT < {source}")
@@ -426,7 +427,7 @@ class _Scoring:
 
     def __post_init__(self):
         self.names = own_names(self.judge)
-        self.done: dict[str, int] = dict.fromkeys(("rows", "empty", "truncated", "earlier"), 0)
+        self.done: dict[str, int] = dict.fromkeys(("rows", "earlier", "empty", "truncated"), 0)
 
     def open_writer(self, file):
         table, (was, format) = self.table, self.formats
@@ -483,7 +484,7 @@ class _Scoring:
             if self.identity and self.done["rows"]:
                 safe = (f"{self.done['rows']:,} rows are safe in {work_folder(out)}: "
                         "make room and give the same command again")
-            raise ColaError(f"{out} cannot be written ({explain(error).lower()}); {safe}") from None
+            raise ColaError(f"{out} cannot be written ({explain(error)}); {safe}") from None
 
 # %% ../nbs/19_scoring.ipynb #score-file
 def _open_source(source):
@@ -509,7 +510,7 @@ def score_file(judge: Judge,               # or what has its `predict_probabilit
                chunk: int = CHUNK,         # rows that are judged together
                batch_size: int = 64,       # sentences per forward pass
                aside: Callable | None = None,  # gets line and reason of a bad row
-              ) -> dict[str, int]:         # rows, empty, truncated, earlier; `ColaError`, `Stopped`
+              ) -> dict[str, Any]:  # rows, earlier, empty, truncated, taken; `ColaError`, `Stopped`
     "Judge a file of any size, row by row; the same call resumes what was interrupted"
     formats, identity = check_files(source, out, format, overwrite), {}
     name = "standard input" if str(source) == "-" else Path(source).name
@@ -522,13 +523,13 @@ def score_file(judge: Judge,               # or what has its `predict_probabilit
                          "format": " to ".join(formats), "chunk": chunk, "batch_size": batch_size,
                          **versions()}
             del identity["python"]
-        with progress_bar(None, table.total, "scoring", "row", progress) as bar:
+        with progress_bar(None, table.total, table.taken or "scoring", "row", progress) as bar:
             scoring = _Scoring(judge, table, source, formats, identity, chunk, batch_size, bar)
             if str(out) == "-":
                 scoring.chunk = min(chunk, 256)  # whoever reads the pipe shouldn't have to wait
                 scoring.write(_Stdout())
             else: scoring.write_file(Path(out), overwrite)
-            return scoring.done
+            return scoring.done | {"taken": [*filter(None, [table.taken])]}
 
 # %% ../nbs/19_scoring.ipynb #glue-submission
 def _check_glue(table, name):

@@ -27,6 +27,7 @@ from cola_nbdev.basics import (
     check_written,
     differences,
     explain,
+    in_one_line,
     localize_axes,
     progress_bar,
     translate,
@@ -315,12 +316,9 @@ def search(corpus: Corpus,               # only its split `train` is used
     # heartbeats have been called experimental since 2021
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     out = Path(out)
-    try:
+    with in_one_line(f"{out} cannot be written", "; choose another --out", OSError):
         out.mkdir(parents=True, exist_ok=True)
         check_written(out, "trials.csv", "best.json")
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise ColaError(f"{out} cannot be written ({reason}); choose another --out") from None
     address = storage or (out/"search.db").absolute()
     name = f"search {out.absolute().name}" if storage else "cola"
     shown = without_password(storage) if storage else str(out/"search.db")

@@ -15,8 +15,8 @@ from typing import Any
 from .basics import ColaError
 
 # %% auto #0
-__all__ = ['PLAIN', 'RECIPES', 'RATES', 'CHECKPOINT_SETTINGS', 'SEEDS', 'RENAMED', 'RULES', 'TYPES', 'fastest_precision',
-           'Config', 'learning_settings', 'with_recipe', 'command_options']
+__all__ = ['PLAIN', 'RECIPES', 'RATES', 'CHECKPOINT_SETTINGS', 'SEEDS', 'RULES', 'TYPES', 'fastest_precision', 'Config',
+           'learning_settings', 'with_recipe', 'command_options']
 
 # %% ../nbs/10_settings.ipynb #named-settings
 # What the tutorial does
@@ -33,8 +33,6 @@ RATES = {"minilm": 1e-4, "mpnet": 3e-5, "tiny": 1e-3}
 CHECKPOINT_SETTINGS = ("checkpoint_minutes", "keep_checkpoints")
 # What chance decides: each has a seed of its own, or that of the run
 SEEDS = ("seed", "split_seed", "head_seed", "order_seed")
-# What settings were called in version 0.1, for runs that were saved then
-RENAMED = {"unacceptable_weight": "class_weight", "matched_share": "match_label_prior"}
 
 # %% ../nbs/10_settings.ipynb #rules
 def _at_least(least): return lambda value: value >= least, f"at least {least}"

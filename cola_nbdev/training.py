@@ -31,6 +31,7 @@ from cola_nbdev.basics import (
     LABELS,
     ColaError,
     differences,
+    explain,
     localize_axes,
     log_odds,
     progress_bar,
@@ -418,7 +419,7 @@ class CheckpointFolder:
     def _open(self):
         try: self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise ColaError(f"{self.folder} can't be written ({(error.strerror or '').lower()}); "
+            raise ColaError(f"{self.folder} can't be written ({explain(error)}); "
                             "choose another folder for the checkpoints") from None
         self.lock.enter_context(one_writer(self.folder))
 

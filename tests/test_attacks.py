@@ -2672,7 +2672,7 @@ def test_a_disk_that_is_full_when_the_weights_are_saved(tmp_path, monkeypatch):
 
     def save(*_, **__): raise SafetensorError("I/O error: File too large (os error 27)")
     monkeypatch.setattr("transformers.modeling_utils.safe_save_file", save)
-    with pytest.raises(ColaError, match="cannot be written .*file too large"):
+    with pytest.raises(ColaError, match="cannot be written .*(?i:file too large)"):
         fine_tune(small(), TINY, tmp_path/"run", progress=False)
 
 # What a tenth attack found
@@ -2725,6 +2725,7 @@ def test_the_same_words_for_errors_turn_no_model_round(cola, tmp_path, names):
 @pytest.mark.parametrize("text, words", [
     ("1\tHe left.\n2\tHim left.\n3\tIt is.\n", "is a table (1, He left.)"),
     ("id\tphrase\n1\tHe left.\n2\tHim left.\n", "is a table (id, phrase)"),
+    ("He left.,1\n\"Him, left.\",0\n", "is a table (He left., 1)"),
     ("gj04\t1\t\tHe left.\ngj04\t0\t*\tHim left.\n" * 2, "is a table (gj04, 1, , He left.)"),
     ('"sentence" "label"\n"1" "He left." 1\n"2" "Him left." 0\n', "is a table of R"),
     ('{"sentence": "He left."}\n{"sentence": "Him."}\n', "is JSON; let its name end in .jsonl"),
@@ -2733,6 +2734,11 @@ def test_what_is_no_text_for_all_its_name(cola, model, judge, tmp_path, text, wo
     (tmp_path/"a.txt").write_text(text)
     refused(cola("score", model, "a.txt", "b.csv"), words)
     assert words.split(";")[0].split("(")[0] in app.Answers(judge).file(tmp_path/"a.txt")
+
+def test_what_is_text_for_all_its_commas(cola, model, tmp_path):
+    (tmp_path/"a.txt").write_text("Yes, he left.\nNo, she stayed.\nYes, at 1.\nNo, 0\n")
+    assert cola("score", model, "a.txt", "b.csv")[2] == 0
+    assert len(pd.read_csv(tmp_path/"b.csv")) == 4
 
 @pytest.mark.parametrize("votes", [("TRUE", "FALSE"), ("yes", "no"), ("1", "0")])
 def test_words_of_labels_are_no_pairs(cola, model, tmp_path, votes):

@@ -74,10 +74,13 @@ def test_a_run_resumes_with_the_same_lesson_only(tmp_path):
 def test_a_file_without_labels_is_read(tmp_path):
     text = tmp_path/"text.txt"
     text.write_bytes("He left.\n\n   \nShe \xe9tait.\n".encode("latin-1"))
-    assert unlabelled_sentences(text) == (["He left."], 3)
+    assert unlabelled_sentences(text) == (["He left."], "3 rows passed over")
     table = tmp_path/"table.csv"
     table.write_text('sentence,other\n"He left, at last.",1\n,2\nShe stays.,3\n')
-    assert unlabelled_sentences(table) == (["He left, at last.", "She stays."], 1)
+    assert unlabelled_sentences(table) == (
+        ["He left, at last.", "She stays."], "1 rows passed over")
+    table.write_text("id,review\n1,He left at last.\n2,She stays here.\n")
+    assert unlabelled_sentences(table)[1] == "review → sentence; 0 rows passed over"
 
 def test_the_command(cola, model, tmp_path):
     (tmp_path/"more.txt").write_text("He left.\n\n")
@@ -87,7 +90,7 @@ def test_the_command(cola, model, tmp_path):
     out, error, code = cola("distill", "--teacher", model, model, "--data", "small.csv", "--model",
                             "tiny", "--epochs", 1, "--out", "student", "--unlabelled", "more.txt")
     assert code == 0, error
-    assert "1 sentences from more.txt, 1 rows passed over" in out
+    assert "1 sentences from more.txt; 1 rows passed over" in out
     assert (tmp_path/"student"/"model"/"model.safetensors").exists()
     _, error, code = cola("distill", "--teacher", "nowhere", "--out", "other", "--model", "tiny")
     assert code == 2 and "nowhere" in error and error.count("\n") == 1

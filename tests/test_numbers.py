@@ -1502,10 +1502,10 @@ def test_what_teachers_think(demo):
     assert found.label.tolist() == near([.4] * len(asked)) and set(found.teacher) == {"a b"}
 
 def test_vectors_of_first_tokens():
-    from cola_nbdev.experiments import cls_vectors, first_half
+    from cola_nbdev.experiments import first_half, layer_vectors
     model, tokenizer = load_model("tiny").eval(), load_tokenizer("tiny")
     sentences = ["He left.", "The cat that I saw sleeps on the mat.", "Go!", "Who?", "We ate it"]
-    found = cls_vectors(model, tokenizer, sentences, batch_size=2)
+    [found] = layer_vectors(model, tokenizer, sentences, batch_size=2, first=-1)["cls"]
     with torch.no_grad():
         for sentence, vector in zip(sentences, found, strict=True):
             ids = torch.tensor([tokenizer(sentence)["input_ids"]])

@@ -288,7 +288,7 @@ def test_from_pipe_to_pipe(model):
     )
     rows = '{"id": 1, "text": "naïve"}\n{"id": 2, "text": ""}\n'
     out, error = process.communicate(rows.encode())
-    assert process.returncode == 0 and not error
+    assert process.returncode == 0 and error.decode() == "taken: text → sentence\n"
     rows = [json.loads(line) for line in out.decode().splitlines()]
     assert [(row["id"], row["text"], row["probability"] is None) for row in rows] == [
         (1, "naïve", False),

@@ -369,8 +369,8 @@ def given(cola, address):
 @pytest.mark.parametrize("address, says", [
     ("sqlite:////nowhere/at/all.db", "unable to open database file"),
     ("nowhere://x", "Can't load plugin"),
-    ("journal:///nowhere/at/all.log", "(No such file or directory); check --storage"),
-    ("journal:///", "(Is a directory); check --storage")])
+    ("journal:///nowhere/at/all.log", "(no such file or directory); check --storage"),
+    ("journal:///", "(is a directory); check --storage")])
 def test_a_storage_that_cannot_be_reached_is_one_line(cola, address, says):
     outcome = given(cola, address)
     refused(outcome, "cannot be used as the database of a search (")

@@ -4,6 +4,7 @@ import io
 import itertools
 import json
 import os
+import re
 import tempfile
 import zipfile
 from pathlib import Path
@@ -102,6 +103,9 @@ def said(text, label, one="1", zero="0"):
 def no_header(text=1, label=2, names=""):
     return f"taken: no header; column {text} → sentence, column {label} → label{names}\n"
 
+def of_text(line): return re.sub("taken: (no header; )?", r"\g<0>quotes are text; ", line)
+def of_quotes(line): return re.sub("taken: (no header; )?", r"\g<0>quotes around fields; ", line)
+
 READ = [  # file, content, options, what is printed
     # which columns
     *((f"{text}_{label}.csv", table((text, label)), [], said(text.strip(), label))
@@ -155,28 +159,29 @@ READ = [  # file, content, options, what is printed
     ("excel_colon.csv", "sep=:\n" + table(delimiter=":"), [], said("sentence", "label")),
     ("semicolon.tsv", table(delimiter=";"), [], said("sentence", "label")),
     # tabs and quotes
-    ("raw.tsv", "sentence\tlabel\n" + RAW, [], said("sentence", "label")),
-    ("pandas.tsv", frame().to_csv(index=False, sep="\t"), [], said("sentence", "label")),
-    ("r.tsv", '"sentence"\t"label"\n' + R_QUOTED, [], said("sentence", "label")),
-    ("r_names.tsv", '"sentence"\t"label"\n' + R_NAMES, [], said("sentence", "label")),
-    ("r_no_header.tsv", R_QUOTED, [], no_header()),
-    ("raw_no_header.tsv", RAW, [], no_header()),
+    ("raw.tsv", "sentence\tlabel\n" + RAW, [], of_text(said("sentence", "label"))),
+    ("pandas.tsv", frame().to_csv(index=False, sep="\t"), [], of_quotes(said("sentence", "label"))),
+    ("r.tsv", '"sentence"\t"label"\n' + R_QUOTED, [], of_quotes(said("sentence", "label"))),
+    ("r_names.tsv", '"sentence"\t"label"\n' + R_NAMES, [], of_quotes(said("sentence", "label"))),
+    ("r_no_header.tsv", R_QUOTED, [], of_quotes(no_header())),
+    ("raw_no_header.tsv", RAW, [], of_text(no_header())),
     ("sms", "".join(f"{('ham', 'spam')[n]}\t{s}\n" for s, n in TEN), [],
-     no_header(2, 1, "; spam is 1, ham 0")),
+     of_text(no_header(2, 1, "; spam is 1, ham 0"))),
     ("cola.tsv", COLA, [], "taken: CoLA's four columns"),
     ("cola.txt", COLA, [], "taken: CoLA's four columns"),
     ("numbered.csv", NUMBERED.to_csv(), [], said("sentence", "label")),
     # encodings, ends of lines, packed
     ("bom.csv", table().encode("utf-8-sig"), [], said("sentence", "label")),
     ("utf16.csv", table().encode("utf-16"), [], said("sentence", "label")),
-    ("utf16.tsv", ("sentence\tlabel\n" + RAW).encode("utf-16"), [], said("sentence", "label")),
+    ("utf16.tsv", ("sentence\tlabel\n" + RAW).encode("utf-16"), [],
+     of_text(said("sentence", "label"))),
     ("utf16be.csv", b"\xfe\xff" + table().encode("utf-16-be"), [], said("sentence", "label")),
     ("windows.csv", table().replace("\n", "\r\n"), [], said("sentence", "label")),
     ("mac.csv", table().replace("\n", "\r"), [], said("sentence", "label")),
     ("no_end.csv", table().rstrip("\n"), [], said("sentence", "label")),
     ("blank_lines.csv", "\n" + table().replace("\n", "\n\n"), [], said("sentence", "label")),
     ("packed.csv.gz", gzip.compress(table().encode()), [], said("sentence", "label")),
-    ("packed.tsv.gz", gzip.compress(RAW.encode()), [], no_header()),
+    ("packed.tsv.gz", gzip.compress(RAW.encode()), [], of_text(no_header())),
     ("packed.zip", zipped(inner_csv=table()), [], said("sentence", "label")),
     # JSON
     ("lines.jsonl", JSONL, [], said("sentence", "label")),
@@ -495,27 +500,33 @@ JUST = [sentence for sentence, _ in TEN]
 LONE = "".join(f"{sentence}\n" for sentence in JUST if "," not in sentence)
 NO_COMMA = [sentence for sentence in JUST if "," not in sentence]
 
-@pytest.mark.parametrize("name, content, column, sentences", [
-    ("a.txt", LONE, None, NO_COMMA),
-    ("a.txt.gz", gzip.compress(LONE.encode()), None, NO_COMMA),
-    ("header.csv", "sentence\n" + LONE, None, NO_COMMA),
-    ("satz.csv", "Satz\n" + LONE, "Satz", NO_COMMA),
-    ("no_header.csv", LONE.replace(";", ""), None, [s.replace(";", "") for s in NO_COMMA]),
+@pytest.mark.parametrize("name, content, column, sentences, taken", [
+    ("a.txt", LONE, None, NO_COMMA, ""),
+    ("a.txt.gz", gzip.compress(LONE.encode()), None, NO_COMMA, ""),
+    ("header.csv", "sentence\n" + LONE, None, NO_COMMA, ""),
+    ("satz.csv", "Satz\n" + LONE, "Satz", NO_COMMA, "Satz → sentence"),
+    ("no_header.csv", LONE.replace(";", ""), None, [s.replace(";", "") for s in NO_COMMA],
+     "no header; column 1 → sentence"),
+    ("spam.csv", table(header=False), None, JUST, "no header; column 1 → sentence"),
     ("semicolon.csv", "id;text\n" + "".join(f"{n};{quote(s, ';')}\n" for n, s in enumerate(JUST)),
-     None, JUST),
-    ("utf16.csv", table().encode("utf-16"), None, JUST),
-    ("review.csv", table(("review", "stars")), None, JUST),
-    ("raw.tsv", RAW, None, JUST),
-    ("r.tsv", '"sentence"\t"label"\n' + R_QUOTED, None, JUST),
-    ("array.json", json.dumps(frame().to_dict("records")), None, JUST),
-    ("columns.json", frame().to_json(), None, JUST),
-    ("late.jsonl", '{"note": 1}\n' + JSONL, None, JUST),
-    ("chosen.csv", table(("Satz", "Wert")), "Satz", JUST),
-    ("packed.zip", zipped(inner_csv=table()), None, JUST),
-    ("sheet.xlsx", None, None, JUST),
-    ("table.parquet", None, None, JUST)])
+     None, JUST, "text → sentence"),
+    ("utf16.csv", table().encode("utf-16"), None, JUST, ""),
+    ("review.csv", table(("review", "stars")), None, JUST, "review → sentence"),
+    ("raw.tsv", RAW, None, JUST, "no header; quotes are text; column 1 → sentence"),
+    ("pandas.tsv", frame(("text", "label")).to_csv(sep="\t", index=False), None, JUST,
+     "quotes around fields; text → sentence"),
+    ("r.tsv", '"sentence"\t"label"\n' + R_QUOTED, None, JUST,
+     "quotes around fields; sentence → sentence"),
+    ("array.json", json.dumps(frame().to_dict("records")), None, JUST, ""),
+    ("columns.json", frame().to_json(), None, JUST, ""),
+    ("late.jsonl", '{"note": 1}\n' + JSONL, None, JUST, ""),
+    ("other.jsonl", JSONL.replace('"sentence"', '"review"'), None, JUST, "review → sentence"),
+    ("chosen.csv", table(("Satz", "Wert")), "Satz", JUST, "Satz → sentence"),
+    ("packed.zip", zipped(inner_csv=table()), None, JUST, ""),
+    ("sheet.xlsx", None, None, JUST, ""),
+    ("table.parquet", None, None, JUST, "")])
 def test_scoring_asks_for_the_sentences_and_nothing_else(
-        tmp_path, monkeypatch, name, content, column, sentences):
+        tmp_path, monkeypatch, name, content, column, sentences, taken):
     monkeypatch.chdir(tmp_path)
     write(name, content)
     for kind in ("csv", "jsonl"):
@@ -523,6 +534,35 @@ def test_scoring_asks_for_the_sentences_and_nothing_else(
         done = score_file(judge, name, f"out.{kind}", column, progress=False)
         assert judge.asked == sentences
         assert done["rows"] == len(sentences) + done["empty"]
+        assert done["taken"] == ([taken] if taken else [])
+
+def test_what_scoring_took_is_said_on_standard_error(cola, model, tmp_path, monkeypatch):
+    write(tmp_path/"a.csv", table(header=False))
+    out, error, code = cola("score", model, "a.csv", "b.csv")
+    assert (code, out) == (0, "scored in b.csv: 10 rows\n")
+    assert error.splitlines()[-1] == "taken: no header; column 1 → sentence"
+    given = io.BytesIO(table(("text", "b")).encode())
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(given))
+    out, error, code = cola("score", model, "-", "-", "--format", "csv")
+    assert code == 0 and out.startswith("text,b,probability")
+    assert error.splitlines()[-1] == "taken: text → sentence"
+    for name, columns in (("a", "text"), ("b", "review"), ("c", "text"), ("d", "sentence")):
+        (tmp_path/"shards").mkdir(exist_ok=True)
+        write(tmp_path/f"shards/{name}.csv", table((columns, "label")))
+    out, error, code = cola("score", model, "shards", "scored", "--engine", "process")
+    assert code == 0 and [line for line in error.splitlines() if line.startswith("taken: ")] == [
+        "taken: text → sentence (2 shards: a.csv …)",
+        "taken: review → sentence (1 shards: b.csv …)"]
+
+def test_what_was_taken_of_pairs_is_said(cola, model, tmp_path):
+    write(tmp_path/"a.csv", "good,bad\nHe left.,He leave.\nShe sings.,She sing.\n")
+    write(tmp_path/"b.csv", table(header=False))
+    said = {"a.csv": "taken: good → good, bad → bad",
+            "b.csv": "taken: no header; column 1 → sentence, column 2 → label; "
+                     "two rows are a pair"}
+    for name, line in said.items():
+        out, error, code = cola("pairs", model, name)
+        assert code == 0 and out.splitlines()[0] == line, error
 
 @pytest.mark.parametrize("name, content, message", [
     ("unclear.csv", "dies\ndas\n", "unclear.csv line 1: names of columns, or a row?"),
