@@ -375,12 +375,12 @@ class Answers:
         return results_view(table, path.name, taken)
 
     def words(self, sentence: str,  # what was typed
-              most: int = 400,      # steps at most; the page should not be busy for minutes
              ) -> str:              # HTML
         "The words of a sentence, colored by what they add to the verdict"
         try:
             self.limits.check([sentence])
-            with self._explaining: found = attribution(self.twin, sentence, most=most)
+            with self._explaining:  # the page should not be busy for minutes
+                found = attribution(self.twin, sentence, most=400)
         except ColaError as error: return view("note", error)
         title = (f"what each word adds to the log-odds of {self.judge.names[1]}: blue is for it, "
                  "orange against")

@@ -137,7 +137,7 @@ def folder_identity(folder: Path,    # of a model
                     onnx: str = "",  # the file in onnx/ that is asked instead of the weights
                    ) -> str:         # 16 hexadecimal digits
     "A hash of every file that the verdicts of a model depend on"
-    kinds = (".json", ".txt", ".model", "" if onnx else ".safetensors")
+    kinds = (".json", ".txt", ".model", ".codes", "" if onnx else ".safetensors")
     files = sorted(path for path in folder.iterdir()
                    if path.suffix and path.suffix in kinds and path.is_file())
     if onnx: files += sorted(folder.glob("onnx/*"))  # its weights may have a file of their own
@@ -159,6 +159,7 @@ def _as_bytes(content):
 
 def write_atomic(path: str | Path,      # the file; its folder must exist
                  content: Any,          # bytes, a figure, or text: UTF-8, half characters as \udcff
+                 fresh: bool = False,   # `FileExistsError` if the file is there
                 ):                      # `OSError` if it can't be written; the old file stays
     "Write a file completely or not at all"
     path = Path(path)
@@ -167,6 +168,7 @@ def write_atomic(path: str | Path,      # the file; its folder must exist
         with open(new, "xb") as file:
             file.write(_as_bytes(content))
         fsync(new)
+        if fresh: open(path, "xb").close()  # whoever makes it may replace it
         os.replace(new, path)
         fsync(path.parent)
     finally: new.unlink(missing_ok=True)

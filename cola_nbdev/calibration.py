@@ -63,24 +63,21 @@ class Miscalibration(NamedTuple):
 
 def miscalibration(labels: ArrayLike,       # 0 or 1, shape (n,)
                    probability: ArrayLike,  # of acceptable, shape (n,)
-                   bins: int = 10,          # of about equally many sentences each
                    draws: int = 2000,       # how many samples
-                   level: float = .95,      # of the interval
-                   seed: int = 0,           # same seed, same draws
                   ) -> Miscalibration:
-    "Calibration error with its floor, and debiased with an interval (Kumar et al. 2019)"
-    n, given, acceptable = _bins(labels, probability, bins)
+    "Calibration error with its floor, and debiased with a 95% interval (Kumar et al. 2019)"
+    n, given, acceptable = _bins(labels, probability, 10)
     mean, share, weight = given / n, acceptable / n, n / n.sum()
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     perfect = rng.binomial(n.astype(int), mean, (draws, len(n))) / n
     floor = (weight * np.abs(perfect - mean)).sum(1).mean()
     chance = (weight * share * (1 - share) / np.maximum(n - 1, 1)).sum()
     plain = (weight * (mean - share) ** 2).sum()
     again = rng.binomial(n.astype(int), share, (draws, len(n))) / n
     drawn = (weight * (mean - again) ** 2).sum(1) - plain  # off by `chance` on average
-    ends = np.quantile(drawn, [(1 + level) / 2, (1 - level) / 2])
+    ends = np.quantile(drawn, [.975, .025])
     low, high = np.sqrt(np.maximum(0, plain - ends))
-    return Miscalibration(calibration_error(labels, probability, bins), float(floor),
+    return Miscalibration(calibration_error(labels, probability), float(floor),
                           float(np.sqrt(max(0, plain - chance))), float(low), float(high))
 
 # %% ../nbs/16_calibration.ipynb #fit

@@ -143,10 +143,11 @@ def cola_evaluate(
     from cola_nbdev.packing import predict_splits
     from cola_nbdev.prediction import Judge, check_output, known_of, versions
     if out: check_output(out, None)
-    folder = Path(model_folder(model))  # by its run, seeds are known as such
-    trained = metrics_of(folder.parent) if folder.name == "model" else {}
     corpus = source.load(1)
     judge = Judge(model, positive=_if_known(model, source))
+    folder = Path(model_folder(model))  # by its run, seeds are known as such
+    trained = metrics_of(folder.parent) if folder.name == "model" else {}
+    judge.check_unchanged()  # these are the facts of what was opened
     _in_precision(judge.to_gpu(), mixed_precision).check_names(corpus.names)
     splits = _chosen(corpus, split)
     predictions = predict_splits(judge.model, judge.tokenizer, splits, judge.max_length,

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import html
+import shlex
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,10 +132,10 @@ def seed_variance(scores: ArrayLike,  # of several runs, shape (runs,)
     within = float(deviations.var(0).sum() / (len(scores) - 1))
     return max(0., float(scores.var(ddof=1)) - within), within
 
-def _add_seeds(sets, seed):
+def _add_seeds(sets):
     "Draws of the sum of means; `sets` are pairs of observed and drawn scores, as above"
     draws = np.sum([drawn.mean(1) for _, drawn in sets], axis=0)
-    rng, variance, spread = np.random.default_rng([seed, 1]), draws.var(), 0.
+    rng, variance, spread = np.random.default_rng([0, 1]), draws.var(), 0.
     for scores, drawn in sets:
         k = len(scores)
         between, _ = seed_variance(scores, drawn)
@@ -149,44 +150,40 @@ def _add_seeds(sets, seed):
 def draw_mcc_of_seeds(labels: ArrayLike,     # true labels, 0 or 1, shape (n,)
                       predicted: ArrayLike,  # predicted labels, shape (seeds, n)
                       draws: int = 10_000,   # how many samples
-                      seed: int = 0,         # same seed, same samples
                      ) -> np.ndarray:        # shape (draws,); `ColaError` as in `check_labels`
     "The mean MCC of several seeds, with sentences and seeds drawn again"
     predicted = np.atleast_2d(predicted)
-    drawn = draw_mcc(labels, predicted, draws, seed)
+    drawn = draw_mcc(labels, predicted, draws)
     if len(predicted) == 1: return drawn[:, 0]
-    return _add_seeds([(mcc_of_runs(labels, predicted), drawn)], seed).clip(-1, 1)
+    return _add_seeds([(mcc_of_runs(labels, predicted), drawn)]).clip(-1, 1)
 
 # %% ../nbs/17_comparison.ipynb #mcc-of-seeds
 def mcc_of_seeds(labels: ArrayLike,     # true labels, 0 or 1, shape (n,)
                  predicted: ArrayLike,  # predicted labels, shape (seeds, n)
                  draws: int = 10_000,   # how many samples
-                 level: float = .95,    # share of the draws that the interval holds
-                 seed: int = 0,         # same seed, same interval
                 ) -> Interval:          # `ColaError` as in `check_labels`
-    "The mean MCC of several seeds with an interval over seeds and sentences"
-    found = draw_mcc_of_seeds(labels, predicted, draws, seed)
-    return interval_of(mcc_of_runs(labels, np.atleast_2d(predicted)).mean(), found, level)
+    "The mean MCC of several seeds with a 95% interval over seeds and sentences"
+    found = draw_mcc_of_seeds(labels, predicted, draws)
+    return interval_of(mcc_of_runs(labels, np.atleast_2d(predicted)).mean(), found)
 
 # %% ../nbs/17_comparison.ipynb #paired-draws
 def paired_draws(labels: ArrayLike,    # true labels, 0 or 1, shape (n,)
                  first: ArrayLike,     # predicted labels, shape (seeds, n)
                  second: ArrayLike,    # predicted labels, shape (seeds, n)
                  draws: int = 10_000,  # how many samples
-                 seed: int = 0,        # same seed, same samples
                  paired: bool = False, # is run i of the one the partner of run i of the other?
                 ) -> np.ndarray:       # mean MCC of the second minus that of the first, (draws,)
     "The difference of two on drawn sentences, the same for both; with seeds, if both have several"
     first, second = np.atleast_2d(first), np.atleast_2d(second)
     runs = np.vstack([first, second])
-    drawn = draw_mcc(labels, runs, draws, seed)
+    drawn = draw_mcc(labels, runs, draws)
     scores = mcc_of_runs(labels, runs)
     count = len(first)
     if min(count, len(second)) == 1: return drawn[:, count:].mean(1) - drawn[:, :count].mean(1)
     if paired:
         sets = [(scores[count:] - scores[:count], drawn[:, count:] - drawn[:, :count])]
     else: sets = [(scores[count:], drawn[:, count:]), (-scores[:count], -drawn[:, :count])]
-    return _add_seeds(sets, seed).clip(-2, 2)
+    return _add_seeds(sets).clip(-2, 2)
 
 def p_of_draws(draws: ArrayLike,  # of a difference
               ) -> float:         # how often chance gives one as large, in either direction
@@ -271,8 +268,9 @@ def seeds_command(run: pd.DataFrame,  # the predictions of a run, from `load_pre
     known = {name: value for name, value in run.attrs.get("config", {}).items()
              if name in Config.__dataclass_fields__}
     config = Config(**known)
-    options = f"--data {run.attrs.get('corpus', 'demo')} --model {config.model} "
-    return f"cola seeds {options}{command_options(config)} --out {out}".replace("  ", " ")
+    data, model, out = map(shlex.quote, (run.attrs.get("corpus", "demo"), config.model, out))
+    options = f"--data {data} --model {model} {command_options(config)}".strip()
+    return f"cola seeds {options} --out {out}"
 
 def _note(both, names, paired):
     single = [(runs[0], name) for runs, name in zip(both, names, strict=True) if len(runs) == 1]

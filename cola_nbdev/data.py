@@ -115,10 +115,10 @@ class Corpus:
             "words (max)": ("words", "max"), "sources": ("sentence_source", "nunique")})
         return counts.round({self.names[1]: 3, "words (mean)": 1}).rename_axis(None)
 
-    def examples(self, count: int = 5) -> pd.DataFrame:  # sentence, label by its name, split
+    def examples(self) -> pd.DataFrame:  # sentence, label by its name, split
         "A few sentences, drawn at random, to see that the file was understood"
         rows = self._rows().filter(["sentence", "label", "split"])
-        rows = rows.sample(min(count, len(rows)), random_state=0)
+        rows = rows.sample(min(5, len(rows)), random_state=0)
         rows["sentence"] = rows.sentence.str.replace(r"\s+", " ", regex=True).str.slice(0, 60)
         rows["label"] = rows.label.map(dict(enumerate(self.names)))
         return rows
@@ -165,7 +165,7 @@ class Corpus:
                                 "the quotes around them, or its sources or notes")
         for file, text in texts.items():
             file.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(file, text)
+            write_atomic(file, text, fresh=True)
         return list(files)
 
 # %% ../nbs/03_data.ipynb #split-sentences
@@ -246,7 +246,10 @@ def _corpus(name, splits: dict[str, Taken], notes):
     check_names(splits, name)
     frames = {split: found.sentences.drop(columns="split", errors="ignore")
               for split, found in splits.items()}
-    return Corpus(name, frames, splits["train"].said, splits["train"].names, tuple(notes))
+    said = splits["train"].said
+    notes = [*notes, *(f"{split}: {found.said}" for split, found in splits.items()
+                       if found.said != said)]
+    return Corpus(name, frames, said, splits["train"].names, tuple(notes))
 
 def load_corpus(source: str | Path = "demo",  # demo, demo-pt, cola, a file, a folder of splits
                 dev_fraction: float = .2,     # of a single file, to hold out; 1: all of it

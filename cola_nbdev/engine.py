@@ -70,8 +70,9 @@ class Folder(DirFileSystem):
         "Its path, if the folder is here"
         return path_within(self.path if self.local else "/bucket", name)  # a store may have any
 
-    def files(self) -> dict[str, int]:  # name → bytes
-        "All files, in subfolders too, but those with _ or . before a name"
+    def files(self, left_out: str = "_.",  # a name that begins so doesn't count
+             ) -> dict[str, int]:          # name → bytes
+        "All files, in subfolders too"
         found: Any = {}
         with self.reaching(), suppress(FileNotFoundError):
             self.fs.invalidate_cache()
@@ -80,7 +81,7 @@ class Folder(DirFileSystem):
         if itself.get("type") == "file":
             raise ColaError(f"{self.shown} is a file; a folder of files is expected")
         return {name: facts.get("size") for name, facts in found.items()
-                if not any(part.startswith(("_", ".")) for part in name.split("/"))}
+                if not any(part.startswith((*left_out,)) for part in name.split("/"))}
 
     def digest(self, name: str) -> str | None:  # 64 hexadecimal digits; None: no such file
         "The SHA-256 of a file"
@@ -138,7 +139,7 @@ def _earlier(out, name, was):
     return known, there
 
 def score_shard(judge: Judge,  # a fine-tuned model
-                job: dict,     # source, out: addresses; column, format, chunk, batch_size
+                job: dict,     # source, out: addresses; column, format, chunk
                 name: str,     # of the shard
                ) -> dict:      # its record; `earlier`: it was there; `failed`: why it couldn't be
     "Judge a shard, or find that it is done"
@@ -156,7 +157,7 @@ def score_shard(judge: Judge,  # a fine-tuned model
             if out.local and not there: made = Path(out.path, name)
             made.parent.mkdir(parents=True, exist_ok=True)
             done = score_file(judge, path, made, job["column"], job["format"], True, False,
-                              job["chunk"], job["batch_size"], lambda *bad: aside.append(bad))
+                              job["chunk"], aside=lambda *bad: aside.append(bad))
             if there and there != file_sha256(made):
                 raise ColaError(f"{out.shown} holds {name} and has not made it; move it away, or "
                                 "choose another OUT")
@@ -190,7 +191,7 @@ def _list_shards(source, out, format=None):
     paths = [f"{source.path}/", f"{out.path}/"]
     if type(source.fs) is type(out.fs) and os.path.commonprefix(paths) in paths:
         raise ColaError(f"{source.shown} and {out.shown} lie one in the other; choose another OUT")
-    if out.read_json(JOB) is None and (foreign := out.files()):
+    if out.read_json(JOB) is None and (foreign := out.files(".")):
         raise ColaError(f"{out.shown} holds {next(iter(foreign))} and was not made by this "
                         "command; choose another OUT")
     return shards
@@ -215,9 +216,12 @@ def _open_job(out, shards, identity, overwrite=False):
         raise ColaError(f"{out.shown} holds another job: {', '.join(differ[:5])}{more}; "
                         "choose another OUT, or add --overwrite to start over")
     if overwrite:  # whatever job.json says: only files of this folder that have a record
-        results = known["shards"].keys() & out.files().keys()
-        ours = (f"{OURS}/{name}" for name in ("shards", "aside", "aside.jsonl", "manifest.json"))
-        for name in [*(name for name in results if _record(out, name)), *ours]: out.remove(name)
+        there = out.files()
+        names = known["shards"].keys() & (there.keys() | shards.keys())
+        ours = ["aside.jsonl", "manifest.json", *(f"shards/{name}.json" for name in names),
+                *(f"aside/{name}.jsonl" for name in names)]
+        results = [name for name in names if name in there and _record(out, name)]
+        for name in [*results, *(f"{OURS}/{each}" for each in ours)]: out.remove(name)
     out.put(JOB, json.dumps({"identity": identity, "shards": shards}, indent=1).encode())
 
 # %% ../nbs/20_engine.ipynb #worker
@@ -352,7 +356,6 @@ def score_folder(model: str | Path,           # as for `Judge`
                  cluster: str | None = None,  # as for `start_ray`
                  progress: bool = True,       # show a progress bar
                  chunk: int = CHUNK,          # as for `score_file`
-                 batch_size: int = 64,        # sentences per forward pass
                  positive: str | None = None, # as for `Judge`
                  mixed_precision: str = "no", # as for `Judge.to_precision`
                 ) -> dict[str, Any]:  # shards, earlier, rows, empty, truncated, aside, taken
@@ -366,8 +369,7 @@ def score_folder(model: str | Path,           # as for `Judge`
     shards = _list_shards(shards_in, results_in, format)
     judge = Judge(model, positive=positive).to_precision(mixed_precision)
     lock = Path(results_in.path, JOB)
-    options = {"column": column, "format": format, "chunk": chunk, "batch_size": batch_size,
-               "positive": positive}
+    options = {"column": column, "format": format, "chunk": chunk, "positive": positive}
     identity = {"model": judge.fingerprint, **options, **versions()}
     del identity["python"]
     job = {"source": shards_in.address, "out": results_in.address, **options,

@@ -194,12 +194,11 @@ def batch_mcc(predictions: pd.DataFrame,  # `label` and `predicted`, in the orde
             for _, batch in batches]
 
 def plot_batch_mcc(predictions: pd.DataFrame,  # as for `batch_mcc`
-                   batch_size: int = 32,       # sentences per batch
                    ax: Axes | None = None,     # where to draw
                   ) -> Axes:
-    "The MCC of every batch as a bar; a batch of one class is marked with ×"
+    "The MCC of every batch of 32 as a bar; a batch of one class is marked with ×"
     ax = new_axes(ax, 9, 3)
-    scores = batch_mcc(predictions, batch_size)
+    scores = batch_mcc(predictions)
     ax.bar(range(len(scores)), np.nan_to_num(scores), color="#0173b2")
     missing = np.flatnonzero(np.isnan(scores))
     if len(missing):
@@ -207,7 +206,7 @@ def plot_batch_mcc(predictions: pd.DataFrame,  # as for `batch_mcc`
                 label=translate("one class only: undefined"))
     ax.axhline(mcc(predictions.label, predictions.predicted), color="#de8f05", linestyle="--",
                label=translate("all sentences"))
-    ax.set(title=translate("MCC of every batch of {count}", count=batch_size),
+    ax.set(title=translate("MCC of every batch of {count}", count=32),
            xlabel=translate("batch"), ylabel=translate("MCC (−1 to 1)"), ylim=(-1.05, 1.05))
     ax.locator_params(axis="x", integer=True)
     ax.legend(loc="lower right", ncols=2)
@@ -268,10 +267,9 @@ def mcc_of_groups(predictions: pd.DataFrame,  # with the columns `label` and `pr
 def plot_mcc(table: pd.DataFrame,     # from `mcc_by`, `mcc_of_groups` or `split_metrics`
              title: str = "",         # what is compared
              ax: Axes | None = None,  # where to draw
-             most: int = 40,          # rows to draw; if there are more, the largest groups
             ) -> Axes:
-    "The MCC of each row with its 95% interval; small groups in gray, * where one differs"
-    table = table.loc[table.n.rank(method="first", ascending=False) <= most]
+    "The MCC of the 40 largest groups with its 95% interval; small ones gray, * where one differs"
+    table = table.loc[table.n.rank(method="first", ascending=False) <= 40]
     rows = np.arange(len(table))
     ax = new_axes(ax, 7, .9 + .32*len(table))
     colors = np.where(table.n < SMALL, "#8c8c8c", "#0173b2")
@@ -295,14 +293,13 @@ def plot_mcc(table: pd.DataFrame,     # from `mcc_by`, `mcc_of_groups` or `split
 def mcc_beyond(predictions: pd.DataFrame,  # with the columns `label` and `predicted`
                column: str,                # what else could have been drawn: `phenomenon`, …
                draws: int = 10_000,        # how many samples of groups
-               seed: int = 0,              # same seed, same draws
               ) -> Interval:               # `ColaError` if there are fewer than two groups
     "MCC with its interval for other groups of the same kind"
     verdicts = 2 * predictions.label + predictions.predicted
     cells = pd.crosstab(predictions[column], verdicts).reindex(columns=range(4), fill_value=0)
     groups = len(cells)
     if groups < 2: raise ColaError(f"{column} has one value; other values cannot be guessed at")
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     score = float(mcc_of_counts(cells.sum()))
     drawn = mcc_of_counts(rng.standard_exponential((draws, groups)) @ cells.to_numpy())
     # weights of Rubin's kind vary by 1/(groups + 1) of the variance, a mean by 1/(groups − 1)

@@ -54,7 +54,7 @@ from .evaluation import Report, draw_mcc, interval_of, mcc_of_runs, split_masks
 from .model import load_model
 from .packing import predict_logits
 from .prediction import Judge, check_recipe, fine_tune, read_metrics
-from .reading import format_of
+from .reading import MISSING, format_of
 from .scoring import survey
 from .settings import CHECKPOINT_SETTINGS, SEEDS, Config
 from cola_nbdev.tokenization import (
@@ -218,6 +218,9 @@ def run_seeds(corpus: Corpus,                  # `train` to learn from, other sp
                                   error.code - 128) from None
                 if report is None: continue
                 reports[seed] = report
+                if len({each.facts.get("base") for each in reports.values()}) > 1:
+                    raise ColaError(f"{config.model} was changed between two seeds; remove "
+                                    f"{recipes[seed][1]}")
                 bar.update()
             if not reports.keys() & set(left): time.sleep(.5)  # other processes have them
     found = Seeds({seed: reports[seed] for seed in seeds}, drop_degenerate)
@@ -270,7 +273,7 @@ def first_half(sentence: str,  # words separated by blanks
     return " ".join(words[:max(1, len(words) // 2)])
 
 # %% ../nbs/23_experiments.ipynb #baselines
-def _answers(train, dev, vectors, seed, shuffles):
+def _answers(train, dev, vectors):
     "Baseline → its predictions on the dev sentences, shape (runs, sentences)"
     def probe(*first):
         regression = LogisticRegression(max_iter=2000, class_weight="balanced")
@@ -281,9 +284,9 @@ def _answers(train, dev, vectors, seed, shuffles):
     def both(features): return [features(frame.sentence) for frame in (train, dev)]
 
     length, half, whole, words = both(lengths), both(halves), both(vectors), both(list)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(42)
     counts = CountVectorizer(token_pattern=r"(?u)\b\w+\b", binary=True)
-    shuffled = [rng.permutation(train.label) for _ in range(shuffles)]
+    shuffled = [rng.permutation(train.label) for _ in range(10)]
     baselines = {"majority class": (DummyClassifier(), length, [train.label]),
                  "length only": (probe(StandardScaler()), length, [train.label]),
                  "bag of words": (probe(counts), words, [train.label]),
@@ -296,9 +299,7 @@ def _answers(train, dev, vectors, seed, shuffles):
 def baselines(corpus: Corpus,              # `train` to learn from, other splits to report on
               model: str = "minilm",       # the pretrained model to probe
               beside: dict | None = None,  # name → predictions on the same dev splits, or a list
-              seed: int = 42,              # decides how labels are shuffled
               progress: bool = True,       # show a progress bar
-              shuffles: int = 10,          # how often labels are shuffled
              ) -> pd.DataFrame:            # a row each; (mcc, low, high) of every split, and lead
     "What can be scored without knowing any syntax"
     dev = pd.concat([frame.assign(split=split) for split, frame in corpus.dev.items()],
@@ -313,7 +314,7 @@ def baselines(corpus: Corpus,              # `train` to learn from, other splits
         found = layer_vectors(encoder, tokenizer, sentences, progress=progress, first=-1)
         return found.get("cls", found["mean"])[0]
 
-    answers = _answers(corpus.train, dev, vectors, seed, shuffles)
+    answers = _answers(corpus.train, dev, vectors)
     mine = {name: np.array([run.predicted for run in runs]) for name, runs in given.items()}
     return _scores(answers, mine, dev, corpus.together)
 
@@ -345,7 +346,7 @@ def unlabelled_sentences(path: str | Path,  # a text with a sentence a line, or 
         table = survey(file, (format_of(path), "jsonl"), None, Path(path).name,
                        lambda line, reason: passed_over.append(line))
         found = [row.get(table.column) for _, row in table.rows()]
-    kept = [sentence for sentence in found if sentence and not is_blank(sentence)]
+    kept = [each for each in found if each and each not in MISSING and not is_blank(each)]
     said = f"{len(passed_over) + len(found) - len(kept):,} rows passed over"
     return kept, "; ".join(filter(None, [table.taken, said]))
 

@@ -43,12 +43,12 @@ from .data import Corpus
 from .model import max_positions, model_folder
 from .packing import predict_splits
 from .pairs import wilson
-from .prediction import HELD_OUT, NO_ONNX, Judge, sentence_digest
+from .prediction import HELD_OUT, NO_ONNX, RUN_FILES, Judge, sentence_digest
 from .settings import fastest_precision
 from .tokenization import LengthSampler, encode, make_batches, model_identity, pad_batch
 
 # %% auto #0
-__all__ = ['OR_FP32', 'SECTION', 'HUB_FILES', 'write_onnx', 'Quantizer', 'export_onnx', 'push']
+__all__ = ['OR_FP32', 'SECTION', 'write_onnx', 'Quantizer', 'export_onnx', 'push']
 
 # %% ../nbs/22_export.ipynb #write-onnx
 @contextlib.contextmanager
@@ -242,11 +242,16 @@ def _unseen(folder, corpus):
     if found.empty: found, what = corpus.train, "that it may have been trained on"
     return found.sample(min(len(found), 2000), random_state=0).sentence, what
 
-def _check_fp32(found, files):
+def _check_fp32(judge, found, files):
     "In ONNX, GPT-2 and XLM say something else"
-    if (differ := (found[1].logit - found[0].logit).abs().max()) < .01: return
-    for file in files: file.unlink()
-    raise ColaError(f"in ONNX this model's logits differ by up to {differ:.2g}; nothing is kept")
+    try:
+        judge.check_unchanged()
+        if (differ := (found[1].logit - found[0].logit).abs().max()) >= .01:
+            raise ColaError(f"in ONNX this model's logits differ by up to {differ:.2g}; nothing is "
+                            "kept")
+    except ColaError:
+        for file in files: file.unlink()
+        raise
 
 def export_onnx(folder: str | Path,     # of a fine-tuned model; its card gets a section
                 corpus: Corpus,         # its dev splits are judged; `train` chooses for int8
@@ -281,7 +286,7 @@ def export_onnx(folder: str | Path,     # of a fine-tuned model; its card gets a
         predictions.append(predict_splits(judge.model, judge.tokenizer, corpus.dev,
                                           judge.max_length, progress))
         seconds.append(time.perf_counter() - started)
-    _check_fp32(predictions, files[1:len(formats) + 1])
+    _check_fp32(before, predictions, files[1:len(formats) + 1])
     rows = []
     for file, after, took in zip(files, predictions, seconds, strict=True):
         moved = (after.logit - predictions[0].logit).abs()
@@ -299,9 +304,6 @@ def export_onnx(folder: str | Path,     # of a fine-tuned model; its card gets a
     return table
 
 # %% ../nbs/22_export.ipynb #push
-HUB_FILES = (r"[^/]+\.(json|safetensors|model|jinja)|(vocab|merges)\.txt|README\.md|"
-             r"onnx/[^/]+\.(onnx|json)")
-
 def _check_model(folder):
     for name in ("config.json", "model.safetensors", "README.md"):
         if (folder/name).is_file(): continue
@@ -330,7 +332,7 @@ def push(folder: str | Path,     # of a fine-tuned model
     files = sorted(path for path in folder.rglob("*") if not path.is_dir())
     names = [str(path.relative_to(folder)) for path in files]
     for path, name in zip(files, names, strict=True):
-        if path.is_symlink() or not re.fullmatch(HUB_FILES, name):
+        if path.is_symlink() or name[0] == "." or not re.fullmatch(RUN_FILES, f"model/{name}"):
             raise ColaError(f"{name} does not belong to a model and will not be uploaded; "
                             f"move it out of {folder}")
     if really:

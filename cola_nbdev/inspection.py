@@ -35,7 +35,7 @@ from cola_nbdev.attribution import (
     signed,
     tokens_of,
 )
-from .basics import ColaError, localize_axes, new_axes, progress_bar, translate
+from .basics import ColaError, localize_axes, new_axes, translate
 from .data import load_corpus
 from .evaluation import bootstrap_mcc
 from .experiments import layer_vectors
@@ -306,7 +306,7 @@ class LayerProbe:
     def _repr_html_(self):
         return page(self._headline, [("layer 0: embeddings", self._wide().to_html(border=0))])
 
-def _folds(labels, groups, folds, seed):
+def _folds(labels, groups, folds):
     if not np.isin(labels, [0, 1]).all(): raise ColaError("labels must be 0 or 1")
     positive = sum(labels)
     units = min(positive, len(labels) - positive, len(labels if groups is None else set(groups)))
@@ -314,7 +314,7 @@ def _folds(labels, groups, folds, seed):
         raise ColaError(f"folds is {folds}; it must be at least 2, and no more than there are "
                         f"sentences of each label, or groups ({units})")
     kind = StratifiedKFold if groups is None else StratifiedGroupKFold
-    return kind(folds, shuffle=True, random_state=seed)
+    return kind(folds, shuffle=True, random_state=42)
 
 def layer_probe(model: PreTrainedModel,  # gives its hidden states
                 tokenizer: PreTrainedTokenizerBase,  # that of the model
@@ -322,9 +322,6 @@ def layer_probe(model: PreTrainedModel,  # gives its hidden states
                 labels: Sequence[int],  # 0 or 1 for each sentence
                 groups: Sequence | None = None,  # a group stays together; the number of a pair
                 folds: int = 5,          # of the cross-validation
-                seed: int = 42,          # decides which sentences are tested together
-                max_length: int = 64,    # in tokens; longer sentences are cut
-                progress: bool = False,  # show progress bars
                ) -> LayerProbe:  # `ColaError` if a label or groups are too few
     "A logistic regression on the vectors of each layer, cross-validated"
     sentences, labels = list(sentences), list(labels)
@@ -332,14 +329,13 @@ def layer_probe(model: PreTrainedModel,  # gives its hidden states
     if not len(sentences) == len(labels) == grouped:
         raise ColaError(f"{len(sentences)} sentences, {len(labels)} labels and groups for "
                         f"{grouped}; there must be one for each sentence")
-    cv = _folds(labels, groups, folds, seed)
-    vectors = layer_vectors(model, tokenizer, sentences, max_length=max_length, progress=progress)
+    cv = _folds(labels, groups, folds)
+    vectors = layer_vectors(model, tokenizer, sentences)
     layers = [(number, name, layer) for name, values in vectors.items()
               for number, layer in enumerate(values)]
     probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
     rows = []
-    for number, name, layer in progress_bar(layers, description="probing", unit="layer",
-                                            show=progress):
+    for number, name, layer in layers:
         predicted = np.asarray(cross_val_predict(probe, layer, labels, groups=groups, cv=cv))
         rows.append((number, name, *bootstrap_mcc(labels, predicted)))
     table = pd.DataFrame(rows, columns=["layer", "vector", "mcc", "low", "high"])

@@ -105,8 +105,8 @@ def _check_head(config, name, trained):
     if "SequenceClassification" in str(config.architectures) and config.num_labels != 2:
         kind = "a regression head" if config.num_labels == 1 else f"{config.num_labels} labels"
         raise ColaError(f"{name} has {kind}, where two labels are needed; take its base model")
-    if trained and config.problem_type == "multi_label_classification":
-        raise ColaError(f"{name} is a multi-label model: its labels don't exclude each other; "
+    if trained and config.problem_type in ("multi_label_classification", "regression"):
+        raise ColaError(f"{name} is for {config.problem_type}: its labels aren't one or the other; "
                         f"fine-tune it first: cola train --model {shlex.quote(str(name))}")
 
 BUFFERS = r"pooler|_ids$|inv_freq|att(n|ention)\.(masked_)?bias$"  # what may be left out

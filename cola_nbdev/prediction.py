@@ -244,11 +244,15 @@ class Judge(Classifier):
     def mixed_precision(self) -> str:  # bf16 or no
         return "bf16" if getattr(self.model, "dtype", None) == torch.bfloat16 else "no"
 
+    def check_unchanged(self):
+        "`ColaError` if its files, which are read when they are needed, are others now"
+        if _state(*self.files) != self.opened:
+            raise ColaError(f"{self.files[0]} has changed since it was opened; open it anew")
+
     @cached_property
     def fingerprint(self) -> str:
         "16 digits that follow from its files, and from the order of its labels"
-        if _state(*self.files) != self.opened:
-            raise ColaError(f"{self.files[0]} has changed since it was opened; open it anew")
+        self.check_unchanged()
         known = (model_identity(*self.files), self.names, self.model.labels_swapped,
                  self.max_length)
         if self.mixed_precision == "bf16": known += ("bf16",)
@@ -426,16 +430,21 @@ RUN_FILES = (  # all that may be in a run
     r"metrics\.json|(history|predictions)\.csv|report\.html|overwrites|\.cola-run|"
     r"(confusion|history|batch_mcc|mcc(_by_(length|phenomenon|sentence_source))?)\.png|"
     r"model(/(config|tokenizer(_config)?|special_tokens_map|added_tokens|vocab|held_out|learned|"
+    r"generation_config|"
     r"model\.safetensors\.index)\.json|/model(-\d{5}-of-\d{5})?\.safetensors|/README\.md|"
     r"/(vocab|merges)\.txt|/(spiece|spm|tokenizer|sentencepiece\.bpe)\.model|/chat_template\.jinja|"
     r"/onnx(/model(_int8)?\.onnx|/cola_nbdev\.json)?)?|"
     r"checkpoints(/\.cola-staging-.*|/step-\d{8,}(/\w+\.(safetensors|json))?)?|"
-    r"(.*/)?\.[^/]+\.[0-9a-f]{8}\.new")  # the last: half written
+    r"(.*/)?\.[^/]+(\.[0-9a-f]{8}\.new|\.cola\.(lock|pid))")  # half written; in use
 
 def _may_replace(work, out):
     "Is there the run that --overwrite was said of?"
     said = work/OVERWRITES
     return said.exists() and said.read_bytes() == state_of(out).encode()
+
+def _foreign(folder):
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+    return [name for name in names if not re.fullmatch(RUN_FILES, name)]
 
 def _unfinished(out): return out.with_name(f"{out.name}.unfinished")
 
@@ -452,8 +461,8 @@ def _check_ours(work):
                         "--out")
 
 def _remove(folder):
-    "Remove a folder with our mark, the mark last"
-    if folder.is_symlink() or not (folder/MARK).is_file(): return
+    "Remove a folder with our mark, the mark last; where others have put something, nothing"
+    if folder.is_symlink() or not (folder/MARK).is_file() or _foreign(folder): return
     for path in folder.iterdir():
         if path.is_dir() and not path.is_symlink(): shutil.rmtree(path)
         elif path.name != MARK: path.unlink()
@@ -462,9 +471,8 @@ def _remove(folder):
 
 # %% ../nbs/18_prediction.ipynb #check-output
 def _check_replaceable(out, needed=("metrics.json", "model")):
-    names = sorted(path.relative_to(out).as_posix() for path in out.rglob("*"))
-    problems = [f"it has no {name}" for name in needed if name not in names]
-    problems += [f"it also holds {name}" for name in names if not re.fullmatch(RUN_FILES, name)]
+    problems = [f"it has no {name}" for name in needed if not (out/name).exists()]
+    problems += [f"it also holds {name}" for name in _foreign(out)]
     if needed and not (problems or read_metrics(out).get("config")):
         problems = ["its metrics.json is of something else"]
     if problems:
@@ -489,7 +497,7 @@ def check_output(out: str | Path,         # the folder of a run
     if checkpoints(work/"checkpoints") and not (resume or overwrite):
         raise ColaError(f"{work} holds an unfinished run; add --resume to continue it, "
                         "or --overwrite to start over")
-    if work.is_dir() and not resume: _check_replaceable(work, ())
+    if work.is_dir(): _check_replaceable(work, ())
     is_free = not out.exists() or (out.is_dir() and not any(out.iterdir()))
     if is_free or (resume and _is_finished(out)): return out
     if not overwrite: raise ColaError(f"{out} exists already; choose another --out{advice}")
@@ -703,8 +711,9 @@ def fine_tune(corpus: Corpus,                 # `train` to learn from, others to
                 report = on_main_process(lambda: write_results(run, corpus, work, progress))
                 on_main_process(lambda: _publish(out))
                 return report
-            finally:  # without checkpoints, there is nothing to resume
-                if rank() == 0 and not checkpoints(work/"checkpoints"): _remove(work)
+            finally:  # without checkpoints and results, there is nothing to keep
+                if rank() == 0 and not checkpoints(work/"checkpoints") and \
+                        not (work/"metrics.json").exists(): _remove(work)
     except (OSError, SafetensorError) as error:
         raise ColaError(f"{out} cannot be written ({explain(error)}); choose another "
                         "--out, or make room") from None

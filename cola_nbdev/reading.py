@@ -39,10 +39,10 @@ from cola_nbdev.basics import (
 
 # %% auto #0
 __all__ = ['FORMATS', 'PIPED', 'LONGEST', 'DAMAGED', 'DELIMITERS', 'TEXT', 'ACCEPTABLE', 'LABEL', 'PAIR', 'OTHERS', 'WORDS',
-           'FAULTY', 'ABOUT', 'SPLITS', 'format_of', 'is_cola', 'JsonRow', 'arrow', 'arrow_errors', 'Rows', 'read_rows',
-           'read_table', 'check_columns', 'check_sentences', 'map_labels', 'choose_column', 'refuse_other_text',
-           'Taken', 'Unlabeled', 'how_taken', 'take_columns', 'split_name', 'read_cola_tsv', 'pair_columns',
-           'read_sentences', 'check_names', 'read_corpus_folder']
+           'FAULTY', 'MISSING', 'ABOUT', 'SPLITS', 'format_of', 'is_cola', 'JsonRow', 'arrow', 'arrow_errors', 'Rows',
+           'read_rows', 'read_table', 'check_columns', 'check_sentences', 'map_labels', 'choose_column',
+           'refuse_other_text', 'Taken', 'Unlabeled', 'how_taken', 'take_columns', 'split_name', 'read_cola_tsv',
+           'pair_columns', 'read_sentences', 'check_names', 'read_corpus_folder']
 
 # %% ../nbs/01_reading.ipynb #format-of
 FORMATS = {".txt": "text", ".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl",
@@ -115,17 +115,19 @@ def _refuse_table(file, name):
     text = _start_of(file)[1]
     lines = text.splitlines() if len(text) < 2**12 else text.splitlines()[:-1]  # may be cut
     lines = [line for line in lines if line.strip()][:20]
-    if lines and re.match(r'\s*[{[]+"', lines[0]):
+    if lines and re.match(r'\s*[{[]+("|\s*$)', lines[0]):
         raise ColaError(f"{name} is JSON; let its name end in .jsonl, or add --format jsonl")
-    if lines and re.fullmatch(r'"[^"]*"( "[^"]*")+', lines[0]):
+    if any(re.fullmatch(r'"[^"]*"( "[^"]*")+( \S+)*', line) for line in lines):
         raise ColaError(f"{name} is a table of R; write it with write.csv")
     for mark, kind in {**dict.fromkeys(DELIMITERS, "csv"), "\t": "tsv"}.items():
         cells = _fields(lines, mark, mark != "\t")
-        names = {*map(_plain, chain(*cells[:1]))}
+        first = [*chain(*_fields(lines[:1], mark, mark != "\t"))]
+        names = {*map(_plain, first)}
         even = len({*map(len, cells)}) == 1 < len(cells[0])
-        if even and (mark == "\t" and len(cells) > 2 or names & {*TEXT[0], *LABEL[0]}
-                     or any({*column} <= {"0", "1"} for column in zip(*cells, strict=True))):
-            raise ColaError(f"{name} is a table ({', '.join(cells[0])}); let its name end in "
+        if names & {*TEXT[0], *LABEL[0]} and not any(" " in name for name in names) or even and (
+                mark == "\t" and len(cells) > 2
+                or any({*column} <= {"0", "1"} for column in zip(*cells, strict=True))):
+            raise ColaError(f"{name} is a table ({', '.join(first):.60}); let its name end in "
                             f".{kind}, or add --format {kind}")
 
 def _text_lines(file, name):
@@ -151,6 +153,7 @@ def _text_fault(text, is_line=False):
     "What is wrong with the characters, if anything is"
     if is_line and "\r" in _bare(text): return "lines end in two ways; save the file anew"
     if "\0" in text: return "a NUL byte; is this a text file in UTF-8?"
+    if "\x1b$" in text: return "Japanese in ISO-2022-JP; save the file as UTF-8"
     if bad := re.search("[\ud800-\udfff]", text):
         return f"byte 0x{ord(bad[0]) & 0xff:02x} is not UTF-8; save the file as UTF-8"
 
@@ -190,7 +193,7 @@ def _delimiter(lines, format, name):
     own = {"csv": ",", "tsv": "\t"}.get(format, "")
     if len(found) == 1: return found[0]
     if not found or own in found: return own or ","
-    named = [each for each in there if _KNOWN & {*map(_plain, _fields(lines[:1], each)[0])}]
+    named = [each for each in there if _KNOWN & {*map(_plain, chain(*_fields(lines[:1], each)))}]
     if len(named) == 1: return named[0]
     kinds = " or ".join(DELIMITERS[each] for each in found)
     raise ColaError(f"{name}: what separates the columns, {kinds}? Let its first line say it, "
@@ -215,6 +218,8 @@ WORDS = (("0", "1"), ("unacceptable", "acceptable"), ("false", "true"), ("no", "
          ("incorrect", "correct"), ("ungrammatical", "grammatical"))  # label 0, label 1
 FAULTY = re.compile(r"(.*[ _])?(un(accept|gramm)\w+|(incorrect|invalid)\w*|bad|errors?|wrong|"
                     r"violations?|faulty?|mistakes?|not)([ _].*)?")  # counts what is wrong
+# What other programs write where there is nothing
+MISSING = ("NA", "N/A", "<NA>", "NULL", "NaN", "nan", "\\N", "#N/A", "#NAME?", "#REF!", "#VALUE!")
 _KNOWN = {name for names in (*TEXT, *LABEL, *PAIR.values()) for name in names}
 
 def _plain(name): return str(name).strip().lower()
@@ -235,8 +240,9 @@ def _is_label(values):
     return any(words <= {*pair} for pair in WORDS) or len(words) == 2 < len(values)
 
 def _is_text(values):
-    "Is it a column of text? Chinese and Japanese have no blanks"
-    texts = [each for each in values if re.search(r"[^\W\d]\s+\S|[\u2e80-\U000fffff]", each)]
+    "Is it a column of text? Not all scripts have blanks"
+    is_text = re.compile(r"[^\W\d]\s+\S|[\u0e00-\u109f\u1780-\u17ff\u2e80-\U000fffff]").search
+    texts = [*filter(is_text, values)]
     return len(texts) > len(values) / 2
 
 def _goes_on(name, values):
@@ -275,29 +281,36 @@ def _by_content(rows):
     return ["sentence"] if len(names) == 1 else names
 
 def _name_columns(rows, wanted, where, by_r=False):
-    "The names of the columns, and whether the first row holds them"
+    "The names of the columns, whether the first row holds them, and whether to skip it"
     first, rest = [cell.strip() for cell in rows[0]], rows[1:]
     numbered = first[first[:1] == [""]:]
     if len(first) > 1 and numbered == [*map(str, range(len(numbered)))]:  # pandas counted them
         skip = numbered != first  # a column of row numbers
-        return ["index"] * skip + _by_content([row[skip:] for row in rest or rows]), True
+        return ["index"] * skip + _by_content([row[skip:] for row in rest or rows]), False, True
     header = _is_header(first, rest, wanted)
     if header is None:
         raise ColaError(f"{where}: names of columns, or a row? It says {', '.join(first)!r:.80}; "
                         "write the names above it, for example sentence and label, or choose one "
                         "(--column, --text)")
-    if not header: return _by_content(rows), False
+    if not header: return _by_content(rows), False, False
     is_numbered = [row[:1] for row in rest] == [[str(number + 1)] for number in range(len(rest))]
     if by_r and is_numbered and {*map(len, rest)} == {len(first) + 1}: first = ["row", *first]
-    return first, True
+    return first, True, True
 
 # %% ../nbs/01_reading.ipynb #table-rows
+def _unnamed(columns, fields):
+    "What is wrong where text would be lost; in a first column, rows are numbered"
+    if any(field.strip() and not name
+           for name, field in zip(columns[1:], fields[1:], strict=False)):
+        return "there is text in a column without a name; give it one"
+
 class _Layout(NamedTuple):
     "How the rows of a table are written"
     delimiter: str
     quotes: bool        # do they quote, or are they text?
     columns: list[str]  # their names
     header: bool        # are they in the file?
+    skip: bool          # is the first row none of the table?
 
     def fault(self, found):
         "What to say of a row with another number of fields"
@@ -317,32 +330,38 @@ class _Layout(NamedTuple):
         if self.delimiter != "\t" and any(re.match(r' +".*"\s*$', each) for each in fields):
             return "there is a blank before a quote; remove it"
         if len(fields) != len(self.columns): return self.fault(fields)
+        for part in chain(*(each.splitlines()[1:] for each in fields)):
+            found = part.split(self.delimiter)
+            if len(found) >= len(fields) > 1 and (_are_votes(found[:1]) or _are_votes(found[-1:])):
+                return "a row begins inside a field; is a quote opened and not closed?"
+        if fault := _unnamed(self.columns, fields): return fault
         return dict(zip(self.columns, fields, strict=True))
 
 def is_cola(lines: Any, # of a table
            ) -> bool:
     "CoLA's four columns have sentences in the last one, and nowhere else"
-    numbered = r"\t?0\t1\t2(\t3)?\s*"  # by pandas
-    if not re.fullmatch(rf"(?!{numbered}$)[^\t]*\t[01]\t[^\t]*\t[^\t]*", lines[0]): return False
+    labeled = r"[^\t]*\t[01]\t(?![01]\t|2\t3\s*$)[^\t]*\t[^\t]*"  # pandas writes numbers above
+    if not re.fullmatch(labeled, lines[0]): return False
     rows = [fields for line in lines if len(fields := _bare(line).split("\t")) == 4]
     sources, _, notes, sentences = zip(*rows, strict=True)
     return any(_is_text([each]) for each in sentences) and not any(map(_is_text, (sources, notes)))
 
 def _layout(lines, format, name, wanted, delimiter, first):
     "How a table is written, from its first lines"
-    if format == "cola" or is_cola(lines):
-        return _Layout("\t", format != "cola" and _tab_quotes(lines), COLUMNS[:4], False)
-    delimiter = delimiter or _delimiter(lines[:1000], format, name)
+    if format == "cola": return _Layout("\t", False, COLUMNS[:4], False, False)
+    of_cola = is_cola(lines)
+    delimiter = "\t" if of_cola else delimiter or _delimiter(lines[:1000], format, name)
     is_tab = delimiter == "\t"
     quotes = not is_tab or _tab_quotes(lines)
-    rows = _fields(lines, delimiter, quotes)
-    columns = [*zip(*rows[1:], strict=False)]
-    if not quotes and any(all(re.fullmatch('".+"', each) for each in column) for column in columns):
-        raise ColaError(f"{name}: quotes stand around its fields, but those within aren't doubled; "
-                        "save it as CSV")
+    rows, marks = _fields(lines, delimiter, quotes), "'" if quotes else "'\""
+    for column in zip(*rows[1:], strict=False):
+        if all(re.fullmatch(rf"([{marks}]).+\1", each) for each in column):
+            raise ColaError(f"{name}: quotes stand around its fields, but not as in CSV, where "
+                            'they are " and doubled within; save it as CSV')
+    if of_cola: return _Layout("\t", quotes, COLUMNS[:4], False, False)
     if format == "table" and rows and len(rows[0]) == 1:  # text, not a table
-        return _Layout("\n", False, ["sentence"], False)
-    if not rows: return _Layout(delimiter, quotes, ["sentence"], True)
+        return _Layout("\n", False, ["sentence"], False, False)
+    if not rows: return _Layout(delimiter, quotes, ["sentence"], True, True)
     # R writes names of rows, without a name above them
     named = _name_columns(rows, wanted, f"{name} line {first}", by_r=quotes and is_tab)
     return _Layout(delimiter, quotes, *named)
@@ -380,18 +399,17 @@ def _table_rows(lines, format, name, wanted, most):
     if start >= len(head): return ["sentence"], iter(()), True, format, ""
     if fault := _text_fault(head[start]): raise ColaError(f"{name} line {start + 1}: {fault}")
     layout = _layout(head[start:], format, name, wanted, said and said[1], start + 1)
-    if layout.delimiter == "\t" and not layout.quotes and '"' not in "".join(head):
+    text = "".join(head)
+    if layout.delimiter == "\t" and not layout.quotes and '"' not in text:
         lines = _unquoted(lines, name, len(head) + 1)
     table = _table_fields(chain(head[start:], lines), layout, name, start + 1)
-    if layout.header: next(table, None)
+    if layout.skip: next(table, None)
     rows = ((line, layout.row(fields or [""])) for line, fields in table
             if len(layout.columns) == 1 or fields not in ([], [""]))  # else an empty line
-    guess, kind = "", "csv" if layout.quotes else format
-    if layout.delimiter == "\t" and '"' in "".join(head):
+    guess = "backslashes are text" if '\\"' in text else ""
+    if layout.delimiter == "\t" and '"' in text and not guess:
         guess = "quotes around fields" if layout.quotes else "quotes are text"
-    if layout.quotes and layout.header and \
-        re.fullmatch(rf"{_QUOTED}([,;\t]{_QUOTED})*\s*", head[start]): kind = "R"
-    return layout.columns, rows, layout.header, kind, guess
+    return layout.columns, rows, layout.header, "csv" if layout.quotes else format, guess
 
 # %% ../nbs/01_reading.ipynb #json-rows
 class JsonRow(dict):
@@ -512,8 +530,9 @@ def _excel_rows(file, name, wanted):
         raise ColaError(f"{name} has {len(sheets)} sheets ({', '.join(sheets)}); save the one you "
                         "mean as CSV")
     rows = next(iter(sheets.values()), [(1, ["sentence"])])
-    columns, header = _name_columns([row for _, row in rows[:1000]], wanted, f"{name} row 1")
-    rows = ((line, dict(zip(columns, row, strict=True))) for line, row in rows[header:])
+    columns, header, skip = _name_columns([row for _, row in rows[:1000]], wanted, f"{name} row 1")
+    rows = ((line, _unnamed(columns, row) or dict(zip(columns, row, strict=True)))
+            for line, row in rows[skip:])
     return columns, rows, header
 
 # %% ../nbs/01_reading.ipynb #parquet
@@ -562,7 +581,7 @@ class Rows:
     aside: Callable | None = None  # gets number and reason of a broken row
     unit: str = "line"             # what the numbers count
     header: bool = True            # are the names of the columns in the file?
-    format: str = ""               # csv: with quotes around fields; R: around names, too
+    format: str = ""               # csv: with quotes around fields
     guess: str = ""                # what its quotes are, where that is not certain
 
     def __iter__(self) -> Iterator[tuple[int, dict]]:
@@ -618,7 +637,8 @@ def read_table(path: str | Path,            # a file in any of the formats
     if not found and len(columns) < 2: raise ColaError(f"{path.name} is empty")
     index = pd.Index([*found], name=rows.unit, dtype=int)
     table = pd.DataFrame([*found.values()], index, columns, dtype=object)
-    if rows.format == "R": table = table.mask(table == "NA", "")
+    if not format and columns != COLUMNS[:4]:  # of CoLA's, all is text
+        table = table.map(lambda each: "" if isinstance(each, str) and each in MISSING else each)
     table.attrs |= {"header": rows.header, "guess": rows.guess, "names": _class_names(file)}
     return table
 
@@ -881,7 +901,7 @@ def pair_columns(table: pd.DataFrame) -> list[str]:  # good and bad; empty if it
     "The columns of a table of minimal pairs; numbers are votes, and no sentences"
     found = [_first_of(names, [*table]) for names in PAIR.values()]
     sides = [name for name in found if name]
-    return [] if len(sides) < 2 or all(_are_votes(table[name]) for name in sides) else sides
+    return [] if len(sides) < 2 or any(_are_votes(table[name]) for name in sides) else sides
 
 def _pair_rows(table, sides, source):
     "Two rows for each minimal pair"
@@ -903,11 +923,15 @@ def read_sentences(path: str | Path,             # a file in any of the formats
     table = read_table(path, filter(None, columns.values()))
     is_plain = [*table] == COLUMNS[:4] and {*map(_key, table.label)} <= {"0", "1"}
     if is_plain and not columns and positive is None:
-        return Taken(_of_cola(table, path.name), names, "CoLA's four columns")
+        said = "; ".join(filter(None, ["CoLA's four columns", table.attrs["guess"]]))
+        return Taken(_of_cola(table, path.name), names, said)
     sides = pair_columns(table)
     if sides and not columns and not {*TEXT[0]} & {*map(_plain, table)}:
         sentences = check_sentences(_pair_rows(table, sides, path.stem), path.name)
         sentences["pair"] = sentences.index // 2
+        if "split" in table and any(map(_word, table.split)):
+            sentences["split"] = [name for name in _split_names(table.split, path.name)
+                                  for _ in sides]
         return Taken(sentences, names, f"minimal pairs: {sides[0]} is 1, {sides[1]} 0")
     return take_columns(table, path.name, columns, positive)
 
@@ -970,7 +994,8 @@ def read_corpus_folder(folder: str | Path,           # with a file per split
         if len({part.names for part in parts}) > 1:
             raise ColaError(f"{folder}: the parts of {split} don't call their labels alike")
         rows = [part.sentences.drop(columns="split", errors="ignore") for part in parts]
-        splits[split] = parts[0]._replace(sentences=pd.concat(rows, ignore_index=True))
+        splits[split] = Taken(pd.concat(rows, ignore_index=True), parts[0].names,
+                              " | ".join(dict.fromkeys(part.said for part in parts)))
     if "train" not in splits or len(splits) < 2:
         raise ColaError(f"{folder} holds no corpus; expected in_domain_train.tsv or train.tsv "
                         "(or .csv, .json …), and in_domain_dev, out_of_domain_dev or dev")

@@ -42,6 +42,7 @@ from cola_nbdev.basics import (
 from .checkpoints import Stopped, StopSignals, one_writer
 from .prediction import Judge, versions
 from cola_nbdev.reading import (
+    MISSING,
     TEXT,
     arrow,
     arrow_errors,
@@ -186,8 +187,6 @@ def _row_fault(row, column, formats):
     sentence = row.get(column)
     if sentence is not None and not isinstance(sentence, str):
         return f"{column!r} is {type(sentence).__name__}, not text"
-    if source == "R" and sentence == "NA":
-        return "NA is a missing sentence in a table of R; remove the row"
     if taken := [name for name in ADDED if name in row]:
         return f"it has a column {taken[0]!r} already, which scoring would add; rename it"
     if format != "jsonl" and getattr(row, "inexact", ""):
@@ -264,7 +263,8 @@ def score_rows(judge: Judge,                  # or what has its `predict_probabi
               ) -> np.ndarray:                # shape (rows, 2): probability, was it cut
     "Judge a chunk; the probability of a row without a sentence is NaN"
     sentences = [row.get(column) or "" for _, row in rows]
-    full = [number for number, sentence in enumerate(sentences) if not is_blank(sentence)]
+    full = [number for number, sentence in enumerate(sentences)
+            if not is_blank(sentence) and sentence not in MISSING]
     found = judge.predict_probability([sentences[number] for number in full], batch_size, done)
     if not np.isfinite(found[0]).all():
         raise ColaError("the model's output is not a number; is it damaged?")
@@ -465,6 +465,7 @@ class _Scoring:
             for number, rows in enumerate(_chunks(self.table.rows(), self.chunk)):
                 self.score(number, rows, work)
                 writer.write(rows)
+        getattr(self.judge, "check_unchanged", bool)()
         if self.identity and file_sha256(Path(self.source))[:16] != self.identity["source"]:
             raise ColaError(f"{self.source} was changed while it was read; start over with "
                             "--overwrite")
@@ -537,7 +538,7 @@ def _check_glue(table, name):
         raise ColaError(f"{name}: no column {' or '.join(sorted(missing))}; "
                         "GLUE's test.tsv has index and sentence")
     if not len(table): raise ColaError(f"{name} holds no sentences")
-    index = table["index"]
+    index = table["index"].astype(str)
     if not index.str.fullmatch(r"\d+").all() or index.duplicated().any():
         raise ColaError(f"{name}: the column index must hold different whole numbers")
     for line, sentence in table.sentence.items():
@@ -559,5 +560,5 @@ def glue_submission(judge: Judge,                  # a fine-tuned model
         raise ColaError(f"there is no folder {out.parent}; make it, or choose another --out")
     verdicts = zip(table["index"], judge.predict(table.sentence), strict=True)
     rows = "".join(f"{index}\t{label}\n" for index, label in verdicts)
-    write_atomic(out, f"index\tprediction\n{rows}")
+    write_atomic(out, f"index\tprediction\n{rows}", fresh=True)
     return out

@@ -332,6 +332,8 @@ def search(corpus: Corpus,               # only its split `train` is used
         _check_same(study, settings, shown if storage else out)
 
         def work(trial):
+            now = settings_of(corpus.train, config) | {"vary": sorted(vary)}
+            _check_same(study, now, shown if storage else out)  # also the pretrained model
             varied = {name: SPACE[name](trial, config) for name in vary}
             return _train_trial(trial, corpus.train, replace(config, **varied), stop)
 

@@ -192,14 +192,15 @@ def _check_references(folder):
     config = _record(folder/"config.json")
     numbers, names = (found if isinstance(found := config.get(name), dict) else {}
                       for name in ("label2id", "id2label"))
-    own = {*numbers} - {"LABEL_0", "LABEL_1"}
-    other = any(name in names.values() and names.get(str(number)) != name
-                for name, number in numbers.items())
+    told = {str(number): str(name).lower() for name, number in numbers.items()}
+    default = {number: f"label_{number}" for number in told}
+    names = {number: str(name).lower() for number, name in names.items()}
     for what, is_so in {
             "config.json names its weights; call them model.safetensors":
                 "transformers_weights" in config,
-            "config.json has label2id without id2label; add id2label": own and not names,
-            "config.json contradicts itself in id2label and label2id; correct one": names and other,
+            "id2label and label2id of config.json don't fit; correct one":
+                told not in ({}, default, names) and (
+                    names in ({}, default) or {*told.values()} & {*names.values()}),
             "config.json names code to compute with; remove its …_implementation":
                 re.search(r'_implementation": (?!null|"(eager|sdpa|\w+_mm)")', json.dumps(config)),
             "this is an adapter; merge it into its model":
@@ -360,14 +361,13 @@ def _kind(token, real, continues, tokenizer):
 
 def show_tokens(sentence: str,         # one sentence
                 tokenizer: Tokenizer,  # from `load_tokenizer`
-                length: int = 0,       # pad or cut to this many tokens
-                max_length: int = 64,  # where `length` is 0: cut to this many
+                length: int = 0,       # pad or cut to this many tokens; 0: cut to 64
                ) -> Tokens:            # `ColaError` if it's empty or there is no room
     "A sentence as the model sees it, token by token"
     [whole] = encode([sentence], tokenizer, 10**9)
     if not sentence.strip():
         raise ColaError("the sentence is empty, there is nothing to show; write at least one word")
-    limit = length or max_length
+    limit = length or 64
     least = tokenizer.num_special_tokens_to_add() + 1
     if limit < least:
         raise ColaError(f"the length is {limit}; it must be at least {least}, "

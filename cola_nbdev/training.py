@@ -615,6 +615,8 @@ def train(sentences: pd.DataFrame,           # to train on, with `sentence` and 
         processes = Processes(config.mixed_precision)
         data = TrainingData(sentences, config, processes, taught)
         state = TrainState.new(config, data, processes)
+        if model_identity(config.model) != identity["base"]:
+            raise ColaError(f"{config.model} was changed while it was loaded; start again")
         name_classes(state.model.config, names)
         if progress and processes.rank == 0:
             for line in [*data.lost, *state.packed.notes]: print(line)

@@ -160,7 +160,7 @@ def test_another_head_is_refused(tmp_path, changed, message):
 
 def test_labels_that_do_not_exclude_each_other(tmp_path):
     make("bert", tmp_path, problem_type="multi_label_classification")
-    with pytest.raises(ColaError, match="is a multi-label model"): Judge(tmp_path)
+    with pytest.raises(ColaError, match="is for multi_label_classification"): Judge(tmp_path)
     assert load_model(tmp_path).config.problem_type is None
 
 def test_paths_and_ids(tmp_path, monkeypatch):

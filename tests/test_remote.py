@@ -189,7 +189,8 @@ def test_from_bucket_to_bucket_is_what_it_is_on_this_machine(
     assert (
         go()
         == expected
-        == {"shards": 4, "earlier": 0, "rows": 240, "empty": 0, "truncated": 0, "aside": 1}
+        == {"shards": 4, "earlier": 0, "rows": 240, "empty": 0, "truncated": 0, "aside": 1,
+            "taken": []}
     )
     assert download(out) == made and len(made) == 4  # to the last byte
     notes = Folder(f"{out}/_cola")

@@ -169,7 +169,8 @@ READ = [  # file, content, options, what is printed
      of_text(no_header(2, 1, "; spam is 1, ham 0"))),
     ("cola.tsv", COLA, [], "taken: CoLA's four columns"),
     ("cola.txt", COLA, [], "taken: CoLA's four columns"),
-    ("numbered.csv", NUMBERED.to_csv(), [], said("sentence", "label")),
+    ("numbered.csv", NUMBERED.to_csv(), [], no_header(2, 3)),
+    ("numbered.tsv", NUMBERED.to_csv(sep="\t", index=False), [], of_quotes(no_header())),
     # encodings, ends of lines, packed
     ("bom.csv", table().encode("utf-8-sig"), [], said("sentence", "label")),
     ("utf16.csv", table().encode("utf-16"), [], said("sentence", "label")),
