@@ -323,6 +323,12 @@ class _Layout(NamedTuple):
         if len(found) > size: hint = f"is there a {name} inside the sentence?"
         return f"{fields} where {expected}; {hint}"
 
+    def swallows(self, fields):
+        "Does a line within begin or end as the row does, with a number or a label?"
+        lines = [part.split(self.delimiter) for each in fields for part in each.splitlines()[1:]]
+        return any(found[at] == found[at].strip() and _are_votes([found[at], fields[at]])
+                   for found in lines if len(found) >= len(fields) > 1 for at in (0, -1))
+
     def row(self, fields):
         "A row by the names of its columns, or what is wrong with it"
         # no end of a line is left in a row, unless lines end in two ways
@@ -330,10 +336,8 @@ class _Layout(NamedTuple):
         if self.delimiter != "\t" and any(re.match(r' +".*"\s*$', each) for each in fields):
             return "there is a blank before a quote; remove it"
         if len(fields) != len(self.columns): return self.fault(fields)
-        for part in chain(*(each.splitlines()[1:] for each in fields)):
-            found = part.split(self.delimiter)
-            if len(found) >= len(fields) > 1 and (_are_votes(found[:1]) or _are_votes(found[-1:])):
-                return "a row begins inside a field; is a quote opened and not closed?"
+        if any("\n" in each for each in fields) and self.swallows(fields):
+            return "a row begins inside a field; is a quote opened and not closed?"
         if fault := _unnamed(self.columns, fields): return fault
         return dict(zip(self.columns, fields, strict=True))
 
@@ -443,10 +447,7 @@ def _json_row(line):
     row.text, row.inexact = line.strip(), inexact
     return row
 
-def _named(names, rows):
-    if any({*row} - {*names} if isinstance(row, dict) else not isinstance(row, (list, tuple))
-           for row in rows): raise ValueError("other rows")
-    return [row if isinstance(row, dict) else dict(zip(names, row, strict=True)) for row in rows]
+def _named(names, rows): return [dict(zip(names, row, strict=True)) for row in rows]
 
 def _keyed(keys, rows):
     "Rows with their names, where these are more than numbers"
@@ -454,19 +455,13 @@ def _keyed(keys, rows):
     if any("index" in row for row in rows): raise ValueError("two names for a row")
     return [{"index": key} | row for key, row in zip(keys, rows, strict=True)]
 
-def _split_records(found):
-    "The rows under `data`: objects, or lists with their columns (and index) beside them"
-    if any(isinstance(each, list) for key, each in found.items()
-           if key not in ("data", "columns", "index")): raise ValueError("two tables")
-    rows = found["data"]
-    if names := found.get("columns"): rows = _named(names, rows)
-    return _keyed(found.get("index") or range(len(rows)), rows)
-
 def _records(found):
-    "The rows of a JSON document in any layout of pandas"
+    "The rows of a JSON document"
     if isinstance(found, list): return found
-    if isinstance(found.get("data"), list): return _split_records(found)
     values = [*found.values()]
+    if isinstance(found.get("data"), list):
+        if sum(isinstance(each, list) for each in values) > 1: raise ValueError("two tables")
+        return found["data"]
     kinds = {*map(type, values)}
     if kinds == {list}: return _named(found, [*zip(*values, strict=True)])
     if kinds != {dict}: return [found]

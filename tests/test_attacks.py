@@ -1301,10 +1301,11 @@ def test_json_keeps_its_rows_and_their_names(cola, model, tmp_path):
     (tmp_path/"both.json").write_text('{"doc-17": {"sentence": "He left.", "index": 5}}')
     refused(cola("score", model, "both.json", "o.jsonl"), "JSON, but no table")
     by_name = pd.DataFrame({"sentence": ["He left.", "She ran."]}, ["doc-17", "doc-44"])
-    for layout in ("index", "split"):
-        by_name.to_json(tmp_path/f"{layout}.json", orient=layout)
-        assert cola("score", model, f"{layout}.json", f"{layout}.csv")[2] == 0
-        assert pd.read_csv(f"{layout}.csv")["index"].tolist() == ["doc-17", "doc-44"]
+    by_name.to_json(tmp_path/"split.json", orient="split")
+    refused(cola("score", model, "split.json", "o.jsonl"), "JSON, but no table")
+    by_name.to_json(tmp_path/"index.json", orient="index")
+    assert cola("score", model, "index.json", "index.csv")[2] == 0
+    assert pd.read_csv("index.csv")["index"].tolist() == ["doc-17", "doc-44"]
     by_name.set_axis([17, 44]).to_json(tmp_path/"columns.json")
     assert cola("score", model, "columns.json", "columns.csv")[2] == 0
     assert pd.read_csv("columns.csv")["index"].tolist() == [17, 44]
@@ -1704,17 +1705,13 @@ def test_four_columns_are_not_all_of_cola(tmp_path, needs_cola):
         said = read_sentences(path).said
         assert said.startswith("CoLA's four columns") and "around" not in said, path
 
-@pytest.mark.parametrize("data, kept", [
-    ([{"sentence": "He left."}, {"sentence": "Him left."}], True), (["ab", "cd"], False),
-    ([["He left.", 1], {"sentence": "Him left.", "label": 0}], True), ([["He left.", 1], 7], False),
-    ([{"other": "He left.", "label": 1}], False)])
-def test_columns_beside_rows_that_have_names(cola, model, tmp_path, data, kept):
+@pytest.mark.parametrize("data", [
+    [{"sentence": "He left."}, {"sentence": "Him left."}], ["ab", "cd"], [["He left.", 1], 7],
+    [["He left.", 1], {"sentence": "Him left.", "label": 0}], [{"other": "He left.", "label": 1}]])
+def test_columns_beside_their_rows_are_no_table(cola, model, tmp_path, data):
     table = {"columns": ["sentence", "label"], "data": data}
     (tmp_path/"a.json").write_text(json.dumps(table))
-    outcome = cola("score", model, "a.json", "b.csv")
-    if not kept: return refused(outcome, "JSON, but no table")
-    assert [line.split(",")[0] for line in (tmp_path/"b.csv").read_text().splitlines()] == [
-        "sentence", "He left.", "Him left."]
+    refused(cola("score", model, "a.json", "b.csv"), "JSON, but no table")
 
 @pytest.mark.parametrize("name, value", [("fingerprint", "0123"), ("base", "0123"),
                                          ("taught", "0123"), ("names", ["bad", "good"])])
@@ -2827,7 +2824,7 @@ def test_a_quote_swallows_no_rows(cola, model, tmp_path, name, content):
                               or "; save it as CSV" in error), error
 
 def test_a_line_break_in_a_field_is_text(cola, model, tmp_path):
-    text = "He left,\nand she stayed.\n\nBoth, then."
+    text = "He left,\nand she stayed.\n\nBoth, then.\nIt was May, 1999\n1. No, 2. Yes"
     (tmp_path/"a.csv").write_text(f'id,text\n1,"{text}"\n2,Go on.\n')
     assert cola("score", model, "a.csv", "b.csv")[2] == 0
     assert pd.read_csv(tmp_path/"b.csv").text[0] == text

@@ -26,7 +26,7 @@ MODULES = sorted(path for path in PACKAGE.glob("*.py") if not path.stem.startswi
 NUMBERS = {path.stem[3:]: int(path.stem[:2]) for path in NOTEBOOKS if path.stem[:2].isdigit()}
 # 300,000 characters were the goal; this is where the package stands, so that it can't grow unseen
 # (the thirtieth module, `questions`, is on twelve pages and belongs to none of them)
-MOST_CHARACTERS, MOST_MODULES, MOST_CELLS, MOST_LINES, MOST_COLUMNS = 539_100, 28, 60, 50, 100
+MOST_CHARACTERS, MOST_MODULES, MOST_CELLS, MOST_LINES, MOST_COLUMNS = 538_800, 28, 60, 50, 100
 EXTRAS = {"captum", "fsspec", "gradio", "onnx", "onnxruntime", "onnxscript", "openpyxl", "optuna",
           "psycopg", "pyarrow", "ray", "s3fs", "sqlalchemy",
           "upath"}  # not everywhere: imported where needed

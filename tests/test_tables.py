@@ -193,7 +193,7 @@ READ = [  # file, content, options, what is printed
     ("pretty.json", json.dumps(frame().to_dict("records"), indent=2), [],
      said("sentence", "label")),
     *((f"{orient}.json", frame().to_json(orient=orient), [], said("sentence", "label"))
-      for orient in ("records", "columns", "index", "split", "table")),
+      for orient in ("records", "columns", "index", "table")),
     ("lists.json", json.dumps(frame().to_dict("list"), indent=1), [], said("sentence", "label")),
     ("unnamed_json", JSONL, [], said("sentence", "label")),
     # Parquet and Excel
@@ -640,7 +640,6 @@ WRITERS = {
     "jsonl": lambda table, path: table.to_json(path, orient="records", lines=True),
     "records.json": lambda table, path: table.to_json(path, orient="records"),
     "columns.json": lambda table, path: table.to_json(path),
-    "split.json": lambda table, path: table.to_json(path, orient="split"),
     "parquet": lambda table, path: table.to_parquet(path)}
 
 @settings(max_examples=300 if LONG else 25, deadline=None, database=None, derandomize=not LONG,
