@@ -343,7 +343,8 @@ def _finish(out, found):
             f"{failed[0]['failed']}); the others, {total['rows']:,} rows, are in {out.shown}; see "
             f"{OURS}/aside.jsonl there, fix them and give the same command again")
     return {"shards": len(done), "earlier": earlier, **total, "taken": [
-        f"{said} ({len(names):,} shards: {names[0]} …)" for said, names in taken.items()]}
+        f"{said} ({names[0]}{f' and {len(names) - 1:,} more' * (len(names) > 1)})"
+        for said, names in taken.items()]}
 
 def score_folder(model: str | Path,           # as for `Judge`
                  source: str | Path,          # a path or an address

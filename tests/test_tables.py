@@ -552,8 +552,7 @@ def test_what_scoring_took_is_said_on_standard_error(cola, model, tmp_path, monk
         write(tmp_path/f"shards/{name}.csv", table((columns, "label")))
     out, error, code = cola("score", model, "shards", "scored", "--engine", "process")
     assert code == 0 and [line for line in error.splitlines() if line.startswith("taken: ")] == [
-        "taken: text → sentence (2 shards: a.csv …)",
-        "taken: review → sentence (1 shards: b.csv …)"]
+        "taken: text → sentence (a.csv and 1 more)", "taken: review → sentence (b.csv)"]
 
 def test_what_was_taken_of_pairs_is_said(cola, model, tmp_path):
     write(tmp_path/"a.csv", "good,bad\nHe left.,He leave.\nShe sings.,She sing.\n")
