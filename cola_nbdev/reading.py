@@ -324,7 +324,7 @@ class _Layout(NamedTuple):
         return f"{fields} where {expected}; {hint}"
 
     def swallows(self, fields):
-        "Does a line within begin or end as the row does, with a number or a label?"
+        "Does a line within begin or end as the row does?"
         lines = [part.split(self.delimiter) for each in fields for part in each.splitlines()[1:]]
         return any(found[at] == found[at].strip() and _are_votes([found[at], fields[at]])
                    for found in lines if len(found) >= len(fields) > 1 for at in (0, -1))

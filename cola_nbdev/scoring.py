@@ -33,6 +33,7 @@ from cola_nbdev.basics import (
     file_sha256,
     fsync,
     is_blank,
+    printable,
     progress_bar,
     read_bytes,
     read_record,
@@ -244,7 +245,7 @@ def survey(file: BinaryIO,                 # open for reading
         count += 1
         seen |= row
     chosen = sentence_column([*seen], chosen, name)
-    taken = how_taken(seen, rows.header, rows.guess, sentence=chosen)
+    taken = printable(how_taken(seen, rows.header, rows.guess, sentence=chosen))
     if not whole: return _Table(name, [*seen], chosen, taken, lambda: chain(first, rows))
 
     def again():

@@ -3109,3 +3109,8 @@ def test_a_command_that_is_printed_can_be_pasted():
     said = shlex.split(seeds_command(run, "out; touch z"))
     assert said == ["cola", "seeds", "--data", "demo `touch y`", "--model", "tiny; touch x",
                     "--epochs", "1", "--out", "out; touch z"]
+
+def test_the_bar_shows_no_escapes_of_a_column():
+    from cola_nbdev.scoring import survey
+    file = io.BytesIO(b'{"te\\u001b[1mxt": "He left."}\n')
+    assert survey(file, ("jsonl", "jsonl")).taken == "te\\u001b[1mxt → sentence"
